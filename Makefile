@@ -1,0 +1,48 @@
+# `make help` lists what there is to do.
+PYTHON ?= $(shell command -v python3.11 >/dev/null 2>&1 && python3.11 -c '' 2>/dev/null && echo python3.11 || (command -v python3.12 >/dev/null 2>&1 && python3.12 -c '' 2>/dev/null && echo python3.12) || echo python3)
+# The day as of which this project's own tools are resolved.
+TOOLS_AS_OF = 2026-11-20T00:00:00Z
+VENV = .venv
+TOOL = $(VENV)/bin/airflow-auth-patches
+
+.DEFAULT_GOAL = help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.ready ## make .venv with the tool and all that develops it
+
+$(VENV)/.ready: pyproject.toml Makefile
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info[:2] in ((3, 11), (3, 12)) else "Python 3.11 or 3.12 is needed: make setup PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.7,<1'
+	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --exclude-newer $(TOOLS_AS_OF) --editable '.[live]' --group dev
+	@touch $@
+
+demo: setup ## boot real API servers, stock and patched, and show each bug and its cure
+	$(TOOL) demo
+
+test: setup ## all tests: the tool, the proofs of each patch, the guards, one live scenario
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+test-quick: setup ## the tool's own tests only, without environments and servers
+	$(VENV)/bin/python -m pytest -m 'not proof and not live' $(ARGS)
+
+lint: setup ## ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+check: setup ## the lint of the series
+	$(TOOL) check
+
+tree: setup ## lay out a release with its patches as commits: make tree RELEASE=apache-airflow-core==3.3.2
+	$(TOOL) tree $(RELEASE)
+
+refresh: setup ## write the commits edited there back to patches/: make refresh RELEASE=...
+	$(TOOL) refresh $(RELEASE)
+
+clean: ## remove what was built, and .venv
+	rm -rf build dist $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.PHONY: help setup demo test test-quick lint check tree refresh clean

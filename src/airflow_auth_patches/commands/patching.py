@@ -1,0 +1,276 @@
+"""Patch an installed Airflow, tell how it stands, and put it back."""
+
+from __future__ import annotations
+
+import difflib
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_auth_patches import installed as room
+from airflow_auth_patches import wheels
+from airflow_auth_patches.errors import Problem
+from airflow_auth_patches.installed import Installation, Installed
+from airflow_auth_patches.progress import Progress
+from airflow_auth_patches.releases import Pins, Release, fetch
+from airflow_auth_patches.series import Patch, Series
+
+
+@dataclass(frozen=True)
+class Step:
+    """
+    What `apply` would do to one distribution.
+
+    :param patched: the release with the chosen patches.
+    :param done: whether exactly that is installed already.
+    """
+
+    installed: Installed
+    patched: wheels.Patched
+    done: bool
+
+    @property
+    def removed(self) -> list[str]:
+        """The slugs of patches that are in it now and will not be."""
+        chosen = {patch.slug for patch in self.patched.patches}
+        return [slug for slug in self.installed.slugs if slug not in chosen]
+
+    def diff(self) -> str:
+        """Return the unified diff from the installed files to the patched ones."""
+        text: list[str] = []
+        for path in sorted({*self.patched.after, *(self.installed.manifest or {}).get("files", {})}):
+            now = (self.installed.site / path).read_text(encoding="utf-8")
+            then = self.patched.after.get(path)
+            if then is None:  # patched now, pristine afterwards
+                then = wheels.pristine(self.patched.release, path)
+            text += difflib.unified_diff(
+                now.splitlines(keepends=True), then.decode().splitlines(keepends=True), path, path
+            )
+        return "".join(text)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `apply` would do; `steps` holds only the distributions that a chosen patch serves."""
+
+    installation: Installation
+    steps: tuple[Step, ...]
+
+    @property
+    def pending(self) -> tuple[Step, ...]:
+        """The steps that are not done yet."""
+        return tuple(step for step in self.steps if not step.done)
+
+
+def _whole(found: Installed, progress: Progress | None) -> None:
+    if wrong := room.changed_files(found, progress):
+        shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+        raise Problem(
+            f"{found.distribution.name} {found.version} is not what its wheel says: {shown}.",
+            f"Reinstall it first: pip install --force-reinstall --no-deps {room.pinned(found)}",
+        )
+
+
+def plan(
+    python: Path,
+    series: Series,
+    pins: Pins,
+    names: Sequence[str] | None = None,
+    *,
+    everything: bool = False,
+    progress: Progress | None = None,
+) -> Plan:
+    """
+    Work out what `apply` would do; nothing is changed.
+
+    :param python: the interpreter of the installed Airflow.
+    :param names: exactly these patches, ``None`` for those without a trade-off.
+    :param everything: those with a trade-off too.
+    :raises Problem: when the installation is not whole, a release is unknown, or no chosen patch serves it.
+    """
+    installation = room.look(python, pins)
+    chosen: list[tuple[Installed, list[Patch]]] = []
+    for found in installation.found:
+        release = room.pinned(found)
+        chosen.append((found, series.select(release, names, everything=everything)))
+    if names is not None:
+        series.known(names)
+        serving = {patch.slug for _, patches in chosen for patch in patches}
+        if astray := [name for name in names if name not in serving]:
+            raise Problem(_why_not(series, installation, astray[0]), "Leave it out.")
+    if not any(patches or found.manifest for found, patches in chosen):
+        raise Problem(_why_none(series, installation), "Nothing was changed.")
+    steps = []
+    for found, patches in chosen:
+        _whole(found, progress)
+        if not patches and not found.manifest:
+            continue
+        patched = wheels.patch_release(room.pinned(found), patches, progress)
+        if missing := room.missing_requirements(installation, patched.requirements):
+            raise Problem(
+                f"The patches for {found.distribution.name} need {', '.join(missing)}, not installed here.",
+                f"Install it first: {python} -m pip install '{missing[0]}'",
+            )
+        now = [(p["name"], p["sha256"]) for p in (found.manifest or {"patches": []})["patches"]]
+        same = bool(found.manifest) and now == [(p.name, p.sha256) for p in patches]
+        steps.append(Step(found, patched, same))
+    return Plan(installation, tuple(steps))
+
+
+def patched(
+    series: Series,
+    release: Release,
+    names: Sequence[str] | None = None,
+    *,
+    everything: bool = False,
+    progress: Progress | None = None,
+) -> wheels.Patched:
+    """
+    Patch a release in memory; the choice is made as in :func:`plan`.
+
+    :raises Problem: when no chosen patch serves it.
+    """
+    chosen = series.select(release, names, everything=everything)
+    astray = set(names or ()) - {patch.slug for patch in chosen}
+    if astray or not chosen:
+        serving = series.serving(release)
+        held = (
+            f"it is served by {', '.join(p.slug for p in serving)}"
+            if serving
+            else "it is in no patch's range"
+        )
+        raise Problem(
+            f"No {'such' if astray else 'chosen'} patch serves {release}: {held}.",
+            "See `airflow-auth-patches list`; --all takes those with a trade-off too.",
+        )
+    return wheels.patch_release(release, chosen, progress)
+
+
+def _why_not(series: Series, installation: Installation, slug: str) -> str:
+    ranges = [p for p in series.patches if p.slug == slug]
+    versions = {found.distribution: found.version for found in installation.found}
+    has = versions.get(ranges[0].distribution, "none")
+    wanted = " or ".join(str(patch.applies_to) for patch in ranges)
+    return f"{slug} is for {ranges[0].distribution.name} {wanted}, and {has} is installed."
+
+
+def _why_none(series: Series, installation: Installation) -> str:
+    said = []
+    for found in installation.found:
+        serving = series.serving(room.pinned(found))
+        if serving:
+            held = ", ".join(dict.fromkeys(patch.slug for patch in serving))
+            said.append(
+                f"{found.distribution.name} {found.version} is served only by {held}, not chosen: see --all"
+            )
+        else:
+            said.append(f"{found.distribution.name} {found.version} is in no patch's range")
+    return f"There is nothing to apply: {'; '.join(said)}."
+
+
+def apply(planned: Plan, pins: Pins, progress: Progress | None = None) -> None:
+    """
+    Carry a plan out, as one transaction.
+
+    :raises Problem: when it fails; what was installed before is then back.
+    """
+
+    def make(step: Step, folder: Path) -> Path:
+        if not step.patched.patches:
+            return fetch(step.patched.release, "wheel", progress)
+        return wheels.build(step.patched, pins.label, folder)
+
+    with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as folder:
+        new = [make(step, Path(folder) / "new") for step in planned.pending]
+        _replace(
+            planned.installation,
+            [step.installed for step in planned.pending],
+            new,
+            Path(folder),
+            pins,
+            progress,
+        )
+
+
+def revert(python: Path, pins: Pins, progress: Progress | None = None) -> list[Installed]:
+    """
+    Put the pristine releases back, as one transaction.
+
+    :param python: the interpreter of the installed Airflow.
+    :return: what was patched and is no more; empty when nothing was.
+    :raises Problem: when it fails; what was installed before is then back.
+    """
+    installation = room.look(python, pins)
+    patched = [found for found in installation.found if found.manifest]
+    new = [fetch(room.pinned(found), "wheel", progress) for found in patched]
+    with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as folder:
+        _replace(installation, patched, new, Path(folder), pins, progress)
+    return patched
+
+
+def _replace(
+    installation: Installation,
+    targets: Sequence[Installed],
+    new: Sequence[Path],
+    folder: Path,
+    pins: Pins,
+    progress: Progress | None,
+) -> None:
+    if not targets:
+        return
+    restore = [room.as_wheel(found, folder / "old") for found in targets]
+
+    def verify() -> None:
+        for found in room.look(installation.python, pins).found:
+            _whole(found, progress)
+
+    room.replace(installation, new, restore, verify, progress)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """
+    How one distribution stands.
+
+    :param state: ``pristine``, ``patched``, ``changed`` or ``unknown``.
+    :param applied: the slugs of the patches in it.
+    :param open: the patches that serve it and are not in it.
+    :param notes: what there is to say, a line each.
+    """
+
+    installed: Installed
+    state: str
+    applied: tuple[str, ...]
+    open: tuple[Patch, ...]
+    notes: tuple[str, ...]
+
+
+def status(python: Path, series: Series, pins: Pins, progress: Progress | None = None) -> list[Standing]:
+    """
+    Tell how an installed Airflow stands; nothing is changed.
+
+    :param python: its interpreter.
+    :return: one standing for each of our distributions that is installed.
+    :raises Problem: when there is no Airflow, or a pristine wheel to compare with cannot be fetched.
+    """
+    rows = []
+    for found in room.look(python, pins).found:
+        try:
+            release = room.pinned(found)
+        except Problem as problem:
+            rows.append(Standing(found, "unknown", tuple(found.slugs), (), (problem.what,)))
+            continue
+        wrong = room.changed_files(found, progress)
+        open_ = tuple(patch for patch in series.serving(release) if patch.slug not in found.slugs)
+        current = {(patch.name, patch.sha256) for patch in series.serving(release)}
+        applied = {(p["name"], p["sha256"]) for p in (found.manifest or {"patches": []})["patches"]}
+        notes = list(wrong)
+        if applied - current:
+            other = ", ".join(sorted(name for name, _ in applied - current))
+            notes.append(f"{other} is of another series: apply again")
+        if not open_ and not applied:
+            notes.append("in no patch's range")
+        state = "changed" if wrong else "patched" if found.manifest else "pristine"
+        rows.append(Standing(found, state, tuple(found.slugs), open_, tuple(notes)))
+    return rows

@@ -1,0 +1,99 @@
+"""Prove the patches of a pair of releases: red on stock, green when patched, red without any one guard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_auth_patches import environments, installed, proofs
+from airflow_auth_patches.commands import patching
+from airflow_auth_patches.environments import Environment
+from airflow_auth_patches.progress import Progress, Silent
+from airflow_auth_patches.releases import Pair, Pins
+from airflow_auth_patches.series import Patch, Series
+
+
+@dataclass(frozen=True)
+class Row:
+    """One proof: for which pair and Python, and its verdict."""
+
+    pair: Pair
+    python: str
+    verdict: proofs.Verdict
+
+
+def folder_of(root: Path, pair: Pair, python: str, kind: str) -> Path:
+    """Return the folder of an environment: ``kind`` is ``stock`` or ``patched``."""
+    return root / "build" / "envs" / f"{pair.name}-py{python}-{kind}"
+
+
+def patched_environment(
+    root: Path, series: Series, pins: Pins, pair: Pair, python: str, progress: Progress | None = None
+) -> Environment:
+    """
+    Return an environment with every patch of the series applied, as an operator would apply them.
+
+    :raises Problem: when it cannot be made; see `environments.make` and `patching.apply`.
+    """
+    environment = environments.make(pair, python, folder_of(root, pair, python, "patched"), progress)
+    planned = patching.plan(environment.python, series, pins, everything=True, progress=progress)
+    patching.apply(planned, pins, progress)
+    return environment
+
+
+def prove(
+    root: Path,
+    series: Series,
+    pins: Pins,
+    pair: Pair,
+    python: str,
+    names: Sequence[str] | None = None,
+    *,
+    guards: bool = True,
+    progress: Progress | None = None,
+) -> Iterator[Row]:
+    """
+    Prove the patches that serve a pair, yielding each proof as it ends.
+
+    :param root: the checkout of this project.
+    :param python: the Python version, as in ``3.11``.
+    :param names: the slugs to prove, by default all that serve the pair.
+    :param guards: whether to take the guards out too.
+    :raises Problem: when an environment cannot be made.
+    """
+    progress = progress or Silent()
+    if names is not None:
+        series.known(names)
+    serving: list[Patch] = [
+        patch
+        for release in (pair.core, pair.fab)
+        for patch in series.serving(release)
+        if names is None or patch.slug in names
+    ]
+    if not serving:
+        return
+    stock = environments.make(pair, python, folder_of(root, pair, python, "stock"), progress)
+    patched = patched_environment(root, series, pins, pair, python, progress)
+    known = {patch.slug: proofs.load(series.folder, patch.slug) for patch in serving}
+    tests = [
+        (prove_one, slug, environment)
+        for slug in known
+        for prove_one, environment in ((proofs.prove_stock, stock), (proofs.prove_patched, patched))
+    ]
+    total = len(tests) + sum(len(proof.guards) for proof in known.values() if guards)
+    with progress.task(f"proving {pair.name} on Python {python}", total) as advance:
+        with ThreadPoolExecutor(2) as pool:  # a run of pytest is a process of one core
+            runs = [
+                pool.submit(one, root, known[slug], slug, environment) for one, slug, environment in tests
+            ]
+            for run in runs:
+                yield Row(pair, python, run.result())
+                advance(1)
+        if guards:
+            site = installed.look(patched.python, pins).found[0].site
+            for slug, proof in known.items():
+                for guard in proof.guards:
+                    yield Row(pair, python, proofs.prove_guard(root, proof, slug, guard, patched, site))
+                    advance(1)

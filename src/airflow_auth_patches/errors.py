@@ -1,0 +1,33 @@
+"""What went wrong, in one sentence, and what to do about it."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """The exit codes of the command line."""
+
+    OK = 0
+    FAULT = 1  #: `check` found a fault, or `demo` an outcome that is not cured or not shown
+    USAGE = 2  #: an argument that names nothing: a patch, a release, a path
+    REFUSED = 3  #: the installation or the tree is not what it must be; nothing was changed
+    UNREACHABLE = 4  #: a release could not be fetched
+    CORRUPT = 5  #: a fetched file is not the one that is pinned
+    FAILED = 6  #: a program that was called (pip, uv, git, airflow) failed; what it did was taken back
+
+
+class Problem(Exception):
+    """
+    An error that a user can understand and act on.
+
+    :param what: one sentence on what is wrong, with the names of the things concerned.
+    :param remedy: what to do, or nothing.
+    :param exit_code: how the command line ends.
+    """
+
+    def __init__(self, what: str, remedy: str = "", exit_code: Exit = Exit.REFUSED) -> None:
+        super().__init__(f"{what} {remedy}".strip())
+        self.what = what
+        self.remedy = remedy
+        self.exit_code = exit_code

@@ -1,0 +1,163 @@
+"""Find and apply the hunks of a patch: exactly, or not at all."""
+
+from __future__ import annotations
+
+import copy
+import io
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import patch_ng
+
+from airflow_auth_patches.errors import Problem
+
+# The library tells of every fault through its logger; ours are told by Problem.
+logging.getLogger("patch_ng").setLevel(logging.CRITICAL)
+
+
+@dataclass(frozen=True)
+class Hunk:
+    """
+    One hunk, as the patch library parsed it.
+
+    :param line: the line of the patch file on which its ``@@`` stands, from 1.
+    :param parsed: the library's own hunk.
+    """
+
+    line: int
+    parsed: patch_ng.Hunk
+
+    @property
+    def start(self) -> int:
+        """The line at which the hunk says its old text begins, from 1."""
+        return int(self.parsed.startsrc)
+
+    @property
+    def old(self) -> list[bytes]:
+        """The lines that must be there, with their line ends."""
+        return [line[1:] for line in self.parsed.text if line[:1] in b" -"]
+
+    @property
+    def new(self) -> list[bytes]:
+        """The lines that will be there."""
+        return [line[1:] for line in self.parsed.text if line[:1] in b" +"]
+
+    def reversed(self) -> Hunk:
+        """Return the hunk that takes this one back."""
+        turned = copy.deepcopy(self.parsed)
+        turned.startsrc, turned.starttgt = turned.starttgt, turned.startsrc
+        turned.linessrc, turned.linestgt = turned.linestgt, turned.linessrc
+        swap = {b"+": b"-", b"-": b"+"}
+        turned.text = [swap.get(line[:1], line[:1]) + line[1:] for line in turned.text]
+        return Hunk(self.line, turned)
+
+
+class HunkFault(Problem):
+    """
+    A hunk that does not parse, or has no one place.
+
+    :param line: the line of the patch file, from 1.
+    """
+
+    def __init__(self, what: str, line: int) -> None:
+        super().__init__(
+            what, "Edit it in a tree: `airflow-auth-patches tree RELEASE`, then `refresh RELEASE`."
+        )
+        self.line = line
+
+
+def parse(content: bytes) -> dict[str, list[Hunk]]:
+    """
+    Read the hunks of a patch.
+
+    :param content: the bytes of the patch file.
+    :return: ``{path of the edited file: its hunks in order}``.
+    :raises HunkFault: when it is no patch of existing files that the library can read whole.
+    """
+    lines = content.splitlines(keepends=True)
+    starts = [number for number, line in enumerate(lines, 1) if line.startswith(b"@@ ")]
+    for number, line in enumerate(lines, 1):
+        if line.startswith((b"new file mode", b"deleted file mode", b"rename from", b"GIT binary patch")):
+            raise HunkFault(
+                "A patch edits files that exist; it neither makes, moves nor removes any.", number
+            )
+        if line.startswith(b"\\ No newline"):
+            raise HunkFault("An edited file must end with a newline.", number)
+    parsed = patch_ng.fromstring(content)
+    if not parsed or parsed.errors:
+        raise HunkFault("It does not parse as a patch.", starts[0] if starts else 1)
+    edits: dict[str, list[Hunk]] = {}
+    remaining = iter(starts)
+    for item in parsed.items:
+        source, target = item.source.decode(), item.target.decode()
+        if not (source.startswith("a/") and target.startswith("b/") and source[2:] == target[2:]):
+            raise HunkFault(f"It renames {source} to {target}.", 1)
+        if source[2:] in edits:
+            raise HunkFault(f"It edits {source[2:]} in two places of the patch.", 1)
+        edits[source[2:]] = [Hunk(next(remaining, 1), hunk) for hunk in item.hunks]
+    if sum(map(len, edits.values())) != len(starts):
+        raise HunkFault("Some of its hunks do not parse.", starts[0])
+    for hunks in edits.values():
+        for hunk in hunks:
+            if len(hunk.old) != hunk.parsed.linessrc or len(hunk.new) != hunk.parsed.linestgt:
+                raise HunkFault("The hunk does not have the number of lines that it says.", hunk.line)
+    return edits
+
+
+def _place(lines: Sequence[bytes], hunk: Hunk, shift: int) -> int:
+    """Return the line, from 1, at which the hunk's old text stands; ``shift`` is that of the hunk before."""
+    old = hunk.old
+
+    def stands_at(line: int) -> bool:
+        return line >= 1 and list(lines[line - 1 : line - 1 + len(old)]) == old
+
+    if stands_at(hunk.start + shift):
+        return hunk.start + shift
+    places = [line for line in range(1, len(lines) - len(old) + 2) if stands_at(line)]
+    if len(places) != 1:
+        seen = "does not occur" if not places else f"occurs {len(places)} times"
+        raise HunkFault(f"The old text of the hunk {seen} in the file.", hunk.line)
+    return places[0]
+
+
+def apply(content: bytes, hunks: Sequence[Hunk]) -> bytes:
+    """
+    Apply hunks to a file.
+
+    A hunk sits at the line it says, moved as the hunk before it was; elsewhere only if its old text occurs
+    exactly once. There is no fuzz.
+
+    :param content: the file.
+    :return: the file with the hunks applied.
+    :raises HunkFault: when a hunk has no such place, or overlaps the one before.
+    """
+    lines = content.splitlines(keepends=True) if b"\r" not in content else content.split(b"\n")
+    if b"\r" in content:
+        lines = [line + b"\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
+    placed, shift, end = [], 0, 0
+    for hunk in hunks:
+        line = _place(lines, hunk, shift)
+        if line <= end:
+            raise HunkFault("The hunk stands before the end of the one above it.", hunk.line)
+        shift, end = line - hunk.start, line + len(hunk.old) - 1
+        moved = copy.deepcopy(hunk.parsed)
+        moved.startsrc = line
+        placed.append(moved)
+    return b"".join(patch_ng.PatchSet().patch_stream(io.BytesIO(content), placed))
+
+
+def apply_all(files: Mapping[str, bytes], edits: Mapping[str, Sequence[Hunk]]) -> dict[str, bytes]:
+    """
+    Apply a patch to the files that it edits.
+
+    :param files: at least the files that are edited, by path.
+    :return: the edited files only.
+    :raises HunkFault: when a file is missing or a hunk does not apply.
+    """
+    result = {}
+    for path, hunks in edits.items():
+        if path not in files:
+            raise HunkFault(f"There is no file {path}.", hunks[0].line)
+        result[path] = apply(files[path], hunks)
+    return result

@@ -1,0 +1,313 @@
+"""
+The proofs of a patch: red on stock, green when patched, red again with any one guard taken out.
+
+``patches/proofs/SLUG.toml`` gives each unit test of a patch its place: ``red`` fails on stock by an
+assertion, ``new-surface`` uses what the patch adds and says nothing on stock, ``kept`` passes on both. Each
+``[[guard]]`` is a piece of the patched file, what it is without its guard, and the tests that then fail.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+from airflow_auth_patches.environments import Environment
+from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.processes import attempt
+from airflow_auth_patches.releases import to_installed
+from airflow_auth_patches.series import Patch
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+#: How pytest words a failure that is an assertion, and not an error of another kind.
+ASSERTION = re.compile(r"(AssertionError|assert\b|Failed: )")
+
+
+@dataclass(frozen=True)
+class Guard:
+    """
+    A guard of a patch.
+
+    :param path: the monorepo path of the patched file.
+    :param old: its text with the guard, which occurs once.
+    :param new: the text without the guard.
+    :param red: the tests that fail without it.
+    """
+
+    name: str
+    path: str
+    old: str
+    new: str
+    red: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What ``patches/proofs/SLUG.toml`` says."""
+
+    path: Path
+    file: str
+    red: tuple[str, ...]
+    new_surface: tuple[str, ...]
+    kept: tuple[str, ...]
+    guards: tuple[Guard, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """
+    The outcome of one proof.
+
+    :param what: ``stock``, ``patched``, or the guard's name.
+    :param wrong: what is not as it must be, a line each; empty when the proof holds.
+    :param counts: how many tests ended how.
+    """
+
+    slug: str
+    what: str
+    wrong: tuple[str, ...]
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+def load(folder: Path, slug: str) -> Proof:
+    """
+    Read the proofs of a patch.
+
+    :param folder: the folder of the series.
+    :raises Problem: when the file is missing or broken.
+    """
+    path = folder / "proofs" / f"{slug}.toml"
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        guards = tuple(
+            Guard(g["name"], g["path"], g["old"], g["new"], tuple(g["red"])) for g in raw.get("guard", ())
+        )
+        return Proof(
+            path,
+            raw["file"],
+            tuple(raw["red"]),
+            tuple(raw.get("new-surface", ())),
+            tuple(raw.get("kept", ())),
+            guards,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Problem(
+            f"{path} cannot be read: {error!r}.", "Write it: see docs/proofs.md.", Exit.REFUSED
+        ) from error
+
+
+def test_names(file: Path) -> set[str]:
+    """Return the names of the tests in a file, those of a class without its name."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return {
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+    }
+
+
+def faults(root: Path, folder: Path, patch: Patch) -> Iterator[tuple[Path, int, str]]:
+    """
+    Tell what is wrong with the proofs of a patch, without running them.
+
+    :return: file, line and fault.
+    """
+    try:
+        proof = load(folder, patch.slug)
+    except Problem as problem:
+        yield patch.path, 1, problem.what
+        return
+    if patch.tests != (proof.file,):
+        yield proof.path, 1, f"`file` is {proof.file}, but the patch's Tests trailer says otherwise."
+    if not (root / proof.file).is_file():
+        return
+    listed = [*proof.red, *proof.new_surface, *proof.kept]
+    names = test_names(root / proof.file)
+    for name in sorted(names - set(listed)):
+        yield proof.path, 1, f"{name} has no place: red, new-surface or kept."
+    for name in sorted(set(listed) - names):
+        yield proof.path, 1, f"{name} is not in {proof.file}."
+    for name in sorted({name for name in listed if listed.count(name) > 1}):
+        yield proof.path, 1, f"{name} has two places."
+    if patch.cures and not proof.red:
+        yield proof.path, 1, "A patch that cures a bug has at least one red test."
+    for guard in proof.guards:
+        if not set(guard.red) <= names:
+            yield proof.path, 1, f"The guard {guard.name} names tests that are not in {proof.file}."
+
+
+def guard_faults(folder: Path, patch: Patch, after: Mapping[str, bytes]) -> Iterator[tuple[Path, int, str]]:
+    """
+    Tell which guards of a patch are not in the patched files exactly once.
+
+    :param after: the patched files, by monorepo path.
+    :return: file, line and fault.
+    """
+    try:
+        proof = load(folder, patch.slug)
+    except Problem:
+        return  # told by faults()
+    for guard in proof.guards:
+        found = after.get(guard.path, b"").decode().count(guard.old)
+        if found != 1:
+            yield (
+                proof.path,
+                1,
+                f"The text of the guard {guard.name!r} occurs {found} times in the patched file.",
+            )
+
+
+def run_tests(
+    root: Path,
+    environment: Environment,
+    file: str,
+    only: Sequence[str] = (),
+    *,
+    bytecode: bool = True,
+    timeout: float = 900,
+) -> dict[str, str]:
+    """
+    Run a test file of the series in an environment.
+
+    :param only: the names to run, or all.
+    :param bytecode: whether compiled files may be kept; not while a file stands changed for a moment.
+    :return: ``{test name: outcome}``; an outcome is ``passed``, ``skipped``, ``error: ...``, ``failed: ...``
+        or ``not run``. Parametrised tests count as one, by their worst outcome.
+    :raises Problem: when pytest did not get as far as a report.
+    """
+    with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as folder:
+        report = Path(folder) / "report.xml"
+        words: list[str | Path] = [
+            environment.python,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "tests_common.pytest_plugin",
+        ]
+        words += ["-c", root / "tests/standin/pytest.ini", f"--rootdir={root}", f"--junitxml={report}"]
+        words += [f"{root / file}::{name}" for name in only] or [root / file]
+        done = attempt(
+            words,
+            cwd=root,
+            env={
+                "PYTHONPATH": str(root / "tests/standin"),
+                "PYTHONDONTWRITEBYTECODE": "" if bytecode else "1",
+            },
+            timeout=timeout,
+        )
+        if not report.exists():
+            tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
+            raise Problem(f"pytest gave no report of {file}:\n{tail}", "", Exit.FAILED)
+        cases = ElementTree.parse(report).getroot().iter("testcase")
+        outcomes = dict.fromkeys(only, "not run")
+        for case in cases:
+            name = (case.get("name") or "").partition("[")[0]
+            outcome = _outcome(case)
+            if outcomes.get(name, "not run") in ("not run", "passed"):
+                outcomes[name] = outcome
+    return outcomes
+
+
+def _outcome(case: ElementTree.Element) -> str:
+    for tag in ("error", "failure", "skipped"):
+        if (node := case.find(tag)) is not None:
+            word = {"error": "error: ", "failure": "failed: ", "skipped": "skipped"}[tag]
+            return word + ((node.get("message") or "").splitlines() or [""])[0] * (tag != "skipped")
+    return "passed"
+
+
+def _counts(outcomes: Mapping[str, str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for outcome in outcomes.values():
+        word = outcome.partition(":")[0]
+        counts[word] = counts.get(word, 0) + 1
+    return counts
+
+
+def _is_red(outcome: str) -> bool:
+    return outcome.startswith("failed: ") and bool(ASSERTION.match(outcome.removeprefix("failed: ")))
+
+
+def prove_stock(root: Path, proof: Proof, slug: str, environment: Environment) -> Verdict:
+    """Run the unit tests of a patch on stock: the red ones must fail by an assertion, the kept ones pass."""
+    outcomes = run_tests(root, environment, proof.file)
+    wrong = [
+        f"{name} must fail by an assertion: {outcomes.get(name, 'not run')}"
+        for name in proof.red
+        if not _is_red(outcomes.get(name, "not run"))
+    ]
+    wrong += [
+        f"{name} must pass: {outcomes.get(name, 'not run')}"
+        for name in proof.kept
+        if outcomes.get(name) != "passed"
+    ]
+    return Verdict(slug, "stock", tuple(wrong), _counts(outcomes))
+
+
+def prove_patched(root: Path, proof: Proof, slug: str, environment: Environment) -> Verdict:
+    """Run the unit tests of a patch on a patched release: all must pass."""
+    outcomes = run_tests(root, environment, proof.file)
+    listed = [*proof.red, *proof.new_surface, *proof.kept]
+    wrong = [
+        f"{name} must pass: {outcomes.get(name, 'not run')}"
+        for name in listed
+        if outcomes.get(name) != "passed"
+    ]
+    return Verdict(slug, "patched", tuple(wrong), _counts(outcomes))
+
+
+@contextmanager
+def without(guard: Guard, site: Path) -> Iterator[None]:
+    """
+    Take a guard out of an installed, patched file for the length of a ``with`` block.
+
+    The file is replaced, not written to: uv may have linked it from its cache.
+
+    :param site: the site-packages.
+    :raises Problem: when the guard's text is not there exactly once.
+    """
+    installed = to_installed(guard.path)
+    if installed is None:
+        raise Problem(f"{guard.path} of the guard {guard.name} is not installed.")
+    path = site / installed
+    before = path.read_text(encoding="utf-8")
+    if before.count(guard.old) != 1:
+        raise Problem(
+            f"The text of the guard {guard.name!r} occurs {before.count(guard.old)} times in {installed}."
+        )
+    try:
+        _swap(path, before.replace(guard.old, guard.new))
+        yield
+    finally:
+        _swap(path, before)
+
+
+def _swap(path: Path, content: str) -> None:
+    partial = path.with_name(f".{path.name}.new")
+    partial.write_text(content, encoding="utf-8")
+    partial.replace(path)
+
+
+def prove_guard(
+    root: Path, proof: Proof, slug: str, guard: Guard, environment: Environment, site: Path
+) -> Verdict:
+    """Run the tests that a guard names, without the guard: each must fail, by an assertion or a time-out."""
+    with without(guard, site):
+        outcomes = run_tests(root, environment, proof.file, guard.red, bytecode=False)
+    wrong = [
+        f"{name} must fail without the guard: {outcomes[name]}"
+        for name in guard.red
+        if not _is_red(outcomes[name])
+    ]
+    return Verdict(slug, guard.name, tuple(wrong), _counts(outcomes))

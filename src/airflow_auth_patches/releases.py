@@ -1,0 +1,321 @@
+"""The pinned releases: where their files are, what is in them, and what a file is called there."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import hashlib
+import os
+import sys
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+import pypi_simple
+import requests
+from packaging.version import InvalidVersion, Version
+
+from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.progress import Progress, Silent
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Kind = Literal["wheel", "sdist"]
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """
+    A distribution that the series patches.
+
+    :param name: its name in the package index.
+    :param folder: its folder under ``patches/``.
+    :param root: the folder of its sources in Airflow's monorepo.
+    :param package: the path of its package below ``src/`` there, and below site-packages where it is
+        installed.
+    """
+
+    name: str
+    folder: str
+    root: str
+    package: str
+
+    @property
+    def stem(self) -> str:
+        """The name as wheels and sdists spell it."""
+        return self.name.replace("-", "_")
+
+
+CORE = Distribution("apache-airflow-core", "airflow-core", "airflow-core", "airflow")
+FAB = Distribution("apache-airflow-providers-fab", "providers-fab", "providers/fab", "airflow/providers/fab")
+DISTRIBUTIONS = (CORE, FAB)
+
+
+def distribution(name: str) -> Distribution:
+    """
+    Return the distribution of that name, or of that folder under ``patches/``.
+
+    :raises Problem: when the series has none of that name.
+    """
+    for known in DISTRIBUTIONS:
+        if name in (known.name, known.folder):
+            return known
+    raise Problem(
+        f"{name!r} is no distribution of this series.",
+        f"It has {' and '.join(known.name for known in DISTRIBUTIONS)}.",
+        Exit.USAGE,
+    )
+
+
+@dataclass(frozen=True)
+class Release:
+    """
+    One pinned release of a distribution.
+
+    :param pythons: the Python versions its wheel names, such as ``3.11``.
+    :param hashes: SHA-256 in hexadecimal of its wheel and of its sdist.
+    """
+
+    distribution: Distribution
+    version: Version
+    date: datetime.date
+    pythons: tuple[str, ...]
+    hashes: Mapping[Kind, str]
+
+    def __str__(self) -> str:
+        return f"{self.distribution.name}=={self.version}"
+
+    def filename(self, kind: Kind) -> str:
+        """Return the file name of its wheel or sdist."""
+        end = "-py3-none-any.whl" if kind == "wheel" else ".tar.gz"
+        return f"{self.distribution.stem}-{self.version}{end}"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """
+    A core and a provider that are tested together.
+
+    :param exclude_newer: the day as of which their dependencies are resolved.
+    :param why: why this pair was chosen.
+    """
+
+    core: Release
+    fab: Release
+    exclude_newer: datetime.date
+    why: str
+
+    @property
+    def name(self) -> str:
+        """The two versions, as in ``3.1.6+3.3.0``."""
+        return f"{self.core.version}+{self.fab.version}"
+
+
+@dataclass(frozen=True)
+class Pins:
+    """What ``patches/releases.toml`` says."""
+
+    label: str
+    releases: tuple[Release, ...]
+    pairs: tuple[Pair, ...]
+
+    def release(self, name: str) -> Release:
+        """
+        Return the pinned release that a text such as ``apache-airflow-core==3.3.2`` names.
+
+        :raises Problem: when it is no such text, or that release is not pinned.
+        """
+        dist, _, version = name.partition("==")
+        if not version:
+            raise Problem(
+                f"{name!r} names no release.", "Write it as apache-airflow-core==3.3.2.", Exit.USAGE
+            )
+        found = self.find(distribution(dist.strip()), version.strip())
+        if found is None:
+            raise Problem(
+                f"{dist} {version} is not among the pinned releases.",
+                "`airflow-auth-patches list --releases` shows them.",
+                Exit.USAGE,
+            )
+        return found
+
+    def find(self, dist: Distribution, version: str) -> Release | None:
+        """Return the pinned release of a distribution with that public version, or ``None``."""
+        try:
+            public = Version(version).public
+        except InvalidVersion:
+            return None
+        for release in self.releases:
+            if release.distribution is dist and release.version.public == public:
+                return release
+        return None
+
+    def pair(self, name: str) -> Pair:
+        """
+        Return the tested pair of that name, as in ``3.1.6+3.3.0``.
+
+        :raises Problem: when there is no such pair.
+        """
+        for pair in self.pairs:
+            if pair.name == name:
+                return pair
+        raise Problem(
+            f"{name!r} is no tested pair.", f"Those are {', '.join(p.name for p in self.pairs)}.", Exit.USAGE
+        )
+
+
+def load(folder: Path) -> Pins:
+    """
+    Read ``releases.toml``.
+
+    :param folder: the folder of the series, ``patches/``.
+    :raises Problem: when the file is missing or broken.
+    """
+    path = folder / "releases.toml"
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        releases = tuple(
+            Release(
+                distribution=dist,
+                version=Version(entry["version"]),
+                date=entry["date"],
+                pythons=tuple(entry["pythons"]),
+                hashes={"wheel": entry["wheel"], "sdist": entry["sdist"]},
+            )
+            for dist in DISTRIBUTIONS
+            for entry in raw[dist.name]
+        )
+        pins = Pins(raw["label"], releases, ())
+        pairs = []
+        for entry in raw["pair"]:
+            core, fab = pins.find(CORE, entry["core"]), pins.find(FAB, entry["fab"])
+            if core is None or fab is None:
+                raise KeyError(f"pair {entry['core']}+{entry['fab']}")
+            pairs.append(Pair(core, fab, entry["exclude-newer"], entry["why"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Problem(f"{path} cannot be read: {error!r}.", "Restore it from the repository.") from error
+    return Pins(pins.label, releases, tuple(pairs))
+
+
+def cache_folder() -> Path:
+    """Return the folder where fetched files are kept; ``AIRFLOW_AUTH_PATCHES_CACHE`` names another."""
+    chosen = os.environ.get("AIRFLOW_AUTH_PATCHES_CACHE")
+    return Path(chosen) if chosen else platformdirs.user_cache_path("airflow-auth-patches")
+
+
+def _endpoint() -> str:
+    for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
+        if url := os.environ.get(name):
+            return url
+    return pypi_simple.PYPI_SIMPLE_ENDPOINT
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def fetch(release: Release, kind: Kind, progress: Progress | None = None) -> Path:
+    """
+    Return the wheel or sdist of a release, from the cache or else from the package index.
+
+    The index is the one that ``UV_DEFAULT_INDEX``, ``UV_INDEX_URL`` or ``PIP_INDEX_URL`` names, else the
+    default one. A file is used only when it has the pinned hash, and enters the cache only then.
+
+    :raises Problem: UNREACHABLE when it cannot be fetched, CORRUPT when its hash is not the pinned one.
+    """
+    name, pinned = release.filename(kind), release.hashes[kind]
+    target = cache_folder() / name
+    if target.exists() and sha256(target) == pinned:
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{os.getpid()}.{name}")
+    try:
+        with pypi_simple.PyPISimple(_endpoint()) as index:
+            page = index.get_project_page(release.distribution.name, timeout=60)
+            package = next((found for found in page.packages if found.filename == name), None)
+            if package is None:
+                raise Problem(f"The package index has no {name}.", "Is it a full mirror?", Exit.UNREACHABLE)
+            with (progress or Silent()).task(f"fetching {name}", package.size) as advance:
+                response = index.s.get(package.url, stream=True, timeout=60)
+                response.raise_for_status()
+                with partial.open("wb") as file:
+                    for block in response.iter_content(1 << 16):
+                        file.write(block)
+                        advance(len(block))
+        if (found_hash := sha256(partial)) != pinned:
+            raise Problem(
+                f"{name} from the package index has the SHA-256 {found_hash}, not the pinned {pinned}.",
+                "Do not install it; find out who changed it.",
+                Exit.CORRUPT,
+            )
+        partial.replace(target)
+    except (requests.RequestException, pypi_simple.NoSuchProjectError, OSError) as error:
+        raise Problem(
+            f"{name} could not be fetched: {error}.",
+            "Check the network and the index, or put the file into "
+            "the folder that AIRFLOW_AUTH_PATCHES_CACHE names.",
+            Exit.UNREACHABLE,
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def to_installed(path: str) -> str | None:
+    """
+    Map a path in the monorepo to the path below site-packages.
+
+    :return: ``None`` for a file that is not installed, such as ``pyproject.toml``.
+    """
+    parts = path.split("/")
+    if parts[:2] == ["airflow-core", "src"]:
+        return "/".join(parts[2:])
+    if parts[:3] == ["providers", "fab", "src"]:
+        return "/".join(parts[3:])
+    if len(parts) > 5 and parts[0] == "shared" and parts[2:4] == ["src", "airflow_shared"]:
+        return "/".join(["airflow", "_shared", *parts[4:]])
+    return None
+
+
+def to_monorepo(dist: Distribution, member: str) -> str:
+    """
+    Map a path inside a distribution's sdist to the path in the monorepo.
+
+    The sdist of core carries the shared libraries under ``src/airflow/_shared``, where the monorepo has
+    links.
+    """
+    shared = "src/airflow/_shared/"
+    if dist is CORE and member.startswith(shared) and member.count("/") > shared.count("/"):
+        rest = member.removeprefix(shared)
+        return f"shared/{rest.split('/')[0]}/src/airflow_shared/{rest}"
+    return f"{dist.root}/{member}"
+
+
+@functools.lru_cache(maxsize=4)
+def _read_sdist(archive: Path, dist: Distribution) -> dict[str, bytes]:
+    files = {}
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if member.isfile() and (file := tar.extractfile(member)):
+                files[to_monorepo(dist, member.name.partition("/")[2])] = file.read()
+    return files
+
+
+def sources(release: Release, progress: Progress | None = None) -> Mapping[str, bytes]:
+    """
+    Return the files of a release's sdist, at their paths in the monorepo.
+
+    :return: ``{path: content}``; do not change it, it is shared.
+    """
+    return _read_sdist(fetch(release, "sdist", progress), release.distribution)
