@@ -90,12 +90,12 @@ def parse(content: bytes) -> dict[str, list[Hunk]]:
     edits: dict[str, list[Hunk]] = {}
     remaining = iter(starts)
     for item in parsed.items:
-        source, target = item.source.decode(), item.target.decode()
-        if not (source.startswith("a/") and target.startswith("b/") and source[2:] == target[2:]):
-            raise HunkFault(f"It renames {source} to {target}.", 1)
-        if source[2:] in edits:
-            raise HunkFault(f"It edits {source[2:]} in two places of the patch.", 1)
-        edits[source[2:]] = [Hunk(next(remaining, 1), hunk) for hunk in item.hunks]
+        path, target = item.source.decode(), item.target.decode()  # the library takes a/ and b/ off
+        if path != target:
+            raise HunkFault(f"It renames {path} to {target}.", 1)
+        if path in edits:
+            raise HunkFault(f"It edits {path} in two places of the patch.", 1)
+        edits[path] = [Hunk(next(remaining, 1), hunk) for hunk in item.hunks]
     if sum(map(len, edits.values())) != len(starts):
         raise HunkFault("Some of its hunks do not parse.", starts[0])
     for hunks in edits.values():
@@ -109,7 +109,13 @@ def _place(lines: Sequence[bytes], hunk: Hunk, shift: int) -> int:
     """Return the line, from 1, at which the hunk's old text stands; ``shift`` is that of the hunk before."""
     old = hunk.old
 
+    # As for git, a hunk made at the first line, or with no context after it, stands at that end of any file.
+    at_top = hunk.start <= 1
+    at_end = not hunk.parsed.text[-1].startswith(b" ")
+
     def stands_at(line: int) -> bool:
+        if (at_top and line != 1) or (at_end and line - 1 + len(old) != len(lines)):
+            return False
         return line >= 1 and list(lines[line - 1 : line - 1 + len(old)]) == old
 
     if stands_at(hunk.start + shift):
