@@ -13,13 +13,17 @@ from airflow_auth_patches.releases import Pins
 from airflow_auth_patches.series import Series
 
 ROOT = Path(__file__).parents[1]
-#: The Python that environments of Airflow are made with, unless a test names another.
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def python() -> str:
+    """Return the Python version that environments of Airflow are made with, unless a test names another."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +40,7 @@ def pins() -> Pins:
 def copy(tmp_path: Path) -> Path:
     """Return a copy of the project's own files that a test may break."""
     target = tmp_path / "project"
-    for name in ("patches", "airflow-core", "providers"):
+    for name in ("patches", "airflow-core", "providers", "tests/standin"):
         shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", target)
     return target

@@ -24,8 +24,16 @@ from pathlib import Path
 from airflow_auth_patches import hunks, proofs, tree
 from airflow_auth_patches.errors import Problem
 from airflow_auth_patches.progress import Progress, Silent
-from airflow_auth_patches.releases import CORE, DISTRIBUTIONS, Pins, Release, sources
-from airflow_auth_patches.series import Patch, PatchFault, Series, read_bugs, read_patch, series_order
+from airflow_auth_patches.releases import CORE, DISTRIBUTIONS, Distribution, Pins, Release, sources
+from airflow_auth_patches.series import (
+    Patch,
+    PatchFault,
+    Series,
+    patch_files,
+    read_bugs,
+    read_patch,
+    series_order,
+)
 
 REQUIRED_TRAILERS = ("Bug", "Forwarded", "Applies-To", "Tests")
 KNOWN_TRAILERS = {*REQUIRED_TRAILERS, "Cures", "Fixed-In", "Requires", "Trade-off"}
@@ -61,14 +69,9 @@ def check(root: Path, folder: Path, pins: Pins, progress: Progress | None = None
     faults: list[Fault] = []
     patches = []
     for dist in DISTRIBUTIONS:
-        faults += _folder(folder, dist.folder, series_order(folder, dist))
+        faults += _folder(folder, dist, series_order(folder, dist))
         for slug in series_order(folder, dist):
-            for path in sorted(
-                {
-                    *(folder / dist.folder).glob(f"{slug}.patch"),
-                    *(folder / dist.folder).glob(f"{slug}~*.patch"),
-                }
-            ):
+            for path in patch_files(folder, dist, slug):
                 try:
                     patches.append(read_patch(path, dist))
                 except PatchFault as fault:
@@ -85,8 +88,8 @@ def check(root: Path, folder: Path, pins: Pins, progress: Progress | None = None
     return sorted(set(faults), key=lambda fault: (str(fault.path), fault.line, fault.what))
 
 
-def _folder(folder: Path, name: str, order: Sequence[str]) -> Iterator[Fault]:
-    path = folder / name / "series"
+def _folder(folder: Path, dist: Distribution, order: Sequence[str]) -> Iterator[Fault]:
+    path = folder / dist.folder / "series"
     lines = path.read_text(encoding="utf-8").splitlines()
     for number, line in enumerate(lines, 1):
         slug = line.strip()
@@ -96,9 +99,9 @@ def _folder(folder: Path, name: str, order: Sequence[str]) -> Iterator[Fault]:
             yield Fault(path, number, f"{slug!r} is no slug of small letters, digits and hyphens.")
         if lines.index(line) != number - 1:
             yield Fault(path, number, f"{slug} is listed twice.")
-        if not [*(folder / name).glob(f"{slug}.patch"), *(folder / name).glob(f"{slug}~*.patch")]:
+        if not patch_files(folder, dist, slug):
             yield Fault(path, number, f"{slug} is listed, but there is no {slug}.patch.")
-    for file in sorted((folder / name).iterdir()):
+    for file in sorted((folder / dist.folder).iterdir()):
         if file.suffix != ".patch":
             if file.name != "series":
                 yield Fault(file, 1, "A file that is neither `series` nor a patch.")

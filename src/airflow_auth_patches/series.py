@@ -254,6 +254,22 @@ def read_bugs(folder: Path) -> dict[str, Bug]:
         raise Problem(f"{path} cannot be read: {error!r}.", "Restore it from the repository.") from error
 
 
+def patch_files(folder: Path, dist: Distribution, slug: str = "*") -> list[Path]:
+    """Return the files of a patch and its variants, listed in ``series`` or not; by default of all."""
+    here = folder / dist.folder
+    return sorted({*here.glob(f"{slug}.patch"), *here.glob(f"{slug}~*.patch")})
+
+
+def unlisted(folder: Path) -> list[Patch]:
+    """Return the patches that are in no ``series``: they serve nothing, and their tests must tell."""
+    return [
+        read_patch(path, dist)
+        for dist in DISTRIBUTIONS
+        for path in patch_files(folder, dist)
+        if path.stem.partition("~")[0] not in series_order(folder, dist)
+    ]
+
+
 def load(folder: Path | None = None) -> Series:
     """
     Read the series.
@@ -267,8 +283,7 @@ def load(folder: Path | None = None) -> Series:
     patches = []
     for dist in DISTRIBUTIONS:
         for slug in series_order(folder, dist):
-            files = sorted((folder / dist.folder).glob(f"{slug}.patch"))
-            files += sorted((folder / dist.folder).glob(f"{slug}~*.patch"))
+            files = patch_files(folder, dist, slug)
             if not files:
                 path = folder / dist.folder / "series"
                 raise Problem(f"{path} lists {slug}, but there is no {slug}.patch.", "Restore the patch.")

@@ -12,7 +12,7 @@ from airflow_auth_patches.commands import patching
 from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.progress import Progress, Silent
 from airflow_auth_patches.releases import Pair, Pins
-from airflow_auth_patches.series import Patch, Series
+from airflow_auth_patches.series import Patch, Series, unlisted
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,11 @@ def patched_environment(
     :raises Problem: when it cannot be made; see `environments.make` and `patching.apply`.
     """
     environment = environments.make(pair, python, folder_of(root, pair, python, "patched"), progress)
-    planned = patching.plan(environment.python, series, pins, everything=True, progress=progress)
-    patching.apply(planned, pins, progress)
+    if any(series.serving(release) for release in (pair.core, pair.fab)):
+        planned = patching.plan(environment.python, series, pins, everything=True, progress=progress)
+        patching.apply(planned, pins, progress)
+    else:
+        patching.revert(environment.python, pins, progress)
     return environment
 
 
@@ -57,6 +60,8 @@ def prove(
     """
     Prove the patches that serve a pair, yielding each proof as it ends.
 
+    A patch that is there but in no ``series`` is proven too, against a release that lacks it: its tests are red.
+
     :param root: the checkout of this project.
     :param python: the Python version, as in ``3.11``.
     :param names: the slugs to prove, by default all that serve the pair.
@@ -68,9 +73,8 @@ def prove(
         series.known(names)
     serving: list[Patch] = [
         patch
-        for release in (pair.core, pair.fab)
-        for patch in series.serving(release)
-        if names is None or patch.slug in names
+        for patch in (*series.patches, *unlisted(series.folder))
+        if (patch.serves(pair.core) or patch.serves(pair.fab)) and (names is None or patch.slug in names)
     ]
     if not serving:
         return

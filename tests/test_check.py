@@ -1,0 +1,130 @@
+"""`check` finds every fault it says it looks for, and names the file and the line."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from airflow_auth_patches import check as lint
+from airflow_auth_patches import releases
+from airflow_auth_patches.releases import Pins
+
+CORE = "patches/airflow-core"
+CORE_SERIES = f"{CORE}/series"
+PROOFS = "patches/proofs/auth-manager-singleton.toml"
+FAB = "patches/providers-fab"
+LOCK = f"{FAB}/appbuilder-init-lock.patch"
+SINGLETON = f"{CORE}/auth-manager-singleton.patch"
+CACHE = f"{CORE}/revoked-token-cache.patch"
+OLDER_CACHE = f"{CORE}/revoked-token-cache~3.2.patch"
+
+
+def test_the_series_has_no_faults(root, pins):
+    assert [str(fault) for fault in lint.check(root, root / "patches", pins)] == []
+
+
+@pytest.fixture
+def few(pins) -> Pins:
+    """Return a pin or two of each release line: enough to find a fault, quick enough to look for many."""
+    names = ("3.1.8", "3.2.1", "3.2.2", "3.3.2", "3.3.0", "3.4.0")
+    return dataclasses.replace(pins, releases=tuple(r for r in pins.releases if str(r.version) in names))
+
+
+def faults(copy: Path, pins: Pins) -> list[str]:
+    found = lint.check(copy, copy / "patches", pins)
+    for fault in found:
+        assert fault.line >= 1
+        assert fault.path.is_relative_to(copy)
+    return [f"{fault.path.relative_to(copy)}: {fault.what}" for fault in found]
+
+
+def edit(path: Path, pattern: str, new: str) -> None:
+    """Replace the one match of a pattern in a file."""
+    text, count = re.subn(pattern, new, path.read_text(), count=1, flags=re.MULTILINE)
+    assert count == 1, f"{pattern} is not in {path}"
+    path.write_text(text)
+
+
+def test_a_whole_copy_has_none(copy, few):
+    assert faults(copy, few) == []
+
+
+@pytest.mark.parametrize("patch", [LOCK, SINGLETON, CACHE, OLDER_CACHE, f"{FAB}/session-cleanup.patch"])
+def test_one_broken_context_line_is_named(copy, few, patch):
+    edit(copy / patch, r"(?<=\n) (?=    )", " #")
+    found = faults(copy, few)
+    assert any(fault.startswith(f"{patch}: It does not apply to") for fault in found)
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern", "new", "said"),
+    [
+        (CORE_SERIES, r"^auth-manager-singleton$", "", "The patch is not listed in `series`"),
+        (CORE_SERIES, r"\Z", "nothing\n", f"{CORE_SERIES}: nothing is listed, but there is no"),
+        (CORE_SERIES, r"\Z", "auth-manager-singleton\n", f"{CORE_SERIES}: .* is listed twice"),
+        (SINGLETON, r"^Subject: \[PATCH\] ", "Subject: [PATCH] fix: ", "The subject is imperative"),
+        (SINGLETON, r"^Subject: \[PATCH\] .*$", "Subject: [PATCH] A" + "b" * 69, "69 is the most"),
+        (SINGLETON, r"^Bug: .*\n", "", f"{SINGLETON}: The trailer Bug is missing"),
+        (SINGLETON, r"^Tests: .*\n", "", f"{SINGLETON}: The trailer Tests is missing"),
+        (SINGLETON, r"^Bug: ", "Bugs: ", f"{SINGLETON}: Bugs is no trailer"),
+        (SINGLETON, r"^Cures: ", "Cures: nothing, ", f"{SINGLETON}: nothing is not in bugs"),
+        (SINGLETON, r"^Tests: ", "Requires: revoked-token-cache\nTests: ", "does not come before it"),
+        (SINGLETON, r"^Forwarded: .*$", "Forwarded: perhaps", f"{SINGLETON}: Forwarded is a URL"),
+        (SINGLETON, r"^Tests: .*$", "Tests: airflow-core/tests/unit/none.py", "There is no airflow-core/tests"),
+        (SINGLETON, r"^Applies-To: .*$", "Applies-To: apache-airflow-core ==2.0", "serves no pinned release"),
+        (SINGLETON, r"^Applies-To: .*$", "Applies-To: flask ==2.0", "Applies-To must be apache-airflow-core"),
+        (SINGLETON, r"^Applies-To: .*$", "Applies-To: apache-airflow-core >==2", "Invalid specifier"),
+        (SINGLETON, r"^@@ -", "@ -", f"{SINGLETON}: .*parse"),
+        (SINGLETON, r"^\+(?=[^+])", "+)", "does not compile"),
+        (SINGLETON, r"^index [0-9a-f]{4}", "index 0000", "not in the form that `refresh"),
+        (OLDER_CACHE, r"^Applies-To: .*$", "Applies-To: apache-airflow-core >=3.2,<3.4", "serves .* too"),
+        (PROOFS, r"^red = \[", 'red = ["test_none", ', "test_none is not in"),
+        (PROOFS, r"^file = \"", 'file = "x', "trailer says otherwise"),
+        (PROOFS, r"^old = '''", "old = '''nowhere ", "occurs 0 times"),
+        ("airflow-core/tests/unit/api_fastapi/test_auth_manager_singleton.py", r"\Z",
+         "\n\ndef test_forgotten():\n    pass\n", "test_forgotten has no place"),
+    ],
+)  # fmt: skip
+def test_a_fault_is_found(copy, few, path, pattern, new, said):
+    edit(copy / path, pattern, new)
+    found = faults(copy, few)
+    assert any(re.search(said, fault) for fault in found), found
+
+
+def test_a_listed_patch_that_is_gone(copy, few):
+    (copy / LOCK).unlink()
+    assert (
+        f"{FAB}/series: appbuilder-init-lock is listed, but there is no appbuilder-init-lock.patch."
+        in faults(copy, few)
+    )
+
+
+def test_a_file_that_does_not_belong(copy, few):
+    (copy / CORE / "notes.txt").write_text("notes\n")
+    assert f"{CORE}/notes.txt: A file that is neither `series` nor a patch." in faults(copy, few)
+
+
+def test_a_variant_that_could_be_one(copy, few):
+    edit(copy / SINGLETON, r"^Applies-To: .*$", "Applies-To: apache-airflow-core >=3.1.4,<=3.1.8")
+    twin = copy / CORE / "auth-manager-singleton~3.1.patch"
+    twin.write_bytes((copy / SINGLETON).read_bytes())
+    edit(twin, r"^Applies-To: .*$", "Applies-To: apache-airflow-core >=3.1.0,<=3.1.3")
+    wider = dataclasses.replace(few, releases=(*few.releases, *releases.load(copy / "patches").releases[:1]))
+    assert any(
+        "auth-manager-singleton does the same on its releases" in fault for fault in faults(copy, wider)
+    )
+
+
+def test_an_added_file_that_upstream_has(copy, few):
+    taken = "providers/fab/tests/unit/fab/auth_manager/test_fab_auth_manager.py"
+    (copy / taken).write_text("# taken\n")
+    assert any(fault.startswith(f"{taken}: ") and "in its sdist" in fault for fault in faults(copy, few))
+
+
+def test_a_core_patch_without_news(copy, few):
+    for path in (copy / "airflow-core/newsfragments").glob("*.rst"):
+        path.unlink()
+    assert any(fault.startswith(f"{SINGLETON}: No news line") for fault in faults(copy, few))

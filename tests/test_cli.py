@@ -1,0 +1,95 @@
+"""The command line as a user meets it: what it prints and how it ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from airflow_auth_patches.errors import Exit
+
+TOOL = Path(sys.executable).parent / "airflow-auth-patches"
+COMMANDS = ("list", "check", "wheel", "status", "apply", "revert", "tree", "refresh", "prove", "demo")
+
+
+def tool(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [TOOL, *arguments], capture_output=True, text=True, check=False, timeout=300, cwd=cwd
+    )
+
+
+def test_help_names_every_command_and_the_exit_codes():
+    done = tool("--help")
+    assert done.returncode == 0
+    for command in COMMANDS:
+        assert f" {command} " in done.stdout
+    assert "Exit codes" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_help_gives_an_example(command):
+    done = tool(command, "--help")
+    assert done.returncode == 0
+    assert f"Example: airflow-auth-patches {command}" in " ".join(done.stdout.split())
+
+
+def test_list(project):
+    done = tool("list")
+    assert done.returncode == 0
+    told = json.loads(tool("list", "--json").stdout)
+    assert [row["patch"] for row in told["patches"]] == [patch.name for patch in project.patches]
+    assert {row["bug"] for row in told["bugs"]} == set(project.bugs)
+    for row in told["bugs"]:
+        assert row["cured_by"] or row["known_open"]
+
+
+def test_list_releases(project, pins):
+    told = json.loads(tool("list", "--releases", "--json").stdout)
+    assert [row["release"] for row in told] == [str(release) for release in pins.releases]
+    assert {patch for row in told for patch in row["patches"]} == {patch.name for patch in project.patches}
+
+
+def test_wheel_writes_the_same_bytes_twice(tmp_path):
+    for name in ("a", "b"):
+        done = tool("wheel", "--release", "apache-airflow-core==3.1.8", "--output", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+    (first,), (second,) = (list((tmp_path / name).iterdir()) for name in ("a", "b"))
+    assert first.name == "apache_airflow_core-3.1.8+authpatches.1-py3-none-any.whl"
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("wheel", "--release", "apache-airflow-core==1.0"), Exit.USAGE, "not among the pinned releases"),
+        (("wheel", "--release", "flask==3.0"), Exit.USAGE, "no distribution of this series"),
+        (("wheel",), Exit.USAGE, "--release or --python"),
+        (("wheel", "--release", "apache-airflow-core==3.3.2"), Exit.REFUSED, "No chosen patch serves"),
+        (("apply", "--python", "nowhere/python"), Exit.USAGE, "is not an interpreter"),
+        (("apply", "--python", sys.executable), Exit.REFUSED, "has no Airflow"),
+        (("apply", "--python", sys.executable, "--all", "--patch", "x"), Exit.USAGE, "exclude each other"),
+        (("status", "--python", "/bin/true"), Exit.USAGE, "does not run as a Python"),
+        (("revert", "--python", sys.executable), Exit.REFUSED, "has no Airflow"),
+        (("tree", "apache-airflow-core"), Exit.USAGE, "names no release"),
+        (("prove", "--pair", "1+1"), Exit.USAGE, "no tested pair"),
+        (("prove", "--patch", "nonsense"), Exit.USAGE, "no patch 'nonsense'"),
+        (("demo", "--only", "nonsense"), Exit.USAGE, "nonsense"),
+        (("nonsense",), Exit.USAGE, "nonsense"),
+        (("list", "--nonsense"), Exit.USAGE, "nonsense"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_a_documented_code(arguments, code, said, tmp_path):
+    done = tool(*arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert said in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_of_the_project_exits_0():
+    done = tool("check", "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout) == []

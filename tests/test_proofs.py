@@ -1,0 +1,72 @@
+"""Every patch is proven: red on stock, green when patched, and red again without any one of its guards."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_auth_patches import proofs, series
+from airflow_auth_patches.commands import prove
+
+PYTHONS = ("3.11", "3.12")
+
+
+def wrong(rows) -> list[str]:
+    return [f"{row.verdict.slug}, {row.verdict.what}: {fault}" for row in rows for fault in row.verdict.wrong]
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("name", ["3.1.6+3.3.0", "3.1.8+3.4.0", "3.2.0+3.6.0", "3.3.2+3.10.2"])
+def test_red_on_stock_green_when_patched_red_without_a_guard(root, project, pins, name):
+    rows = list(prove.prove(root, project, pins, pins.pair(name), PYTHONS[0]))
+    assert rows
+    assert wrong(rows) == []
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("name", ["3.1.6+3.3.0", "3.3.2+3.10.2"])
+def test_the_same_on_the_next_python(root, project, pins, name):
+    rows = list(prove.prove(root, project, pins, pins.pair(name), PYTHONS[1], guards=False))
+    assert rows
+    assert wrong(rows) == []
+
+
+@pytest.mark.proof
+def test_a_patch_out_of_its_series_turns_its_tests_red(copy, pins):
+    """What `make test` says when the lines of `series` are taken out."""
+    for name in ("airflow-core", "providers-fab"):
+        (copy / "patches" / name / "series").write_text("")
+    rows = list(
+        prove.prove(
+            copy, series.load(copy / "patches"), pins, pins.pair("3.1.6+3.3.0"), PYTHONS[0], guards=False
+        )
+    )
+    red = {row.verdict.slug for row in rows if row.verdict.what == "patched" and row.verdict.wrong}
+    assert red == {"auth-manager-singleton", "session-cleanup", "appbuilder-init-lock"}
+
+
+def test_a_guard_goes_and_comes_back(tmp_path):
+    path = tmp_path / "airflow/x.py"
+    path.parent.mkdir()
+    path.write_text("with lock:\n    pass\n")
+    linked = tmp_path / "cache.py"
+    linked.hardlink_to(path)
+    guard = proofs.Guard("lock", "airflow-core/src/airflow/x.py", "with lock:", "if True:", ("test_x",))
+    with proofs.without(guard, tmp_path):
+        assert path.read_text() == "if True:\n    pass\n"
+        assert linked.read_text() == "with lock:\n    pass\n"  # uv's cache is not written to
+    assert path.read_text() == "with lock:\n    pass\n"
+
+
+def test_what_counts_as_red():
+    assert proofs._is_red("failed: assert 500 == 200")
+    assert proofs._is_red("failed: AssertionError: two managers")
+    assert proofs._is_red("failed: Failed: DID NOT RAISE <class 'RuntimeError'>")
+    for outcome in (
+        "passed",
+        "not run",
+        "skipped",
+        "error: assert 1 == 2",
+        "failed: ImportError: no such name",
+        "failed: AttributeError: no such method",
+    ):
+        assert not proofs._is_red(outcome)

@@ -1,0 +1,157 @@
+"""Releases are pinned: a file with another hash is never used, and enters no cache."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from airflow_auth_patches import releases, wheels
+from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.releases import CORE, FAB
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """Serve a package index from a folder, with an empty cache; return the folder of core's page."""
+    page = tmp_path / "index" / "simple" / CORE.name
+    page.mkdir(parents=True)
+    handler = functools.partial(Quiet, directory=str(tmp_path / "index"))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    monkeypatch.delenv("UV_DEFAULT_INDEX", raising=False)
+    monkeypatch.delenv("UV_INDEX_URL", raising=False)
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/simple/")
+    monkeypatch.setenv("AIRFLOW_AUTH_PATCHES_CACHE", str(tmp_path / "cache"))
+    yield page
+    server.shutdown()
+    server.server_close()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def _sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def publish(page: Path, release: releases.Release, content: bytes) -> None:
+    name = release.filename("wheel")
+    (page / name).write_bytes(content)
+    (page / "index.html").write_text(f'<html><body><a href="{name}">{name}</a></body></html>')
+
+
+def test_a_file_with_its_hash_is_fetched_once(index, pins, tmp_path):
+    newest = pins.release("apache-airflow-core==3.3.2")
+    content = b"a wheel"
+    pinned = releases.Release(CORE, newest.version, newest.date, newest.pythons, {"wheel": _sha(content)})
+    publish(index, pinned, content)
+    path = releases.fetch(pinned, "wheel")
+    assert path.read_bytes() == content
+    (index / "index.html").unlink()
+    assert releases.fetch(pinned, "wheel") == path
+
+
+def test_another_hash_is_refused_and_not_kept(index, pins, tmp_path):
+    release = pins.release("apache-airflow-core==3.3.2")
+    publish(index, release, b"not the pinned wheel")
+    with pytest.raises(Problem, match="not the pinned") as raised:
+        releases.fetch(release, "wheel")
+    assert raised.value.exit_code == Exit.CORRUPT
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_spoiled_file_in_the_cache_is_fetched_again(index, pins, tmp_path):
+    content = b"a wheel"
+    newest = pins.release("apache-airflow-core==3.3.2")
+    pinned = releases.Release(CORE, newest.version, newest.date, newest.pythons, {"wheel": _sha(content)})
+    publish(index, pinned, content)
+    releases.fetch(pinned, "wheel").write_bytes(b"spoiled")
+    assert releases.fetch(pinned, "wheel").read_bytes() == content
+
+
+def test_an_index_without_the_file_is_told(index, pins):
+    release = pins.release("apache-airflow-core==3.3.2")
+    (index / "index.html").write_text("<html></html>")
+    with pytest.raises(Problem, match="has no apache_airflow_core") as raised:
+        releases.fetch(release, "wheel")
+    assert raised.value.exit_code == Exit.UNREACHABLE
+
+
+def test_no_network_is_told_with_what_to_do(pins, tmp_path, monkeypatch):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://127.0.0.1:{port}/simple/")
+    monkeypatch.setenv("AIRFLOW_AUTH_PATCHES_CACHE", str(tmp_path))
+    with pytest.raises(Problem, match="could not be fetched") as raised:
+        releases.fetch(pins.release("apache-airflow-core==3.3.2"), "wheel")
+    assert raised.value.exit_code == Exit.UNREACHABLE
+    assert "AIRFLOW_AUTH_PATCHES_CACHE" in raised.value.remedy
+
+
+@pytest.mark.parametrize("name", ["apache-airflow-core", "apache-airflow-core==9.9.9", "flask==3.0.0", "==1"])
+def test_a_name_that_names_nothing(pins, name):
+    with pytest.raises(Problem) as raised:
+        pins.release(name)
+    assert raised.value.exit_code == Exit.USAGE
+    assert raised.value.remedy
+
+
+def test_a_local_label_finds_its_public_release(pins):
+    found = pins.find(CORE, "3.3.2+authpatches.1")
+    assert found is not None
+    assert str(found.version) == "3.3.2"
+    assert pins.find(CORE, "no version") is None
+
+
+@pytest.mark.parametrize(
+    ("monorepo", "installed"),
+    [
+        ("airflow-core/src/airflow/settings.py", "airflow/settings.py"),
+        ("providers/fab/src/airflow/providers/fab/www/app.py", "airflow/providers/fab/www/app.py"),
+        ("shared/logging/src/airflow_shared/logging/remote.py", "airflow/_shared/logging/remote.py"),
+        ("airflow-core/pyproject.toml", None),
+        ("providers/fab/tests/unit/fab/test_x.py", None),
+    ],
+)
+def test_paths(monorepo, installed):
+    assert releases.to_installed(monorepo) == installed
+
+
+@pytest.mark.parametrize(
+    ("dist", "member", "monorepo"),
+    [
+        (CORE, "src/airflow/settings.py", "airflow-core/src/airflow/settings.py"),
+        (CORE, "pyproject.toml", "airflow-core/pyproject.toml"),
+        (CORE, "src/airflow/_shared/__init__.py", "airflow-core/src/airflow/_shared/__init__.py"),
+        (
+            CORE,
+            "src/airflow/_shared/logging/remote.py",
+            "shared/logging/src/airflow_shared/logging/remote.py",
+        ),
+        (FAB, "tests/unit/fab/x.py", "providers/fab/tests/unit/fab/x.py"),
+    ],
+)
+def test_sdist_paths(dist, member, monorepo):
+    assert releases.to_monorepo(dist, member) == monorepo
+
+
+def test_wheel_and_sdist_agree_on_what_the_series_edits(project, pins):
+    """The paths of `to_installed` and `to_monorepo` meet: a patch sees the same bytes in both."""
+    for patch in project.patches:
+        release = max((r for r in pins.releases if patch.serves(r)), key=lambda r: r.version)
+        sources = releases.sources(release)
+        for path in patch.edits:
+            if installed := releases.to_installed(path):
+                assert wheels.pristine(release, installed) == sources[path]

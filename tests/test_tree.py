@@ -1,0 +1,109 @@
+"""The round trip: patches to commits, commits to patches, and nothing changed that nobody edited."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from airflow_auth_patches import releases, series, tree
+from airflow_auth_patches.errors import Exit, Problem
+
+
+@pytest.fixture
+def laid(copy, pins):
+    """Return the copied project's series and the tree of its newest 3.1."""
+    copied = series.load(copy / "patches")
+    release = pins.release("apache-airflow-core==3.1.8")
+    return copied, tree.lay(copy, copied, pins, release)
+
+
+def test_an_untouched_tree_of_any_release_changes_nothing(copy, pins):
+    copied = series.load(copy / "patches")
+    for release in (release for release in pins.releases if copied.serving(release)):
+        laid = tree.lay(copy, copied, pins, release)
+        assert laid.git("status", "--porcelain") == ""
+        assert tree.refresh(copy, copied, pins, release) == []
+        shutil.rmtree(laid.folder)
+
+
+def test_each_patch_is_a_commit_with_its_message_and_files_at_upstream_paths(laid):
+    copied, laid_tree = laid
+    patches = copied.serving(laid_tree.release)
+    subjects = laid_tree.git("log", "--reverse", "--format=%s", f"{tree.BASE}..HEAD").splitlines()
+    assert subjects == [patch.subject for patch in patches]
+    for patch in patches:
+        for path in (*patch.edits, *patch.tests):
+            assert (laid_tree.folder / path).is_file()
+
+
+def test_an_amended_commit_is_written_back(copy, laid, pins):
+    copied, laid_tree = laid
+    (patch,) = copied.serving(laid_tree.release)
+    edited = laid_tree.folder / "airflow-core/src/airflow/api_fastapi/app.py"
+    edited.write_text(edited.read_text().replace("import logging\n", "import logging  # amended\n", 1))
+    test = laid_tree.folder / patch.tests[0]
+    test.write_text(test.read_text() + "\n# amended\n")
+    laid_tree.git("commit", "--quiet", "--all", "--amend", "--no-edit")
+    written = tree.refresh(copy, copied, pins, laid_tree.release)
+    assert set(written) == {patch.path, copy / patch.tests[0]}
+    again = series.load(copy / "patches")
+    (after,) = again.serving(laid_tree.release)
+    assert b"# amended" in after.content
+    assert after.body == patch.body
+    assert after.date == patch.date
+    assert (copy / patch.tests[0]).read_text().endswith("# amended\n")
+    assert tree.refresh(copy, again, pins, laid_tree.release) == []
+
+
+def test_a_new_commit_becomes_a_patch_named_for_its_subject(copy, laid, pins):
+    copied, laid_tree = laid
+    edited = laid_tree.folder / "airflow-core/src/airflow/settings.py"
+    edited.write_text(edited.read_text() + "# new\n")
+    message = "Say something new\n\nApplies-To: apache-airflow-core ==3.1.8\n"
+    laid_tree.git("commit", "--quiet", "--all", "-F", "-", stdin=message)
+    tree.refresh(copy, copied, pins, laid_tree.release)
+    assert (copy / "patches/airflow-core/say-something-new.patch").is_file()
+    order = series.series_order(copy / "patches", releases.CORE)
+    assert order == [*series.series_order(copied.folder, releases.CORE)[:-1], "say-something-new"]
+
+
+def test_work_in_a_tree_is_not_thrown_away(copy, laid, pins):
+    copied, laid_tree = laid
+    edited = laid_tree.folder / "airflow-core/src/airflow/settings.py"
+    edited.write_text(edited.read_text() + "# work\n")
+    with pytest.raises(Problem, match="holds work"):
+        tree.lay(copy, copied, pins, laid_tree.release)
+    with pytest.raises(Problem, match="not committed"):
+        tree.refresh(copy, copied, pins, laid_tree.release)
+    laid_tree.git("commit", "--quiet", "--all", "--amend", "--no-edit")
+    with pytest.raises(Problem, match="holds work"):
+        tree.lay(copy, copied, pins, laid_tree.release)
+    assert "# work" in edited.read_text()
+    tree.refresh(copy, copied, pins, laid_tree.release)
+    tree.lay(copy, series.load(copy / "patches"), pins, laid_tree.release)
+
+
+def test_a_dropped_commit_is_not_taken_for_an_edit(copy, laid, pins):
+    copied, laid_tree = laid
+    laid_tree.git("reset", "--quiet", "--hard", tree.BASE)
+    with pytest.raises(Problem, match="no commit of auth-manager-singleton any more"):
+        tree.refresh(copy, copied, pins, laid_tree.release)
+
+
+def test_refresh_without_a_tree(copy, pins):
+    with pytest.raises(Problem, match="There is no tree") as raised:
+        tree.refresh(copy, series.load(copy / "patches"), pins, pins.release("apache-airflow-core==3.1.8"))
+    assert raised.value.exit_code == Exit.USAGE
+
+
+def test_a_patch_that_does_not_apply_leaves_no_tree(copy, pins):
+    path = copy / "patches/airflow-core/auth-manager-singleton.patch"
+    path.write_bytes(path.read_bytes().replace(b"\n def ", b"\n Def ", 1))
+    copied = series.load(copy / "patches")
+    release = pins.release("apache-airflow-core==3.1.8")
+    with pytest.raises(
+        Problem, match=r"auth-manager-singleton does not apply to apache-airflow-core==3\.1\.8"
+    ):
+        tree.lay(copy, copied, pins, release)
+    assert not tree.folder_of(copy, release).exists()

@@ -1,0 +1,95 @@
+"""A patched wheel is an ordinary wheel of the same release, and the same bytes each time."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+
+import pytest
+from packaging.metadata import Metadata
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+from wheel.wheelfile import WheelFile
+
+from airflow_auth_patches import releases, wheels
+from airflow_auth_patches.commands import patching
+from airflow_auth_patches.errors import Problem
+
+
+@pytest.fixture(scope="module")
+def serving(project, pins):
+    return [release for release in pins.releases if project.serving(release)]
+
+
+def build(project, pins, release, output):
+    return wheels.build(patching.patched(project, release, everything=True), pins.label, output)
+
+
+@pytest.fixture(scope="module")
+def built(project, pins, serving, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheels")
+    return {release: build(project, pins, release, folder) for release in serving}
+
+
+def test_every_member_has_the_hash_that_record_says(built):
+    for path in built.values():
+        with WheelFile(path) as wheel:  # the library compares as it reads
+            for name in wheel.namelist():
+                wheel.read(name)
+
+
+def test_only_the_patched_files_differ(built, project):
+    for release, path in built.items():
+        edited = {releases.to_installed(p) for patch in project.serving(release) for p in patch.edits} - {
+            None
+        }
+        with zipfile.ZipFile(path) as after, zipfile.ZipFile(releases.fetch(release, "wheel")) as before:
+            names = {name for name in before.namelist() if ".dist-info/" not in name}
+            assert {name for name in after.namelist() if ".dist-info/" not in name} == names
+            assert {name for name in names if before.read(name) != after.read(name)} == edited
+
+
+def test_the_local_label_satisfies_every_pin_of_the_release(built, pins):
+    for release, path in built.items():
+        with WheelFile(path) as wheel:
+            metadata = Metadata.from_email(wheel.read(f"{wheel.dist_info_path}/METADATA"), validate=False)
+        assert str(metadata.version) == f"{release.version}+{pins.label}"
+        assert metadata.version in SpecifierSet(f"=={release.version}")
+        assert metadata.version > Version(str(release.version))
+
+
+def test_the_manifest_tells_what_was_done(built, project):
+    for release, path in built.items():
+        with WheelFile(path) as wheel:
+            told = json.loads(wheel.read(f"{wheel.dist_info_path}/{wheels.MANIFEST}"))
+            after = {name: wheel.read(name) for name in told["files"]}
+        assert told["release"] == str(release)
+        assert [patch["slug"] for patch in told["patches"]] == [p.slug for p in project.serving(release)]
+        for name, hashes in told["files"].items():
+            assert wheels._digest(after[name]) == hashes["after"]
+            assert wheels._digest(wheels.pristine(release, name)) == hashes["before"]
+
+
+def test_a_requirement_is_declared_where_it_was_not(built):
+    for release, path in built.items():
+        with WheelFile(path) as wheel:
+            metadata = Metadata.from_email(wheel.read(f"{wheel.dist_info_path}/METADATA"), validate=False)
+        declared = [str(r) for r in metadata.requires_dist or [] if r.name == "cachetools"]
+        if release.distribution is releases.CORE and release.version >= Version("3.2"):
+            assert declared == ["cachetools>=6.0.0"]
+
+
+def test_the_same_bytes_at_another_time(built, project, pins, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "2000000000")
+    release = next(iter(built))
+    assert build(project, pins, release, tmp_path).read_bytes() == built[release].read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == [built[release].name]  # nothing half done beside it
+
+
+def test_a_release_that_no_chosen_patch_serves(project, pins):
+    with pytest.raises(Problem, match=r"it is in no patch's range"):
+        patching.patched(project, pins.release("apache-airflow-providers-fab==3.10.2"))
+    with pytest.raises(Problem, match=r"it is served by revoked-token-cache"):
+        patching.patched(project, pins.release("apache-airflow-core==3.3.2"))
+    with pytest.raises(Problem, match=r"No such patch serves"):
+        patching.patched(project, pins.release("apache-airflow-core==3.3.2"), ["session-cleanup"])
