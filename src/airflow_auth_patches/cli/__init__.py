@@ -1,0 +1,46 @@
+"""The command line: it reads arguments, calls a command and shows what comes back."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from rich.markup import escape
+
+from airflow_auth_patches import show
+from airflow_auth_patches.cli import operator, series
+from airflow_auth_patches.cli.common import app
+from airflow_auth_patches.errors import Problem
+
+__all__ = ["app", "main", "operator", "series"]
+
+
+class Stopped(BaseException):
+    """
+    Ctrl-C or SIGTERM: what is running cleans up as the exception passes, and the process ends.
+
+    :param number: the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def _stop(number: int, _: object) -> None:
+    raise Stopped(number)
+
+
+def main() -> None:
+    """Run the command line; a `Problem` is one sentence and its exit code."""
+    signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        app()
+    except Problem as problem:
+        show.err.print(f"[bold red]{escape(problem.what)}[/]", soft_wrap=True, highlight=False)
+        if problem.remedy:
+            show.err.print(escape(problem.remedy), soft_wrap=True, highlight=False)
+        sys.exit(int(problem.exit_code))
+    except Stopped as stopped:
+        show.err.print("Interrupted.")
+        sys.exit(128 + stopped.number)

@@ -1,0 +1,73 @@
+"""What the commands of the command line share: the application, its arguments, what they work on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from airflow_auth_patches import releases
+from airflow_auth_patches import series as series_room
+from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.releases import Pins
+from airflow_auth_patches.series import Series
+
+EPILOG = (
+    "Exit codes: 0 done; 1 a fault, or an outcome that is not cured or not shown; "
+    "2 an argument that names nothing; "
+    "3 refused, nothing was changed; 4 a release could not be fetched; "
+    "5 a file is not the one that is pinned; "
+    "6 a program that was called failed, and what it did was taken back; 130 interrupted."
+)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Patches for the authentication path of Apache Airflow's API server.",
+    epilog=EPILOG,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Python = Annotated[
+    Path,
+    typer.Option(
+        "--python",
+        metavar="PATH",
+        help="The interpreter of the installed Airflow: venv/bin/python.",
+        show_default=False,
+    ),
+]
+ReleaseName = Annotated[
+    str, typer.Argument(metavar="RELEASE", help="As in apache-airflow-core==3.3.2.", show_default=False)
+]
+Names = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--patch", metavar="NAME", help="Exactly this patch; may be given again.", show_default=False
+    ),
+]
+All = Annotated[bool, typer.Option("--all", help="Those with a trade-off too.")]
+
+
+def known() -> tuple[Series, Pins]:
+    series = series_room.load()
+    return series, releases.load(series.folder)
+
+
+def checkout() -> Path:
+    folder = series_room.default_folder()
+    root = folder.parent
+    if not (root / "pyproject.toml").is_file():
+        raise Problem(
+            "This works on a checkout of the project, and the tool is installed without one.",
+            "Clone the project and run `make setup`.",
+            Exit.USAGE,
+        )
+    return root
+
+
+def one_of(names: list[str] | None, everything: bool) -> None:
+    if names and everything:
+        raise Problem("--all and --patch exclude each other.", "Give one of them.", Exit.USAGE)

@@ -1,0 +1,153 @@
+"""The commands of those who run Airflow: wheel, status, apply, revert."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.syntax import Syntax
+
+from airflow_auth_patches import show, wheels
+from airflow_auth_patches.cli.common import All, Json, Names, Python, app, known, one_of
+from airflow_auth_patches.commands import patching
+from airflow_auth_patches.errors import Exit, Problem
+
+
+@app.command()
+def wheel(
+    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="The folder to write into.")] = Path(
+        "dist"
+    ),
+    release: Annotated[
+        str | None, typer.Option("--release", metavar="RELEASE", help="As in apache-airflow-core==3.3.2.")
+    ] = None,
+    python: Annotated[
+        Path | None,
+        typer.Option("--python", metavar="PATH", help="Both distributions of an installed Airflow."),
+    ] = None,
+    names: Names = None,
+    everything: All = False,
+) -> None:
+    """
+    Build the patched wheel of a release.
+
+    Example: airflow-auth-patches wheel --release apache-airflow-core==3.1.6 --output dist
+    """
+    one_of(names, everything)
+    if (release is None) == (python is None):
+        raise Problem("Give either --release or --python.", "See --help.", Exit.USAGE)
+    series, pins = known()
+    with show.Bars() as bars:
+        if python:
+            planned = patching.plan(python, series, pins, names, everything=everything, progress=bars)
+            made = [step.patched for step in planned.steps if step.patched.patches]
+        else:
+            made = [
+                patching.patched(
+                    series, pins.release(str(release)), names, everything=everything, progress=bars
+                )
+            ]
+        for patched in made:
+            path = wheels.build(patched, pins.label, output)
+            show.out.print(
+                f"{path}: {', '.join(p.slug for p in patched.patches)}", highlight=False, soft_wrap=True
+            )
+
+
+@app.command()
+def status(python: Python, json: Json = False) -> None:
+    """
+    Tell how an installed Airflow stands: its releases, the patches in it, those that it lacks.
+
+    Example: airflow-auth-patches status --python /opt/airflow/bin/python
+    """
+    series, pins = known()
+    with show.Bars() as bars:
+        rows = patching.status(python, series, pins, bars)
+    told: list[dict[str, Any]] = [
+        {
+            "distribution": r.installed.distribution.name,
+            "version": r.installed.version,
+            "state": r.state,
+            "applied": list(r.applied),
+            "open": [{"patch": p.slug, "trade_off": p.trade_off} for p in r.open],
+            "notes": list(r.notes),
+        }
+        for r in rows
+    ]
+    if json:
+        show.as_json(told)
+        return
+    show.table(
+        f"{python}",
+        ("distribution", "version", "state", "patches in it", "patches it lacks", "notes"),
+        [
+            (
+                r["distribution"],
+                r["version"],
+                r["state"],
+                ", ".join(r["applied"]) or "-",
+                ", ".join(p["patch"] + (" (trade-off)" if p["trade_off"] else "") for p in r["open"]) or "-",
+                "; ".join(r["notes"][:5]) or "-",
+            )
+            for r in told
+        ],
+    )
+
+
+@app.command()
+def apply(
+    python: Python,
+    names: Names = None,
+    everything: All = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the diff and change nothing.")] = False,
+) -> None:
+    """
+    Patch an installed Airflow, as one transaction through pip or uv; restart its API servers afterwards.
+
+    Takes every patch without a trade-off, unless told otherwise.
+
+    Example: airflow-auth-patches apply --python /opt/airflow/bin/python --dry-run
+    """
+    one_of(names, everything)
+    series, pins = known()
+    with show.Bars() as bars:
+        planned = patching.plan(python, series, pins, names, everything=everything, progress=bars)
+        if not planned.pending:
+            show.out.print("Already applied: nothing to do.")
+            return
+        if dry_run:
+            for step in planned.pending:
+                show.out.print(
+                    Syntax(step.diff(), "diff") if show.out.is_terminal else escape(step.diff()),
+                    soft_wrap=True,
+                    highlight=False,
+                )
+        else:
+            patching.apply(planned, pins, bars)
+    verb = "would have" if dry_run else "has"
+    for step in planned.pending:
+        slugs = ", ".join(patch.slug for patch in step.patched.patches) or "no patch"
+        gone = f"; without {', '.join(step.removed)}" if step.removed else ""
+        show.out.print(f"{step.patched.release} {verb} {slugs}{gone}.", highlight=False, soft_wrap=True)
+        for patch in step.patched.patches:
+            if patch.trade_off:
+                show.out.print(f"  {patch.slug}: {escape(patch.trade_off)}", highlight=False, soft_wrap=True)
+    show.out.print("Nothing was changed." if dry_run else "Restart the API servers to run it.")
+
+
+@app.command()
+def revert(python: Python) -> None:
+    """
+    Put the pristine releases back.
+
+    Example: airflow-auth-patches revert --python /opt/airflow/bin/python
+    """
+    _, pins = known()
+    with show.Bars() as bars:
+        reverted = patching.revert(python, pins, bars)
+    for found in reverted:
+        show.out.print(f"{found.release} is back, without {', '.join(found.slugs)}.", highlight=False)
+    show.out.print("Restart the API servers to run it." if reverted else "Nothing is patched: nothing to do.")

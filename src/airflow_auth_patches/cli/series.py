@@ -1,0 +1,202 @@
+"""The commands of those who keep the series: list, check, tree, refresh, prove."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from airflow_auth_patches import check as lint
+from airflow_auth_patches import releases, show, tree
+from airflow_auth_patches import series as series_room
+from airflow_auth_patches.cli.common import Json, ReleaseName, app, checkout, known
+from airflow_auth_patches.commands import prove as prove_command
+from airflow_auth_patches.errors import Exit
+from airflow_auth_patches.series import Patch
+
+
+def _patch_row(patch: Patch) -> dict[str, Any]:
+    return {
+        "patch": patch.name,
+        "distribution": patch.distribution.name,
+        "applies_to": str(patch.applies_to),
+        "cures": list(patch.cures),
+        "trade_off": patch.trade_off,
+        "fixed_in": list(patch.trailers.get("Fixed-In", ())),
+        "subject": patch.subject,
+    }
+
+
+@app.command("list")
+def list_(
+    pinned: Annotated[bool, typer.Option("--releases", help="The pinned releases instead.")] = False,
+    json: Json = False,
+) -> None:
+    """
+    Show the patches and the bugs they cure.
+
+    Example: airflow-auth-patches list
+    """
+    series, pins = known()
+    if pinned:
+        rows: list[dict[str, Any]] = [
+            {
+                "release": str(r),
+                "date": str(r.date),
+                "pythons": list(r.pythons),
+                "patches": [p.name for p in series.serving(r)],
+            }
+            for r in pins.releases
+        ]
+        if json:
+            show.as_json(rows)
+        else:
+            show.table(
+                "Pinned releases",
+                ("release", "date", "Pythons", "patches"),
+                [(r["release"], r["date"], " ".join(r["pythons"]), ", ".join(r["patches"])) for r in rows],
+            )
+        return
+    patches = [_patch_row(patch) for patch in series.patches]
+    bugs: list[dict[str, Any]] = [
+        {
+            "bug": bug.slug,
+            "sees": bug.sees,
+            "links": list(bug.links),
+            "reproducer": bug.reproducer,
+            "cured_by": [p.name for p in series.patches if bug.slug in p.cures],
+            "known_open": bug.known_open,
+        }
+        for bug in series.bugs.values()
+    ]
+    if json:
+        show.as_json({"patches": patches, "bugs": bugs})
+        return
+    show.table(
+        "Patches, in the order in which they apply",
+        ("patch", "for", "cures", "trade-off"),
+        [
+            (
+                p["patch"],
+                f"{p['distribution'].removeprefix('apache-airflow-')} {p['applies_to']}",
+                ", ".join(p["cures"]) or "-",
+                p["trade_off"] or "-",
+            )
+            for p in patches
+        ],
+    )
+    show.table(
+        "Bugs",
+        ("bug", "what a user sees", "cured by"),
+        [(b["bug"], b["sees"], ", ".join(b["cured_by"]) or f"known open: {b['known_open']}") for b in bugs],
+    )
+
+
+@app.command()
+def check(json: Json = False) -> None:
+    """
+    Check the series: words, ranges, that every patch applies and reverses everywhere, that results compile.
+
+    Example: airflow-auth-patches check
+    """
+    folder = series_room.default_folder()
+    with show.Bars() as bars:
+        faults = lint.check(checkout(), folder, releases.load(folder), bars)
+    if json:
+        show.as_json([{"path": str(f.path), "line": f.line, "fault": f.what} for f in faults])
+    else:
+        for fault in faults:
+            show.out.print(escape(str(fault)), soft_wrap=True, highlight=False)
+        show.out.print("no faults" if not faults else f"{len(faults)} fault{'s' * (len(faults) > 1)}")
+    raise typer.Exit(Exit.FAULT if faults else Exit.OK)
+
+
+@app.command("tree")
+def tree_(release: ReleaseName) -> None:
+    """
+    Lay out a release as a git tree at Airflow's own paths, its patches as commits, to edit them there.
+
+    Example: airflow-auth-patches tree apache-airflow-core==3.3.2
+    """
+    series, pins = known()
+    root = checkout()
+    with show.Bars() as bars:
+        laid = tree.lay(root, series, pins, pins.release(release), bars)
+    show.out.print(f"{laid.folder.relative_to(root)}", highlight=False)
+    show.out.print(laid.git("log", "--oneline", "--reverse").rstrip(), highlight=False, markup=False)
+
+
+@app.command()
+def refresh(release: ReleaseName) -> None:
+    """
+    Write the commits of a release's tree back to patches/.
+
+    Example: airflow-auth-patches refresh apache-airflow-core==3.3.2
+    """
+    series, pins = known()
+    root = checkout()
+    written = tree.refresh(root, series, pins, pins.release(release))
+    for path in written:
+        show.out.print(f"{path.relative_to(root)}", highlight=False)
+    if not written:
+        show.out.print("Nothing changed.")
+
+
+@app.command()
+def prove(
+    pair: Annotated[
+        list[str] | None,
+        typer.Option("--pair", metavar="CORE+FAB", help="As in 3.1.6+3.3.0; by default all."),
+    ] = None,
+    names: Annotated[
+        list[str] | None, typer.Option("--patch", metavar="NAME", help="Only this patch.")
+    ] = None,
+    python: Annotated[str, typer.Option("--python", metavar="X.Y", help="The Python to prove on.")] = "3.11",
+    guards: Annotated[bool, typer.Option(help="Take the guards out one by one too.")] = True,
+    json: Json = False,
+) -> None:
+    """
+    Run the unit tests of the patches: red on stock, green when patched, red without any one guard.
+
+    Example: airflow-auth-patches prove --pair 3.1.6+3.3.0 --patch session-cleanup
+    """
+    series, pins = known()
+    root = checkout()
+    if names:
+        series.known(names)
+    pairs = [pins.pair(name) for name in pair] if pair else pins.pairs
+    rows: list[dict[str, Any]] = []
+    with show.Bars() as bars:
+        for one in pairs:
+            for row in prove_command.prove(
+                root, series, pins, one, python, names, guards=guards, progress=bars
+            ):
+                rows.append(
+                    {
+                        "patch": row.verdict.slug,
+                        "pair": row.pair.name,
+                        "python": row.python,
+                        "proof": row.verdict.what,
+                        "counts": dict(row.verdict.counts),
+                        "wrong": list(row.verdict.wrong),
+                    }
+                )
+    if json:
+        show.as_json(rows)
+    else:
+        show.table(
+            "Proofs",
+            ("patch", "releases", "proof", "tests", "outcome"),
+            [
+                (
+                    row["patch"],
+                    row["pair"],
+                    row["proof"] if row["proof"] in ("stock", "patched") else f"without {row['proof']}",
+                    ", ".join(f"{count} {word}" for word, count in row["counts"].items()),
+                    "; ".join(row["wrong"]) or "holds",
+                )
+                for row in rows
+            ],
+        )
+    raise typer.Exit(Exit.FAULT if any(row["wrong"] for row in rows) else Exit.OK)
