@@ -73,7 +73,7 @@ def test_one_broken_context_line_is_named(copy, few, patch):
         (SINGLETON, r"^Cures: ", "Cures: nothing, ", f"{SINGLETON}: nothing is not in bugs"),
         (SINGLETON, r"^Tests: ", "Requires: revoked-token-cache\nTests: ", "does not come before it"),
         (SINGLETON, r"^Forwarded: .*$", "Forwarded: perhaps", f"{SINGLETON}: Forwarded is a URL"),
-        (SINGLETON, r"^Tests: .*$", "Tests: airflow-core/tests/unit/none.py", "There is no airflow-core/tests"),
+        (SINGLETON, r"^Tests: .*$", "Tests: airflow-core/tests/unit/none.py", "There is no airflow"),
         (SINGLETON, r"^Applies-To: .*$", "Applies-To: apache-airflow-core ==2.0", "serves no pinned release"),
         (SINGLETON, r"^Applies-To: .*$", "Applies-To: flask ==2.0", "Applies-To must be apache-airflow-core"),
         (SINGLETON, r"^Applies-To: .*$", "Applies-To: apache-airflow-core >==2", "Invalid specifier"),

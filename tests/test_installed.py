@@ -96,6 +96,21 @@ def test_exactly_the_named_patches(environment, project, pins):
     assert states(environment, project, pins)["providers-fab"] == ("patched", ("appbuilder-init-lock",))
 
 
+def test_half_of_a_cure_that_does_harm_alone_is_refused(environment, project, pins):
+    before = snapshot(environment)
+    with pytest.raises(
+        Problem, match="auth-manager-singleton without appbuilder-init-lock does harm"
+    ) as raised:
+        patching.plan(environment.python, project, pins, ["auth-manager-singleton"])
+    assert "--patch auth-manager-singleton --patch appbuilder-init-lock" in raised.value.remedy
+    assert snapshot(environment) == before
+    both = ["auth-manager-singleton", "appbuilder-init-lock"]
+    planned = patching.plan(environment.python, project, pins, both)
+    assert [[patch.slug for patch in step.patched.patches] for step in planned.steps] == [
+        [slug] for slug in both
+    ]
+
+
 def test_the_plan_changes_nothing_and_shows_the_diff(environment, project, pins):
     before = snapshot(environment)
     planned = patching.plan(environment.python, project, pins)

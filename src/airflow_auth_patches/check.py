@@ -36,7 +36,7 @@ from airflow_auth_patches.series import (
 )
 
 REQUIRED_TRAILERS = ("Bug", "Forwarded", "Applies-To", "Tests")
-KNOWN_TRAILERS = {*REQUIRED_TRAILERS, "Cures", "Fixed-In", "Requires", "Trade-off"}
+KNOWN_TRAILERS = {*REQUIRED_TRAILERS, "Cures", "Fixed-In", "Requires", "With", "Trade-off"}
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,9 @@ def _words(patch: Patch, series: Series, root: Path) -> Iterator[Fault]:
             yield Fault(
                 patch.path, _line(patch, "Requires:"), f"{slug} does not come before it in the series."
             )
+    for slug in patch.together_with:
+        if slug not in {other.slug for other in series.patches}:
+            yield Fault(patch.path, _line(patch, "With:"), f"There is no patch {slug}.")
     if not re.match(r"https://|no$|not-needed: .", " ".join(patch.trailers.get("Forwarded", ("no",)))):
         yield Fault(
             patch.path, _line(patch, "Forwarded:"), "Forwarded is a URL, no, or not-needed: a reason."

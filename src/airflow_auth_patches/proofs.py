@@ -142,7 +142,7 @@ def faults(root: Path, folder: Path, patch: Patch) -> Iterator[tuple[Path, int, 
     if patch.cures and not proof.red:
         yield proof.path, 1, "A patch that cures a bug has at least one red test."
     for guard in proof.guards:
-        if not set(guard.red) <= names:
+        if not {name.partition("[")[0] for name in guard.red} <= names:
             yield proof.path, 1, f"The guard {guard.name} names tests that are not in {proof.file}."
 
 
@@ -179,7 +179,7 @@ def run_tests(
     """
     Run a test file of the series in an environment.
 
-    :param only: the names to run, or all.
+    :param only: the names to run, with a parameter in brackets or for all of them, or nothing for all tests.
     :param bytecode: whether compiled files may be kept; not while a file stands changed for a moment.
     :return: ``{test name: outcome}``; an outcome is ``passed``, ``skipped``, ``error: ...``, ``failed: ...``
         or ``not run``. Parametrised tests count as one, by their worst outcome.
@@ -212,7 +212,9 @@ def run_tests(
         cases = ElementTree.parse(report).getroot().iter("testcase")
         outcomes = dict.fromkeys(only, "not run")
         for case in cases:
-            name = (case.get("name") or "").partition("[")[0]
+            name = case.get("name") or ""
+            if name not in only:
+                name = name.partition("[")[0]
             outcome = _outcome(case)
             if outcomes.get(name, "not run") in ("not run", "passed"):
                 outcomes[name] = outcome

@@ -100,6 +100,11 @@ class Patch:
         return tuple(slug.strip() for value in self.trailers.get("Requires", ()) for slug in value.split(","))
 
     @property
+    def together_with(self) -> tuple[str, ...]:
+        """The slugs of patches of the other distribution without which it does harm, where they apply."""
+        return tuple(slug.strip() for value in self.trailers.get("With", ()) for slug in value.split(","))
+
+    @property
     def trade_off(self) -> str | None:
         """What it costs, in one line, where it costs anything."""
         return next(iter(self.trailers.get("Trade-off", ())), None)
@@ -142,7 +147,7 @@ class Series:
         """
         Choose patches for a release.
 
-        :param names: exactly these slugs, and what they require; ``None`` for those without a trade-off.
+        :param names: exactly these slugs; ``None`` for those without a trade-off.
         :param everything: those with a trade-off too.
         :raises Problem: when a named patch does not exist.
         """
@@ -151,9 +156,6 @@ class Series:
             return [patch for patch in serving if everything or patch.trade_off is None]
         wanted = set(names)
         self.known(wanted)
-        for patch in reversed(serving):
-            if patch.slug in wanted:
-                wanted.update(patch.requires)
         return [patch for patch in serving if patch.slug in wanted]
 
     def known(self, names: Iterable[str]) -> None:

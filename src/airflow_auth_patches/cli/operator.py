@@ -54,6 +54,9 @@ def wheel(
             show.out.print(
                 f"{path}: {', '.join(p.slug for p in patched.patches)}", highlight=False, soft_wrap=True
             )
+            for patch in patched.patches:
+                for other in patch.together_with:
+                    show.out.print(f"  {patch.slug} belongs together with {other}: install both or neither.")
 
 
 @app.command()

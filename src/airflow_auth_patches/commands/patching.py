@@ -101,6 +101,7 @@ def plan(
             raise Problem(_why_not(series, installation, astray[0]), "Leave it out.")
     if not any(patches or found.manifest for found, patches in chosen):
         raise Problem(_why_none(series, installation), "Nothing was changed.")
+    _refuse_halves(series, chosen)
     steps = []
     for found, patches in chosen:
         _whole(found, progress)
@@ -145,6 +146,20 @@ def patched(
             "See `airflow-auth-patches list`; --all takes those with a trade-off too.",
         )
     return wheels.patch_release(release, chosen, progress)
+
+
+def _refuse_halves(series: Series, chosen: Sequence[tuple[Installed, Sequence[Patch]]]) -> None:
+    """Refuse a patch whose other half serves what is installed and was not chosen."""
+    slugs = {patch.slug for _, patches in chosen for patch in patches}
+    for patch in (patch for _, patches in chosen for patch in patches):
+        for other in set(patch.together_with) - slugs:
+            for found, _ in chosen:
+                if any(p.slug == other and p.serves(room.pinned(found)) for p in series.patches):
+                    raise Problem(
+                        f"{patch.slug} without {other} does harm to "
+                        f"{found.distribution.name} {found.version}, which is installed.",
+                        f"Name both, --patch {patch.slug} --patch {other}, or neither.",
+                    )
 
 
 def _why_not(series: Series, installation: Installation, slug: str) -> str:

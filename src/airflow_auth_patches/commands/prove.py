@@ -60,7 +60,7 @@ def prove(
     """
     Prove the patches that serve a pair, yielding each proof as it ends.
 
-    A patch that is there but in no ``series`` is proven too, against a release that lacks it: its tests are red.
+    A patch that is in no ``series`` is proven too, on a release that lacks it: its tests are red.
 
     :param root: the checkout of this project.
     :param python: the Python version, as in ``3.11``.
