@@ -59,8 +59,8 @@ class Bars:
 def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on standard output."""
     grid = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for head in heads:
-        grid.add_column(head, overflow="fold")
+    for number, head in enumerate(heads):
+        grid.add_column(head, overflow="fold", no_wrap=number == 0)
     for row in rows:
         grid.add_row(*row)
     out.print(grid)

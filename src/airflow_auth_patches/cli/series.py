@@ -20,7 +20,7 @@ def _patch_row(patch: Patch) -> dict[str, Any]:
     return {
         "patch": patch.name,
         "distribution": patch.distribution.name,
-        "applies_to": str(patch.applies_to),
+        "applies_to": patch.trailers["Applies-To"][0].partition(" ")[2],
         "cures": list(patch.cures),
         "trade_off": patch.trade_off,
         "fixed_in": list(patch.trailers.get("Fixed-In", ())),
@@ -194,9 +194,13 @@ def prove(
                     row["pair"],
                     row["proof"] if row["proof"] in ("stock", "patched") else f"without {row['proof']}",
                     ", ".join(f"{count} {word}" for word, count in row["counts"].items()),
-                    "; ".join(row["wrong"]) or "holds",
+                    "does not hold" if row["wrong"] else "holds",
                 )
                 for row in rows
             ],
         )
+        for row in rows:
+            for fault in row["wrong"]:
+                said = f"{row['patch']}, {row['pair']}, {row['proof']}: {fault}"
+                show.out.print(escape(said), soft_wrap=True, highlight=False)
     raise typer.Exit(Exit.FAULT if any(row["wrong"] for row in rows) else Exit.OK)
