@@ -38,8 +38,12 @@ def versions(environment: Environment) -> dict[str, str]:
 
 
 def release_files(taken: dict[str, str]) -> dict[str, str]:
-    """Return a snapshot without what an installer writes of its own: RECORD, INSTALLER, ..."""
-    return {path: digest for path, digest in taken.items() if ".dist-info/" not in path}
+    """Return a snapshot without what pip and uv each write in their own way: dist-info and the start scripts."""
+    return {
+        path: digest
+        for path, digest in taken.items()
+        if ".dist-info/" not in path and not path.startswith("bin/")
+    }
 
 
 @pytest.fixture(scope="module", params=["uv", "pip"])

@@ -9,7 +9,7 @@ import os
 import sys
 import tarfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -86,7 +86,7 @@ class Release:
     version: Version
     date: datetime.date
     pythons: tuple[str, ...]
-    hashes: Mapping[Kind, str]
+    hashes: Mapping[Kind, str] = field(hash=False)
 
     def __str__(self) -> str:
         return f"{self.distribution.name}=={self.version}"
