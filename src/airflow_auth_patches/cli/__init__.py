@@ -8,22 +8,11 @@ import sys
 from rich.markup import escape
 
 from airflow_auth_patches import show
-from airflow_auth_patches.cli import operator, series
-from airflow_auth_patches.cli.common import app
+from airflow_auth_patches.cli import demo, operator, series
+from airflow_auth_patches.cli.common import Stopped, app
 from airflow_auth_patches.errors import Problem
 
-__all__ = ["app", "main", "operator", "series"]
-
-
-class Stopped(BaseException):
-    """
-    Ctrl-C or SIGTERM: what is running cleans up as the exception passes, and the process ends.
-
-    :param number: the signal.
-    """
-
-    def __init__(self, number: int) -> None:
-        self.number = number
+__all__ = ["app", "demo", "main", "operator", "series"]
 
 
 def _stop(number: int, _: object) -> None:

@@ -51,6 +51,17 @@ Names = Annotated[
 All = Annotated[bool, typer.Option("--all", help="Those with a trade-off too.")]
 
 
+class Stopped(BaseException):
+    """
+    Ctrl-C or SIGTERM: what is running cleans up as the exception passes, and the process ends.
+
+    :param number: the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
 def known() -> tuple[Series, Pins]:
     series = series_room.load()
     return series, releases.load(series.folder)

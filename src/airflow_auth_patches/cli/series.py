@@ -199,8 +199,8 @@ def prove(
                 for row in rows
             ],
         )
-        for row in rows:
-            for fault in row["wrong"]:
-                said = f"{row['patch']}, {row['pair']}, {row['proof']}: {fault}"
+        for told in rows:
+            for fault in told["wrong"]:
+                said = f"{told['patch']}, {told['pair']}, {told['proof']}: {fault}"
                 show.out.print(escape(said), soft_wrap=True, highlight=False)
     raise typer.Exit(Exit.FAULT if any(row["wrong"] for row in rows) else Exit.OK)

@@ -1,0 +1,80 @@
+"""The command of those who want to see it: demo."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from airflow_auth_patches import environments, show
+from airflow_auth_patches.cli.common import Json, Stopped, app, checkout, known
+from airflow_auth_patches.commands import prove
+from airflow_auth_patches.environments import Environment
+from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.releases import Pair
+
+PYTHONS = ("3.11", "3.12")
+
+
+@app.command()
+def demo(
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="SCENARIO", help="Only this scenario; may be given again."),
+    ] = None,
+    python: Annotated[
+        str | None,
+        typer.Option("--python", metavar="X.Y", help="The Python of the servers; by default this tool's."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """
+    Boot real API servers, stock and patched, on a private PostgreSQL, and show what their users see.
+
+    Environments and logs stay under build/; servers and databases do not.
+
+    Example: airflow-auth-patches demo --only session-cleanup
+    """
+    try:
+        from airflow_auth_patches.commands import demo as command
+        from airflow_auth_patches.live import report
+    except ModuleNotFoundError as error:
+        raise Problem(
+            f"The demonstration needs {error.name}, which is not installed.",
+            "Run it from a checkout with `make demo`, or install airflow-auth-patches[live].",
+            Exit.USAGE,
+        ) from error
+    series, pins = known()
+    root = checkout()
+    version = python or f"{sys.version_info.major}.{sys.version_info.minor}"
+    if version not in PYTHONS:
+        raise Problem(
+            f"Python {version} does not run all the releases of the demonstration.",
+            f"Choose one: --python {' or '.join(PYTHONS)}.",
+            Exit.USAGE,
+        )
+    with show.Bars() as bars:
+
+        def make(pair: Pair, patched: bool) -> Environment:
+            if patched:
+                return prove.patched_environment(root, series, pins, pair, version, bars)
+            return environments.make(pair, version, prove.folder_of(root, pair, version, "stock"), bars)
+
+        try:
+            rows = command.run(
+                make, pins.pairs, only=only or (), progress=bars, folder=root / "build" / "demo"
+            )
+        except KeyboardInterrupt:
+            raise Stopped(signal.SIGINT) from None
+    wrong = report.faults(rows)
+    if json:
+        show.as_json(report.as_data(rows))
+    else:
+        show.out.print(report.table(rows))
+        show.out.print("The servers' logs are in build/demo.")
+        for fault in wrong:
+            show.out.print(escape(fault), soft_wrap=True, highlight=False)
+    raise typer.Exit(Exit.FAULT if wrong else Exit.OK)

@@ -1,0 +1,1 @@
+"""Real API servers on real databases: booted, driven over HTTP, observed and stopped."""

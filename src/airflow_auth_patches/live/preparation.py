@@ -1,0 +1,172 @@
+"""What an API server needs before it boots: settings, secrets, and a database with something in it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from airflow_auth_patches.environments import Environment
+from airflow_auth_patches.live.databases import DatabaseServer
+from airflow_auth_patches.live.kept import Kept
+
+USER = {"username": "admin", "password": "admin"}
+PREPARE_DEADLINE = 300.0
+PREPARE = Path(__file__).with_name("prepare.py")
+DAGS = 100
+
+#: Seeds the Dags list with Dags as small as can be.
+DAG_FILE = f"""\
+from airflow.sdk import DAG, task
+
+for number in range({DAGS}):
+    with DAG(f"small_{{number:03}}", schedule=None, tags=[f"tag_{{number % 7}}"]) as dag:
+
+        @task
+        def nothing():
+            pass
+
+        nothing()
+    globals()[dag.dag_id] = dag
+"""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The secrets of a demonstration, fresh for each and the same for all its servers."""
+
+    fernet: str = field(default_factory=lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
+    jwt: str = field(default_factory=lambda: secrets.token_hex(64))
+    api: str = field(default_factory=lambda: secrets.token_hex(32))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    What a server is booted with besides its place and secrets; the defaults are those of the bug reports.
+
+    :param pool_size: connections that the pool keeps.
+    :param max_overflow: connections that it may open beyond those.
+    :param pool_timeout: seconds that a request waits for a connection.
+    :param user_cache_ttl: seconds that FAB keeps a user for; its default when ``None``.
+    """
+
+    pool_size: int = 3
+    max_overflow: int = 2
+    pool_timeout: int = 30
+    user_cache_ttl: int | None = None
+
+    def variables(self) -> dict[str, str]:
+        """Give the environment variables that say so."""
+        section = "AIRFLOW__DATABASE__SQL_ALCHEMY_"
+        variables = {
+            f"{section}POOL_SIZE": str(self.pool_size),
+            f"{section}MAX_OVERFLOW": str(self.max_overflow),
+            f"{section}POOL_RECYCLE": "60",
+            f"{section}POOL_PRE_PING": "True",
+            f"{section}ENGINE_ARGS": json.dumps({"pool_timeout": self.pool_timeout}),
+        }
+        if self.user_cache_ttl is not None:
+            variables["AIRFLOW__FAB__CACHE_TTL"] = str(self.user_cache_ttl)
+        return variables
+
+
+def airflow_environment(
+    home: Path, dags: Path, database: DatabaseServer, name: str, keys: Keys, settings: Settings
+) -> dict[str, str]:
+    """
+    Build the whole environment of an Airflow process: ours, without any Airflow or Python of the user's.
+
+    :param home: its ``AIRFLOW_HOME``.
+    :param dags: the folder of the Dags.
+    :param database: the database server.
+    :param name: the database.
+    :param keys: the secrets.
+    :param settings: pool and cache.
+    """
+    strange = ("AIRFLOW_", "PYTHON", "VIRTUAL_ENV")
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(strange)}
+    return {
+        **inherited,
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW__CORE__FERNET_KEY": keys.fernet,
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__API__SECRET_KEY": keys.api,
+        "AIRFLOW__API_AUTH__JWT_SECRET": keys.jwt,
+        "AIRFLOW__API_AUTH__JWT_ISSUER": "airflow-auth-patches",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database.url(name),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": database.async_url(name),
+        "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
+        "NO_COLOR": "1",
+        "PYTHONUNBUFFERED": "1",
+        **settings.variables(),
+    }
+
+
+class Preparation:
+    """
+    A database with Airflow's tables, one administrator and the Dags: the template of servers' databases.
+
+    Made in the background from when the ``with`` block is entered until ``wait`` returns.
+
+    :param environment: the stock releases.
+    :param database: where to make it.
+    :param name: what to call it.
+    :param folder: a folder to make; its ``dags`` are the servers' too.
+    :param keys: the servers' secrets.
+    """
+
+    def __init__(
+        self, environment: Environment, database: DatabaseServer, name: str, folder: Path, keys: Keys
+    ) -> None:
+        self.database = database
+        self.name = name
+        self.folder = folder
+        self.keys = keys
+        self._environment = environment
+        self._process: Kept | None = None
+
+    def __enter__(self) -> Preparation:
+        dags = self.folder / "dags"
+        dags.mkdir(parents=True)
+        (dags / "small.py").write_text(DAG_FILE)
+        self.database.create(self.name)
+        user = "-u {username} -p {password}".format(**USER)
+        self._process = Kept(
+            [
+                *(self._environment.python, PREPARE, "db migrate"),
+                f"users create {user} -f Ada -l Admin -r Admin -e admin@example.invalid",
+                "dags reserialize",
+            ],
+            env=airflow_environment(
+                self.folder / "home", dags, self.database, self.name, self.keys, Settings()
+            ),
+            cwd=self.folder,
+            log=self.folder / "prepare.log",
+        )
+        return self
+
+    def wait(self, deadline: float = PREPARE_DEADLINE) -> None:
+        """
+        Wait until it is made.
+
+        :param deadline: seconds.
+        :raises Problem: when one of Airflow's commands fails, or they take longer; with the end of their log.
+        """
+        assert self._process is not None
+        self._process.finish(deadline, f"Preparing {self.name}")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._process is not None:
+            self._process.stop()

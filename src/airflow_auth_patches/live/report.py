@@ -1,0 +1,140 @@
+"""The outcome of a demonstration, as a table and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from airflow_auth_patches.live.outcomes import Measurement, Observation, Verdict
+from airflow_auth_patches.live.scenario import Scenario
+
+STYLES = {
+    Verdict.CURED: "green",
+    Verdict.KEPT: "green",
+    Verdict.KNOWN_OPEN: "yellow",
+    Verdict.NOT_CURED: "bold red",
+    Verdict.NOT_SHOWN: "bold red",
+    Verdict.BROKEN: "bold red",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """
+    One scenario on one pair of releases.
+
+    :param pair: the releases, core first: ``3.1.6+3.3.0``.
+    :param logs: the servers' logs, under ``stock`` and ``patched``.
+    """
+
+    scenario: Scenario
+    pair: str
+    stock: Observation
+    patched: Observation
+    verdict: Verdict
+    logs: Mapping[str, Path]
+
+
+def faults(rows: Sequence[Row]) -> list[str]:
+    """
+    Name the outcomes that a demonstration must not have.
+
+    :return: a sentence for each, empty when all is well.
+    """
+    return [
+        f"{row.scenario.name} on {row.pair} is {row.verdict.value}: "
+        f"stock: {row.stock.sees}; patched: {row.patched.sees}."
+        for row in rows
+        if not row.verdict.good
+    ]
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """
+    Lay out a demonstration for people, in 100 columns.
+
+    :param rows: its outcomes.
+    """
+    grid = Table(box=box.SIMPLE_HEAD, show_lines=True, show_edge=False, pad_edge=False)
+    grid.add_column("scenario", width=22)
+    grid.add_column("releases", width=8)
+    grid.add_column("a user sees on stock", width=24)
+    grid.add_column("a user sees patched", width=24)
+    grid.add_column("outcome", width=10)
+    waiting = {row.scenario.known_open for row in rows if row.verdict is Verdict.KNOWN_OPEN}
+    if waiting:
+        grid.caption = f"known open: to be cured by {', '.join(sorted(map(str, waiting)))}"
+        grid.caption_justify = "left"
+    for row in rows:
+        grid.add_row(
+            f"[bold]{row.scenario.name}[/]\n{row.scenario.about}",
+            row.pair.replace("+", "\n+"),
+            escape(row.stock.sees.replace("; ", "\n")),
+            escape(row.patched.sees.replace("; ", "\n")),
+            f"[{STYLES[row.verdict]}]{row.verdict.value}[/]",
+        )
+    return grid
+
+
+def as_data(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """
+    Give a demonstration as plain data, for JSON.
+
+    :return: for each row ``scenario``, ``about``, ``bugs``, ``core``, ``fab``, ``settings`` (pool and cache),
+        ``outcome``, ``known_open`` (a slug or ``None``), ``stock`` and ``patched``; each of the last two with
+        ``sees``, ``failed``, ``pool_timeouts``, ``warnings``, ``log_errors``, ``log`` (a path) and
+        ``measurements``, whose times are in seconds.
+    """
+    return [
+        {
+            "scenario": row.scenario.name,
+            "about": row.scenario.about,
+            "bugs": list(row.scenario.bugs),
+            "core": row.pair.split("+")[0],
+            "fab": row.pair.split("+")[1],
+            "settings": vars(row.scenario.settings),
+            "outcome": row.verdict.value,
+            "known_open": row.scenario.known_open if row.verdict is Verdict.KNOWN_OPEN else None,
+            "stock": _observation(row.stock, row.logs["stock"]),
+            "patched": _observation(row.patched, row.logs["patched"]),
+        }
+        for row in rows
+    ]
+
+
+def _observation(observation: Observation, log: Path) -> dict[str, Any]:
+    return {
+        "sees": observation.sees,
+        "failed": observation.failed,
+        "pool_timeouts": observation.pool_timeouts,
+        "warnings": observation.warnings,
+        "log_errors": observation.log_errors,
+        "log": str(log),
+        "measurements": [_measurement(each) for each in observation.measurements],
+    }
+
+
+def _measurement(measurement: Measurement) -> dict[str, Any]:
+    result = measurement.result
+    return {
+        "name": measurement.name,
+        "rounds": measurement.rounds,
+        "planned_rounds": measurement.planned,
+        "requests": len(result.answers),
+        "failed": len(result.failures),
+        "unfinished": result.unfinished,
+        "outcomes": dict(sorted(result.outcomes.items())),
+        "deadline": measurement.deadline,
+        "wall": _rounded(result.wall),
+        **{f"p{percent}": _rounded(result.percentile(percent)) for percent in (50, 95, 99)},
+    }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)

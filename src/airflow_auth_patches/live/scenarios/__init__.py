@@ -1,0 +1,30 @@
+"""The scenarios of the demonstration, one module for each bug."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.live.scenario import Scenario
+from airflow_auth_patches.live.scenarios import pool_exhaustion, sequence, session_cleanup, token_race
+
+ALL: tuple[Scenario, ...] = (
+    *session_cleanup.SCENARIOS,
+    *token_race.SCENARIOS,
+    *sequence.SCENARIOS,
+    *pool_exhaustion.SCENARIOS,
+)
+
+
+def choose(names: Sequence[str]) -> tuple[Scenario, ...]:
+    """
+    Return the scenarios of those names, in the order of the demonstration.
+
+    :param names: their names; all scenarios when there are none.
+    :raises Problem: when a name is no scenario's.
+    """
+    known = [scenario.name for scenario in ALL]
+    for name in names:
+        if name not in known:
+            raise Problem(f"There is no scenario {name!r}.", f"There are: {', '.join(known)}.", Exit.USAGE)
+    return tuple(scenario for scenario in ALL if not names or scenario.name in names)

@@ -1,0 +1,201 @@
+"""A real ``airflow api-server`` with FabAuthManager: booted, asked, watched and stopped."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+import jwt
+
+from airflow_auth_patches.environments import Environment
+from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.live.kept import Kept
+from airflow_auth_patches.live.ports import free_port
+from airflow_auth_patches.live.preparation import USER, Preparation, Settings, airflow_environment
+
+BOOT_DEADLINE = 180.0
+#: Seconds to end by itself: short, as nothing that it would tidy up is used again.
+GRACE = 0.5
+
+
+class Server:
+    """
+    One API server with a database of its own, stopped at the end of a ``with`` block.
+
+    Starts when the block is entered; ``wait`` before the first use.
+
+    :param environment: the releases to run.
+    :param pair: what they are called, core first: ``3.1.6+3.3.0``.
+    :param name: the name of its database.
+    :param prepared: what its database is copied from.
+    :param settings: pool and cache.
+    :param log: file for what the server prints.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        pair: str,
+        name: str,
+        *,
+        prepared: Preparation,
+        settings: Settings,
+        log: Path,
+    ) -> None:
+        self.pair = pair
+        self.database = prepared.database
+        self.name = name
+        self.log = log
+        self.settings = settings
+        self._environment = environment
+        self._prepared = prepared
+        self._port = free_port()
+        self._process: Kept | None = None
+        self._client = httpx.Client(
+            base_url=self.url, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
+        )
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def __enter__(self) -> Server:
+        self.log.unlink(missing_ok=True)
+        self.database.drop(self.name)
+        self.database.create(self.name, self._prepared.name)
+        self._start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._client.close()
+        self.stop()
+        self.database.drop(self.name)
+
+    def _start(self) -> None:
+        made = self._prepared
+        home = made.folder / self.name
+        home.mkdir(exist_ok=True)
+        self._process = Kept(
+            [
+                *(self._environment.airflow, "api-server", "--workers", "1"),
+                *("--host", "127.0.0.1", "--port", str(self._port)),
+            ],
+            env=airflow_environment(
+                home, made.folder / "dags", self.database, self.name, made.keys, self.settings
+            ),
+            cwd=home,
+            log=self.log,
+            grace=GRACE,
+        )
+
+    def wait(self, deadline: float = BOOT_DEADLINE) -> Server:
+        """
+        Wait until it answers.
+
+        :param deadline: seconds.
+        :return: itself.
+        :raises Problem: when it ends, or does not answer in time; with the end of its log.
+        """
+        assert self._process is not None
+        end = time.monotonic() + deadline
+        while not self.healthy(5):
+            if not self._process.running or time.monotonic() > end:
+                why = f"did not answer within {deadline:.0f} s" if self._process.running else "ended"
+                tail = self._process.tail(25)
+                self.stop()
+                raise Problem(f"The API server of {self.pair} {why}:\n{tail}", "", Exit.FAILED)
+            time.sleep(0.05)
+        return self
+
+    def healthy(self, timeout: float = 10) -> bool:
+        """
+        Tell whether its health page answers.
+
+        :param timeout: seconds to wait for it.
+        """
+        try:
+            answer = self._client.get("/api/v2/monitor/health", timeout=timeout)
+        except httpx.TransportError:
+            return False
+        return answer.status_code == 200
+
+    def stop(self) -> None:
+        """End it, by force after a grace; nothing when it has ended."""
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+
+    def restart(self) -> None:
+        """Stop and start it, with the same database, and wait until it answers."""
+        self.stop()
+        self.database.kill_connections(self.name)
+        self._start()
+        self.wait()
+
+    def token(self) -> str:
+        """
+        Ask for a token as a user does.
+
+        :raises Problem: when it is refused.
+        """
+        try:
+            answer = self._client.post("/auth/token", json=USER, timeout=60)
+        except httpx.TransportError as error:
+            raise Problem(
+                f"The API server of {self.pair} gave no token: {error!r}.", "", Exit.FAILED
+            ) from error
+        if answer.status_code != 201:
+            raise Problem(
+                f"The API server of {self.pair} answered {answer.status_code} to a lone request for a token.",
+                "",
+                Exit.FAILED,
+            )
+        token: str = answer.json()["access_token"]
+        return token
+
+    def tokens(self, count: int) -> list[str]:
+        """
+        Make tokens that differ in their ``jti`` only, as if the user had logged in so many times.
+
+        :param count: how many.
+        :return: the tokens, signed with the server's secret.
+        """
+        first = self.token()
+        header = jwt.get_unverified_header(first)
+        claims = jwt.decode(first, options={"verify_signature": False})
+        secret = self._prepared.keys.jwt
+        return [
+            jwt.encode({**claims, "jti": uuid.uuid4().hex}, secret, algorithm=header["alg"], headers=header)
+            for _ in range(count)
+        ]
+
+    def kill_connections(self) -> int:
+        """
+        Break all its connections on the database's side.
+
+        :return: how many there were.
+        """
+        return self.database.kill_connections(self.name)
+
+    def log_size(self) -> int:
+        """Tell how long the log is now, in bytes: a mark for ``log_since``."""
+        return self.log.stat().st_size
+
+    def log_since(self, mark: int = 0) -> str:
+        """
+        Read what it logged after a mark.
+
+        :param mark: what ``log_size`` said.
+        """
+        with self.log.open("rb") as file:
+            file.seek(mark)
+            return file.read().decode(errors="replace")
