@@ -15,7 +15,8 @@ from rich.table import Table
 
 from airflow_auth_patches.progress import Advance
 
-out = Console(soft_wrap=False)
+# A pipe or a log has no width of its own: 100 columns, for which the tables are laid out.
+out = Console(width=None if sys.stdout.isatty() else 100)
 err = Console(stderr=True)
 
 
