@@ -419,8 +419,8 @@ def test_off_asks_the_database_each_time(option):
 @pytest.mark.parametrize("option", OFF)
 def test_off_makes_no_cache(option):
     with conf_vars(option):
-        assert revoked_token.get_revoked_token_cache() is None
-        assert RevokedToken.clear_cache() == 0
+        assert outcome(revoked_token.get_revoked_token_cache) is None
+        assert outcome(RevokedToken.clear_cache) == 0
 
 
 def test_defaults():
@@ -694,8 +694,10 @@ def test_metrics_are_emitted_and_registered(emitted):
 
 @pytest.mark.parametrize("option", [SIZE, TTL], ids=["size", "ttl"])
 def test_api_server_does_not_start_with_a_value_that_is_no_number(option):
-    with conf_vars({option: "many"}), pytest.raises(AirflowConfigException, match=option[1]):
-        create_app(apps="core")
+    with conf_vars({option: "many"}):
+        error = outcome(create_app, apps="core")
+    assert isinstance(error, AirflowConfigException)
+    assert option[1] in str(error)
 
 
 def test_no_other_component_cares_for_a_value_that_is_no_number():
