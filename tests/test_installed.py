@@ -38,7 +38,7 @@ def versions(environment: Environment) -> dict[str, str]:
 
 
 def release_files(taken: dict[str, str]) -> dict[str, str]:
-    """Return a snapshot without what pip and uv each write in their own way: dist-info and the start scripts."""
+    """Return a snapshot without what pip and uv each write in their own way: dist-info and start scripts."""
     return {
         path: digest
         for path, digest in taken.items()

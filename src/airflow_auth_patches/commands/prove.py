@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,7 +38,13 @@ def patched_environment(
 
     :raises Problem: when it cannot be made; see `environments.make` and `patching.apply`.
     """
-    environment = environments.make(pair, python, folder_of(root, pair, python, "patched"), progress)
+    folder = folder_of(root, pair, python, "patched")
+    environment = environments.make(pair, python, folder, progress)
+    if any(
+        installed.changed_files(found, progress) for found in installed.look(environment.python, pins).found
+    ):
+        shutil.rmtree(folder)  # a run that was killed left a guard out
+        environment = environments.make(pair, python, folder, progress)
     if any(series.serving(release) for release in (pair.core, pair.fab)):
         planned = patching.plan(environment.python, series, pins, everything=True, progress=progress)
         patching.apply(planned, pins, progress)
