@@ -18,8 +18,8 @@
 """
 The clean-up of the scoped session after each request to FAB's FastAPI application.
 
-The clean-up runs on the event loop. Here that is the thread of the test, so the session that it removes is the
-one that the test, or a page of its own, opens with ``settings.Session``.
+The clean-up runs on the event loop. Here that is the thread of the test, so the session that it removes is
+the one that the test, or a page of its own, opens with ``settings.Session``.
 """
 
 from __future__ import annotations
