@@ -57,7 +57,7 @@ def faults(rows: Sequence[Row]) -> list[str]:
 
 def table(rows: Sequence[Row]) -> Table:
     """
-    Lay out a demonstration for people, in 100 columns.
+    Lay out a demonstration for people: best in 100 columns, whole in 80.
 
     :param rows: its outcomes.
     """

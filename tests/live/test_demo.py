@@ -1,0 +1,173 @@
+"""The demonstration ends, however it ends, without leaving anything behind."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from airflow_auth_patches.commands import demo
+from airflow_auth_patches.environments import Environment
+from airflow_auth_patches.errors import Problem
+from airflow_auth_patches.progress import Silent
+from airflow_auth_patches.releases import Pins
+
+DEMO = """\
+import sys
+from pathlib import Path
+from airflow_auth_patches import releases
+from airflow_auth_patches.commands import demo
+from airflow_auth_patches.environments import Environment
+from airflow_auth_patches.progress import Silent
+
+pairs = releases.load(Path(sys.argv[3])).pairs
+try:
+    demo.run(
+        lambda pair, patched: Environment(Path(sys.argv[1])),
+        pairs,
+        only=["session-cleanup"],
+        progress=Silent(),
+        folder=Path(sys.argv[2]),
+    )
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+Fake = Callable[[str], Environment]
+
+
+def running(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Return those that run still; one that only waits for its parent to take note of its end does not."""
+    found = []
+    for process in processes:
+        try:
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+@pytest.fixture
+def start(tmp_path: Path, root: Path) -> Callable[[Environment], subprocess.Popen[bytes]]:
+    def demonstrate(environment: Environment) -> subprocess.Popen[bytes]:
+        arguments = [environment.python, tmp_path / "logs", root / "patches"]
+        return subprocess.Popen([sys.executable, "-c", DEMO, *map(str, arguments)])
+
+    return demonstrate
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("stage", ["unprepared", "silent", "hangs"])
+def test_nothing_survives_a_signal(
+    life: Any, fake: Fake, start: Callable[..., Any], stage: str, number: signal.Signals
+) -> None:
+    with start(fake(stage)) as process:
+        place = Path(life.line())  # below the private folder, where the server or the preparation runs
+        ours = psutil.Process(process.pid).children(recursive=True)
+        assert "postgres" in {each.name() for each in ours}
+        process.send_signal(number)
+        assert process.wait(60) == 130
+    life.gone()
+    assert running(ours) == []
+    assert not place.exists()
+    assert not [above for above in place.parents if "airflow-auth-patches-" in above.name and above.exists()]
+
+
+def test_a_second_signal_does_not_disturb_the_end(life: Any, fake: Fake, start: Callable[..., Any]) -> None:
+    with start(fake("silent")) as process:
+        place = Path(life.line())
+        ours = psutil.Process(process.pid).children(recursive=True)
+        for _ in range(20):
+            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 130
+    life.gone()
+    assert running(ours) == []
+    assert not place.exists()
+
+
+@pytest.mark.parametrize("stage", ["unprepared", "silent", "hangs"])
+def test_no_process_survives_being_killed(
+    life: Any, fake: Fake, start: Callable[..., Any], stage: str
+) -> None:
+    with start(fake(stage)) as process:
+        life.line()
+        ours = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+    life.gone()
+    psutil.wait_procs(ours, timeout=60)
+    assert running(ours) == []
+
+
+def test_nothing_survives_a_server_that_cannot_boot(
+    life: Any, fake: Fake, pins: Pins, tmp_path: Path
+) -> None:
+    with pytest.raises(Problem, match=r"(?s)API server of 3\.1\.6\+3\.3\.0 ended:.*it cannot go on"):
+        demo.run(
+            lambda pair, patched: fake("dies" if patched else "serves"),
+            pins.pairs,
+            only=["session-cleanup"],
+            progress=Silent(),
+            folder=tmp_path / "logs",
+        )
+    life.gone()
+    assert running(psutil.Process().children(recursive=True)) == []
+
+
+def test_what_cannot_be_measured_is_told(fake: Fake, pins: Pins, tmp_path: Path) -> None:
+    environment = fake("refuses")
+    rows = demo.run(
+        lambda pair, patched: environment,
+        pins.pairs,
+        only=["session-cleanup", "sequence"],
+        progress=Silent(),
+        folder=tmp_path / "logs",
+    )
+    told = [(row.scenario.name, row.pair, row.verdict.value) for row in rows]
+    assert told == [
+        ("session-cleanup", "3.1.6+3.3.0", "not shown"),
+        ("sequence", "3.1.6+3.3.0", "not cured"),
+        ("sequence", "3.1.8+3.4.0", "not cured"),
+    ]
+    assert all("403 to a lone request" in row.stock.sees for row in rows)
+    assert sorted(path.name for path in (tmp_path / "logs").iterdir())[-2:] == [
+        "session-cleanup-3.1.6+3.3.0-patched.log",
+        "session-cleanup-3.1.6+3.3.0-stock.log",
+    ]
+
+
+def test_an_unknown_scenario_is_refused_before_anything_starts(pins: Pins, tmp_path: Path) -> None:
+    def never(pair: object, patched: bool) -> Environment:
+        raise AssertionError("no environment is needed")
+
+    with pytest.raises(Problem, match="There is no scenario 'nonsense'"):
+        demo.run(never, pins.pairs, only=["nonsense"], progress=Silent(), folder=tmp_path / "logs")
+    assert not (tmp_path / "logs").exists()
+
+
+def test_a_pair_that_is_not_pinned_is_refused(pins: Pins, tmp_path: Path) -> None:
+    def never(pair: object, patched: bool) -> Environment:
+        raise AssertionError("no environment is needed")
+
+    with pytest.raises(Problem, match=r"need 3\.1\.6\+3\.3\.0, 3\.1\.8\+3\.4\.0, "):
+        demo.run(never, [], progress=Silent(), folder=tmp_path / "logs")
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with demo.interruptible():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGTERM)
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -1,0 +1,145 @@
+"""Requests sent together, to a small server of the test's own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from airflow_auth_patches.live.load import NO_ANSWER, Answer, Request, Result, send
+from airflow_auth_patches.live.ports import free_port
+
+Respond = Callable[[BaseHTTPRequestHandler], int]
+
+
+@contextmanager
+def serving(respond: Respond) -> Iterator[str]:
+    """Serve on a free port; `respond` gives the status of each request."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def _answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            status = respond(self)
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_POST = _answer
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 64
+
+    server = Server(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join(30)
+        server.server_close()
+        assert not thread.is_alive()
+
+
+def test_counts_by_status() -> None:
+    with serving(lambda request: int(request.path[1:])) as url:
+        requests = [Request("GET", "/200"), Request("GET", "/500"), Request("POST", "/201", 201, json={})]
+        result = send(url, requests, deadline=30)
+    assert result.outcomes == {"200": 1, "500": 1, "201": 1}
+    assert [answer.request.path for answer in result.answers] == ["/200", "/500", "/201"]
+    assert [answer.outcome for answer in result.failures] == ["500"]
+    assert result.unfinished == 0
+
+
+def test_sends_token_and_body() -> None:
+    seen: list[tuple[str | None, str | None]] = []
+
+    def respond(request: BaseHTTPRequestHandler) -> int:
+        seen.append((request.headers["Authorization"], request.headers["Content-Type"]))
+        return 200
+
+    with serving(respond) as url:
+        send(url, [Request("POST", "/", token="abc", json={"a": 1})], deadline=30)
+    assert seen == [("Bearer abc", "application/json")]
+
+
+def test_all_are_under_way_together() -> None:
+    together = threading.Barrier(20)
+
+    def respond(request: BaseHTTPRequestHandler) -> int:
+        together.wait(30)  # nobody is answered before everybody has asked
+        return 200
+
+    with serving(respond) as url:
+        result = send(url, [Request("GET", "/")] * 20, deadline=30)
+    assert result.outcomes == {"200": 20}
+
+
+def test_keeps_to_the_concurrency() -> None:
+    lock = threading.Lock()
+    now = most = 0
+    full = threading.Barrier(3)
+
+    def respond(request: BaseHTTPRequestHandler) -> int:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        full.wait(30)  # as many as may be at once are
+        with lock:
+            now -= 1
+        return 200
+
+    with serving(respond) as url:
+        result = send(url, [Request("GET", "/")] * 9, deadline=30, concurrency=3)
+    assert result.outcomes == {"200": 9}
+    assert most == 3
+
+
+def test_what_is_not_answered_by_the_deadline_has_failed() -> None:
+    done = threading.Event()
+
+    def respond(request: BaseHTTPRequestHandler) -> int:
+        if request.path == "/hang":
+            done.wait(30)
+        return 200
+
+    with serving(respond) as url:
+        requests = [Request("GET", "/"), *[Request("GET", "/hang")] * 3]
+        result = send(url, requests, deadline=0.5, concurrency=2)
+        done.set()
+    assert result.outcomes == {"200": 1, NO_ANSWER: 3}
+    assert len(result.failures) == 3
+    assert result.unfinished == 3
+    assert result.wall == pytest.approx(0.5, abs=0.4)
+    never = result.answers[-1]
+    assert never.seconds is None, "its turn never came"
+    assert result.percentile(99) == pytest.approx(0.5, abs=0.4)
+
+
+def test_a_server_that_is_not_there_is_an_outcome() -> None:
+    result = send(f"http://127.0.0.1:{free_port()}", [Request("GET", "/")], deadline=30)
+    assert result.outcomes == {"ConnectError": 1}
+
+
+def test_percentiles() -> None:
+    request = Request("GET", "/")
+    result = Result([Answer(request, "200", second / 100) for second in range(101)], 1.0)
+    assert [result.percentile(percent) for percent in (50, 95, 99)] == pytest.approx([0.5, 0.95, 0.99])
+    assert Result([], 0).percentile(50) is None
+    assert Result([Answer(request, "200", 0.25)], 1.0).percentile(95) == 0.25
+
+
+def test_runs_add_up() -> None:
+    request = Request("GET", "/")
+    one = Result([Answer(request, "200", 1.0)], 1.5)
+    both = one + Result([Answer(request, "500", 2.0)], 2.5)
+    assert both.outcomes == {"200": 1, "500": 1}
+    assert both.wall == 4.0

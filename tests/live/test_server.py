@@ -1,0 +1,190 @@
+"""Preparing, booting, asking and stopping a server, with a small web server in Airflow's place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+
+from airflow_auth_patches.environments import Environment
+from airflow_auth_patches.errors import Problem
+from airflow_auth_patches.live.databases import SQLite
+from airflow_auth_patches.live.preparation import USER, Keys, Preparation, Settings
+from airflow_auth_patches.live.server import Server
+
+Fake = Callable[[str], Environment]
+
+
+class SQLiteWithKill(SQLite):
+    """SQLite that says how often connections were to be killed."""
+
+    killed = 0
+
+    def kill_connections(self, name: str) -> int:
+        self.killed += 1
+        return 0
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Preparation:
+    """Return a preparation whose database is there, as if it had been run."""
+    database = SQLiteWithKill(tmp_path / "sqlite")
+    database.create("base")
+    folder = tmp_path / "pair"
+    folder.mkdir()
+    return Preparation(Environment(tmp_path / "unused"), database, "base", folder, Keys())
+
+
+@pytest.fixture
+def serve(fake: Fake, prepared: Preparation, tmp_path: Path) -> Callable[..., Server]:
+    def make(mode: str, settings: Settings | None = None) -> Server:
+        return Server(
+            fake(mode),
+            "3.1.6+3.3.0",
+            "one",
+            prepared=prepared,
+            settings=settings or Settings(),
+            log=tmp_path / "server.log",
+        )
+
+    return make
+
+
+def test_serves_until_the_end_of_the_block(life: Any, serve: Callable[..., Server]) -> None:
+    with serve("serves") as server:
+        assert server.wait() is server
+        assert server.healthy()
+    assert not server.log_since().startswith("Traceback")
+    life.gone()
+
+
+def test_its_database_is_a_copy_that_goes_with_it(
+    prepared: Preparation, serve: Callable[..., Server]
+) -> None:
+    database = prepared.database
+    assert isinstance(database, SQLite)
+    with serve("serves"):
+        assert database.path("one").exists()
+    assert not database.path("one").exists()
+    assert database.path("base").exists()
+
+
+def test_is_booted_as_the_bug_reports_say(
+    serve: Callable[..., Server], prepared: Preparation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AIRFLOW_HOME", "AIRFLOW__CORE__EXECUTOR", "PYTHONPATH", "VIRTUAL_ENV"):
+        monkeypatch.setenv(name, "the user's own")
+    with serve("serves", Settings(pool_timeout=5, user_cache_ttl=0)) as server:
+        server.wait()
+        seen = json.loads((prepared.folder / "one" / "environment.json").read_text())
+    database = {
+        key.removeprefix("AIRFLOW__DATABASE__SQL_ALCHEMY_"): value
+        for key, value in seen.items()
+        if key.startswith("AIRFLOW__DATABASE__")
+    }
+    assert database == {
+        "CONN": prepared.database.url("one"),
+        "CONN_ASYNC": prepared.database.async_url("one"),
+        "POOL_SIZE": "3",
+        "MAX_OVERFLOW": "2",
+        "POOL_RECYCLE": "60",
+        "POOL_PRE_PING": "True",
+        "ENGINE_ARGS": '{"pool_timeout": 5}',
+    }
+    assert seen["AIRFLOW__FAB__CACHE_TTL"] == "0"
+    assert seen["AIRFLOW__CORE__AUTH_MANAGER"].endswith("FabAuthManager")
+    assert len(seen["AIRFLOW__API_AUTH__JWT_SECRET"]) >= 64
+    assert seen["AIRFLOW_HOME"] == str(prepared.folder / "one")
+    assert not any(value == "the user's own" for value in seen.values())
+
+
+def test_leaves_the_user_cache_alone_unless_told() -> None:
+    assert "AIRFLOW__FAB__CACHE_TTL" not in Settings().variables()
+
+
+def test_one_that_ends_is_named_with_its_last_words(serve: Callable[..., Server]) -> None:
+    with serve("dies") as server:
+        with pytest.raises(Problem, match=r"(?s)API server of 3\.1\.6\+3\.3\.0 ended:.*it cannot go on"):
+            server.wait()
+
+
+def test_one_that_does_not_answer_is_given_up(life: Any, serve: Callable[..., Server]) -> None:
+    with serve("silent") as server:
+        life.line()
+        with pytest.raises(Problem, match="did not answer within 0 s"):
+            server.wait(0)
+        life.gone()
+
+
+def test_one_that_does_not_end_is_killed(life: Any, serve: Callable[..., Server]) -> None:
+    with serve("stubborn") as server:
+        server.wait()
+    life.gone()
+
+
+def test_restarts_on_the_same_address(prepared: Preparation, serve: Callable[..., Server]) -> None:
+    with serve("serves") as server:
+        url = server.wait().url
+        server.restart()
+        assert server.url == url
+        assert server.healthy()
+        assert server.log_since().count("serving") == 2
+    assert isinstance(prepared.database, SQLiteWithKill)
+    assert prepared.database.killed == 1
+
+
+def test_reads_the_log_from_a_mark(serve: Callable[..., Server]) -> None:
+    with serve("serves") as server:
+        server.wait()
+        mark = server.log_size()
+        assert "serving" in server.log_since()
+        server.token()
+        assert "POST /auth/token" in server.log_since(mark)
+        assert "serving" not in server.log_since(mark)
+
+
+def test_tokens_differ_in_their_id_only(prepared: Preparation, serve: Callable[..., Server]) -> None:
+    with serve("serves") as server:
+        server.wait()
+        tokens = server.tokens(5)
+    claims = [jwt.decode(token, prepared.keys.jwt, algorithms=["HS512"]) for token in tokens]
+    ids = {each.pop("jti") for each in claims}
+    assert len(ids) == 5
+    assert "first" not in ids
+    assert len({json.dumps(each) for each in claims}) == 1
+    assert {jwt.get_unverified_header(token)["kid"] for token in tokens} == {"not-used"}
+
+
+def test_a_refused_token_is_a_problem(serve: Callable[..., Server]) -> None:
+    with serve("refuses") as server:
+        server.wait()
+        with pytest.raises(Problem, match="answered 403 to a lone request for a token"):
+            server.token()
+
+
+def test_prepares_tables_user_and_dags(fake: Fake, tmp_path: Path) -> None:
+    environment = fake("serves")
+    environment.python.write_text("#!/bin/sh\nshift; printf '%s\\n' \"$@\"\n")
+    with Preparation(environment, SQLite(tmp_path / "sqlite"), "base", tmp_path / "pair", Keys()) as made:
+        made.wait()
+    commands = (tmp_path / "pair" / "prepare.log").read_text().splitlines()
+    user = f"-u {USER['username']} -p {USER['password']} -f Ada -l Admin -r Admin -e admin@example.invalid"
+    assert commands == ["db migrate", f"users create {user}", "dags reserialize"]
+    compile((tmp_path / "pair" / "dags" / "small.py").read_text(), "small.py", "exec")
+
+
+def test_a_failed_preparation_is_a_problem(fake: Fake, tmp_path: Path) -> None:
+    database = SQLite(tmp_path / "sqlite")
+    with Preparation(fake("unpreparable"), database, "base", tmp_path / "pair", Keys()) as made:
+        with pytest.raises(Problem, match=r"(?s)Preparing base failed with exit code 1:.*no such table"):
+            made.wait()
+
+
+def test_a_preparation_ends_with_its_block(life: Any, fake: Fake, tmp_path: Path) -> None:
+    with Preparation(fake("unprepared"), SQLite(tmp_path / "sqlite"), "base", tmp_path / "pair", Keys()):
+        life.line()
+    life.gone()
