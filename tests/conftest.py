@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -13,6 +14,12 @@ from airflow_auth_patches.releases import Pins
 from airflow_auth_patches.series import Series
 
 ROOT = Path(__file__).parents[1]
+
+
+# A shell's background job ignores Ctrl-C, and so would every program that the tests start and interrupt.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number is signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

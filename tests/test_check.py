@@ -84,6 +84,8 @@ def test_one_broken_context_line_is_named(copy, few, patch):
         (PROOFS, r"^red = \[", 'red = ["test_none", ', "test_none is not in"),
         (PROOFS, r"^file = \"", 'file = "x', "trailer says otherwise"),
         (PROOFS, r"^old = '''", "old = '''nowhere ", "occurs 0 times"),
+        ("patches/bugs.toml", r"::test_one_instance_under_concurrency", "::test_none", "does not exist"),
+        ("patches/bugs.toml", r"^known-open = .*\n", "", "neither cured by a patch nor known open"),
         ("airflow-core/tests/unit/api_fastapi/test_auth_manager_singleton.py", r"\Z",
          "\n\ndef test_forgotten():\n    pass\n", "test_forgotten has no place"),
     ],

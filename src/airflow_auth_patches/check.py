@@ -4,6 +4,7 @@ The lint of the series.
 It checks that
 
 * the ``series`` files and the folders agree, and every slug and variant is well named;
+* every bug has a reproducer that exists, and a patch or the name of the one to come;
 * every patch has a subject that upstream would take, complete trailers, and bugs and tests that exist;
 * every patch parses, applies to every pinned release in its range in series order, gives there the bytes that
   ``git apply`` gives, reverses cleanly, and leaves Python that compiles;
@@ -79,6 +80,7 @@ def check(root: Path, folder: Path, pins: Pins, progress: Progress | None = None
     series = Series(folder, tuple(patches), read_bugs(folder))
     for patch in patches:
         faults += _words(patch, series, root)
+    faults += _bugs(series, root)
     faults += _variants(series, pins)
     releases = [release for release in pins.releases if series.serving(release)]
     with progress.task("applying every patch to every release in its range", len(releases)) as advance:
@@ -165,6 +167,20 @@ def _words(patch: Patch, series: Series, root: Path) -> Iterator[Fault]:
         )
     ):
         yield Fault(patch.path, 1, f"No news line in {news.relative_to(root)} has a number that it names.")
+
+
+def _bugs(series: Series, root: Path) -> Iterator[Fault]:
+    path = series.folder / "bugs.toml"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for bug in series.bugs.values():
+        line = lines.index(f"[{bug.slug}]") + 1
+        file, _, test = (bug.reproducer or "").partition("::")
+        if bug.reproducer and not ((root / file).is_file() and test in proofs.test_names(root / file)):
+            yield Fault(path, line, f"The reproducer of {bug.slug}, {bug.reproducer}, does not exist.")
+        cured = any(bug.slug in patch.cures for patch in series.patches)
+        if cured == bool(bug.known_open):
+            said = "is cured and known open" if cured else "is neither cured by a patch nor known open"
+            yield Fault(path, line, f"{bug.slug} {said}.")
 
 
 def _variants(series: Series, pins: Pins) -> Iterator[Fault]:
