@@ -85,6 +85,8 @@ class Life:
         os.mkfifo(path)
         self.path = path
         self._end = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        # Held by us, too, so that it is not at its end before the first program comes.
+        self._ours: int | None = os.open(path, os.O_WRONLY)
         self._read = b""
 
     def _more(self, timeout: float) -> bytes:
@@ -100,11 +102,18 @@ class Life:
         return line.decode()
 
     def gone(self, timeout: float = 60) -> None:
-        """Wait until no program holds it any more."""
+        """Wait until no program holds it any more; none may come after that."""
+        self._let_go()
         while self._more(timeout):
             pass
 
+    def _let_go(self) -> None:
+        if self._ours is not None:
+            os.close(self._ours)
+            self._ours = None
+
     def close(self) -> None:
+        self._let_go()
         os.close(self._end)
 
 

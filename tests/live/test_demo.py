@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +55,19 @@ def running(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 
 @pytest.fixture
-def start(tmp_path: Path, root: Path) -> Callable[[Environment], subprocess.Popen[bytes]]:
+def start(tmp_path: Path, root: Path) -> Iterator[Callable[[Environment], subprocess.Popen[bytes]]]:
+    started = []
+
     def demonstrate(environment: Environment) -> subprocess.Popen[bytes]:
         arguments = [environment.python, tmp_path / "logs", root / "patches"]
-        return subprocess.Popen([sys.executable, "-c", DEMO, *map(str, arguments)])
+        process = subprocess.Popen([sys.executable, "-c", DEMO, *map(str, arguments)])
+        started.append(process)
+        return process
 
-    return demonstrate
+    yield demonstrate
+    for process in started:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -68,12 +75,12 @@ def start(tmp_path: Path, root: Path) -> Callable[[Environment], subprocess.Pope
 def test_nothing_survives_a_signal(
     life: Any, fake: Fake, start: Callable[..., Any], stage: str, number: signal.Signals
 ) -> None:
-    with start(fake(stage)) as process:
-        place = Path(life.line())  # below the private folder, where the server or the preparation runs
-        ours = psutil.Process(process.pid).children(recursive=True)
-        assert "postgres" in {each.name() for each in ours}
-        process.send_signal(number)
-        assert process.wait(60) == 130
+    process = start(fake(stage))
+    place = Path(life.line())  # below the private folder, where the server or the preparation runs
+    ours = psutil.Process(process.pid).children(recursive=True)
+    assert "postgres" in {each.name() for each in ours}
+    process.send_signal(number)
+    assert process.wait(60) == 130
     life.gone()
     assert running(ours) == []
     assert not place.exists()
@@ -81,13 +88,13 @@ def test_nothing_survives_a_signal(
 
 
 def test_a_second_signal_does_not_disturb_the_end(life: Any, fake: Fake, start: Callable[..., Any]) -> None:
-    with start(fake("silent")) as process:
-        place = Path(life.line())
-        ours = psutil.Process(process.pid).children(recursive=True)
-        for _ in range(20):
-            process.send_signal(signal.SIGINT)
-            process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 130
+    process = start(fake("silent"))
+    place = Path(life.line())
+    ours = psutil.Process(process.pid).children(recursive=True)
+    for _ in range(20):
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 130
     life.gone()
     assert running(ours) == []
     assert not place.exists()
@@ -97,10 +104,10 @@ def test_a_second_signal_does_not_disturb_the_end(life: Any, fake: Fake, start: 
 def test_no_process_survives_being_killed(
     life: Any, fake: Fake, start: Callable[..., Any], stage: str
 ) -> None:
-    with start(fake(stage)) as process:
-        life.line()
-        ours = psutil.Process(process.pid).children(recursive=True)
-        process.kill()
+    process = start(fake(stage))
+    life.line()
+    ours = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
     life.gone()
     psutil.wait_procs(ours, timeout=60)
     assert running(ours) == []
