@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
 
 from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.live.interrupts import check, interruptible, shield
+from airflow_auth_patches.live.kept import all_stopped
 from airflow_auth_patches.live.outcomes import Kind, Observation, judge
 from airflow_auth_patches.live.postgresql import PostgreSQL, traversable
 from airflow_auth_patches.live.preparation import Keys, Preparation
@@ -61,7 +61,7 @@ def run(
         )
     chosen = [pair for pair in pairs if pair.name in wanted]
     folder.mkdir(parents=True, exist_ok=True)
-    with interruptible(), private_folder() as home, ExitStack() as stack:
+    with interruptible(), private_folder() as home, all_stopped(), ExitStack() as stack:
         with progress.task("starting PostgreSQL"):
             database = stack.enter_context(PostgreSQL(home / "postgresql"))
         keys = Keys()
@@ -80,6 +80,7 @@ def run(
         rows = []
         with progress.task("demonstration", len(steps)) as advance:
             for scenario, pair in steps:
+                check()
                 rows.append(_compare(scenario, pair, *rooms[pair.name], progress=progress, folder=folder))
                 advance(1)
         return rows
@@ -154,29 +155,5 @@ def private_folder() -> Iterator[Path]:
             folder.chmod(0o711)
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """
-    Let SIGTERM and SIGHUP end the block as Ctrl-C does, and let nothing interrupt what is cleaned up then.
-
-    Only the first signal counts. Whatever happens after it, or if this process is killed outright, the
-    keepers of the servers end them.
-    """
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def end(number: int, frame: FrameType | None) -> None:
-        for each in signals:
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    # What is ignored (nohup, a shell's background job) stays so.
-    heeded = [each for each in signals if signal.getsignal(each) is not signal.SIG_IGN]
-    before = {each: signal.signal(each, end) for each in heeded}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        with shield():
+            shutil.rmtree(folder, ignore_errors=True)

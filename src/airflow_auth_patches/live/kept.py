@@ -7,18 +7,35 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.live.interrupts import shield
 
 KEEPER = Path(__file__).with_name("keeper.py")
+
+
+_running: set[Kept] = set()
+
+
+@contextlib.contextmanager
+def all_stopped() -> Iterator[None]:
+    """Stop, at the end of a block, whatever runs still: what a signal kept from reaching its own block."""
+    try:
+        yield
+    finally:
+        with shield():
+            for program in tuple(_running):
+                program.stop()
 
 
 class Kept:
     """
     A running program, stopped at the end of a ``with`` block or when this process ends in any way.
+
+    One that cannot be started ends with the exit code 127.
 
     :param command: the program and its arguments.
     :param env: its whole environment.
@@ -27,7 +44,6 @@ class Kept:
     :param stop_signal: what asks it to end.
     :param grace: seconds between that and ``SIGKILL`` for its process group.
     :param user: name of the user to run it as; only root may give one.
-    :raises Problem: never for the program, whose failure to start is its exit code 127.
     """
 
     def __init__(
@@ -45,7 +61,7 @@ class Kept:
         self.log = log
         self._grace = grace
         keeper = [sys.executable, "-I", str(KEEPER), str(int(stop_signal)), str(grace), user or "-"]
-        with log.open("ab") as output:
+        with shield(), log.open("ab") as output:
             self._keeper = subprocess.Popen(
                 keeper + self.command,
                 env=dict(env),
@@ -55,6 +71,7 @@ class Kept:
                 stderr=output,
                 start_new_session=True,
             )
+            _running.add(self)
 
     @property
     def group(self) -> int:
@@ -98,13 +115,17 @@ class Kept:
 
     def stop(self) -> None:
         """Ask the program to end, wait for the grace, kill what is left; nothing when it has ended."""
-        if self._keeper.stdin is not None and not self._keeper.stdin.closed:
-            self._keeper.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._keeper.wait(self._grace + 5)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.group, signal.SIGKILL)
-        self._keeper.wait(10)
+        with shield():
+            if self not in _running:
+                return  # its process group may be another's by now
+            if self._keeper.stdin is not None:
+                self._keeper.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._keeper.wait(self._grace + 5)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.group, signal.SIGKILL)
+            self._keeper.wait(10)
+            _running.discard(self)
 
     def tail(self, lines: int = 15) -> str:
         """

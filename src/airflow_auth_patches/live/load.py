@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx
 
+from airflow_auth_patches.live.interrupts import check
+
 NO_ANSWER = "no answer"
 
 
@@ -168,5 +170,6 @@ def send(url: str, requests: Sequence[Request], *, deadline: float, concurrency:
     :param deadline: seconds for all of them; a request without an answer by then counts as failed.
     :param concurrency: how many are under way at any time; all of them when not given.
     """
+    check()
     workers = min(concurrency or len(requests), len(requests))
     return asyncio.run(_send(url, requests, workers, deadline))

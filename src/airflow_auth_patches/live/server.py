@@ -12,6 +12,7 @@ import jwt
 
 from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.live.interrupts import check, shield
 from airflow_auth_patches.live.kept import Kept
 from airflow_auth_patches.live.ports import free_port
 from airflow_auth_patches.live.preparation import USER, Preparation, Settings, airflow_environment
@@ -76,9 +77,10 @@ class Server:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._client.close()
-        self.stop()
-        self.database.drop(self.name)
+        with shield():
+            self._client.close()
+            self.stop()
+            self.database.drop(self.name)
 
     def _start(self) -> None:
         made = self._prepared
@@ -108,6 +110,7 @@ class Server:
         assert self._process is not None
         end = time.monotonic() + deadline
         while not self.healthy(5):
+            check()
             if not self._process.running or time.monotonic() > end:
                 why = f"did not answer within {deadline:.0f} s" if self._process.running else "ended"
                 tail = self._process.tail(25)

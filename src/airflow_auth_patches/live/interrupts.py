@@ -1,0 +1,78 @@
+"""Ctrl-C and SIGTERM as an exception that neither disturbs what must be done whole nor gets lost."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass
+class _State:
+    """
+    What the signals of this process have asked for.
+
+    :param shields: how many shielded blocks are being run.
+    :param asked: whether a signal came.
+    :param waiting: whether one came during a shielded block and has not been raised yet.
+    """
+
+    shields: int = 0
+    asked: bool = False
+    waiting: bool = False
+
+
+_state = _State()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """
+    Let SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread for the length of a block.
+
+    A signal that is ignored (nohup, a shell's background job) stays so.
+    """
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        _state.asked = True
+        if _state.shields:
+            _state.waiting = True
+        else:
+            raise KeyboardInterrupt
+
+    heeded = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+    _state.asked = _state.waiting = False
+    before = {each: signal.signal(each, ask) for each in heeded}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@contextmanager
+def shield() -> Iterator[None]:
+    """Run a block to its end, and only then raise what a signal has asked for meanwhile."""
+    _state.shields += 1
+    try:
+        yield
+    finally:
+        _state.shields -= 1
+        if _state.waiting and not _state.shields:
+            _state.waiting = False
+            raise KeyboardInterrupt
+
+
+def check() -> None:
+    """
+    Raise KeyboardInterrupt if a signal asked for it, unless shielded.
+
+    Python loses an exception that a signal raises while an object is being finalized; to be called where
+    work goes on for long.
+    """
+    if _state.asked and not _state.shields:
+        raise KeyboardInterrupt

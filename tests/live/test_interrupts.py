@@ -1,0 +1,78 @@
+"""Signals as an exception."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from airflow_auth_patches.live.interrupts import SIGNALS, check, interruptible, shield
+
+
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    yield
+    assert {each: signal.getsignal(each) for each in SIGNALS} == before
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_each_signal_is_raised(number: signal.Signals) -> None:
+    with interruptible(), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(number)
+
+
+def test_a_shielded_block_comes_to_its_end() -> None:
+    done = []
+
+    def work() -> None:
+        with shield():
+            signal.raise_signal(signal.SIGTERM)
+            with shield():
+                signal.raise_signal(signal.SIGTERM)
+                done.append("inner")
+            check()
+            done.append("outer")
+
+    with interruptible():
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        with shield():
+            done.append("not raised twice")
+    assert done == ["inner", "outer", "not raised twice"]
+
+
+def test_a_lost_exception_is_raised_at_the_next_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda told: lost.append(told.exc_type))
+
+    class Finalized:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    with interruptible():
+        check()
+        last = Finalized()
+        del last
+        assert lost == [KeyboardInterrupt]
+        with pytest.raises(KeyboardInterrupt):
+            check()
+
+
+def test_one_block_does_not_remember_another() -> None:
+    with interruptible(), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    with interruptible():
+        check()
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptible():
+            signal.raise_signal(signal.SIGHUP)
+            check()
+    finally:
+        signal.signal(signal.SIGHUP, before)
