@@ -62,15 +62,13 @@ def table(rows: Sequence[Row]) -> Table:
     :param rows: its outcomes.
     """
     grid = Table(box=box.SIMPLE_HEAD, show_lines=True, show_edge=False, pad_edge=False)
-    grid.add_column("scenario", width=22)
-    grid.add_column("releases", width=8)
-    grid.add_column("a user sees on stock", width=24)
-    grid.add_column("a user sees patched", width=24)
-    grid.add_column("outcome", width=10)
-    waiting = {row.scenario.known_open for row in rows if row.verdict is Verdict.KNOWN_OPEN}
-    if waiting:
-        grid.caption = f"known open: to be cured by {', '.join(sorted(map(str, waiting)))}"
-        grid.caption_justify = "left"
+    grid.add_column("scenario", max_width=22, overflow="fold")
+    grid.add_column("releases", min_width=8, no_wrap=True)
+    grid.add_column("what a user sees on stock", max_width=24)
+    grid.add_column("what a user sees patched", max_width=24)
+    grid.add_column("outcome", min_width=7)
+    grid.caption = escape("\n".join(_notes(rows)))
+    grid.caption_justify = "left"
     for row in rows:
         grid.add_row(
             f"[bold]{row.scenario.name}[/]\n{row.scenario.about}",
@@ -82,19 +80,28 @@ def table(rows: Sequence[Row]) -> Table:
     return grid
 
 
+def _notes(rows: Sequence[Row]) -> list[str]:
+    notes = {f"{row.scenario.name}: {row.scenario.note}": None for row in rows if row.scenario.note}
+    for row in rows:
+        if row.verdict is Verdict.KNOWN_OPEN:
+            notes[f"{row.scenario.name}: known open until {row.scenario.known_open} is there."] = None
+    return list(notes)
+
+
 def as_data(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """
     Give a demonstration as plain data, for JSON.
 
-    :return: for each row ``scenario``, ``about``, ``bugs``, ``core``, ``fab``, ``settings`` (pool and cache),
-        ``outcome``, ``known_open`` (a slug or ``None``), ``stock`` and ``patched``; each of the last two with
-        ``sees``, ``failed``, ``pool_timeouts``, ``warnings``, ``log_errors``, ``log`` (a path) and
-        ``measurements``, whose times are in seconds.
+    :return: for each row ``scenario``, ``about``, ``note``, ``bugs``, ``core``, ``fab``, ``settings`` (pool
+        and cache), ``outcome``, ``known_open`` (a slug or ``None``), ``stock`` and ``patched``; each of the
+        last two with ``sees``, ``failed``, ``pool_timeouts``, ``warnings``, ``log_errors``, ``log`` (a path)
+        and ``measurements``, whose times are in seconds.
     """
     return [
         {
             "scenario": row.scenario.name,
             "about": row.scenario.about,
+            "note": row.scenario.note,
             "bugs": list(row.scenario.bugs),
             "core": row.pair.split("+")[0],
             "fab": row.pair.split("+")[1],

@@ -24,6 +24,7 @@ class Scenario:
     :param settings: what the server is booted with.
     :param kind: whether stock must fail.
     :param known_open: slug of the patch that will cure it, while the series lacks it.
+    :param note: a sentence on what is done otherwise than one would expect, and why.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Scenario:
     settings: Settings = field(default_factory=Settings)
     kind: Kind = Kind.BUG
     known_open: str | None = None
+    note: str = ""
 
 
 def rounds(

@@ -6,7 +6,7 @@ from airflow_auth_patches.live.load import Request, Result, send
 from airflow_auth_patches.live.outcomes import Kind, Measurement, Observation
 from airflow_auth_patches.live.preparation import USER
 from airflow_auth_patches.live.scenario import Scenario
-from airflow_auth_patches.live.scenarios.token_race import PAIRS, fab_requests, observe
+from airflow_auth_patches.live.scenarios.token_race import NO_USERS, PAIRS, fab_requests, observe
 from airflow_auth_patches.live.server import Server
 
 ROUNDS = 3
@@ -44,5 +44,6 @@ SCENARIOS = (
         pairs=PAIRS,
         run=run,
         kind=Kind.KEPT,
+        note=NO_USERS,
     ),
 )
