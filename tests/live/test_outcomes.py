@@ -1,0 +1,104 @@
+"""What observations say, alone and together."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_auth_patches.live.load import NO_ANSWER, Answer, Request, Result
+from airflow_auth_patches.live.outcomes import (
+    Kind,
+    Measurement,
+    Observation,
+    Verdict,
+    judge,
+    pool_timeouts,
+    race_errors,
+)
+
+GET = Request("GET", "/")
+#: The end of a traceback as core 3.1 and 3.2 log it: first as part of an exception group, then by itself.
+GROUP = """\
+  + Exception Group Traceback (most recent call last):
+  |   File "sqlalchemy/pool/impl.py", line 166, in _do_get
+  |     raise exc.TimeoutError(
+  | sqlalchemy.exc.TimeoutError: QueuePool limit of size 3 overflow 2 reached, connection timed out
+  +------------------------------------
+  File "sqlalchemy/pool/impl.py", line 166, in _do_get
+    raise exc.TimeoutError(
+sqlalchemy.exc.TimeoutError: QueuePool limit of size 3 overflow 2 reached, connection timed out
+"""
+#: As core 3.3 logs it, which leaves out the message.
+HANDLED = """\
+2026-11-20T17:42:28.269355Z [error    ] Error with id u40UMJwP, statement: hidden
+  File "sqlalchemy/pool/impl.py", line 177, in _do_get
+    raise exc.TimeoutError(
+2026-11-20T17:42:31.271309Z [info     ] request finished
+"""
+RACES = """\
+  | AttributeError: 'AirflowAppBuilder' object has no attribute 'sm'
+AttributeError: 'AirflowAppBuilder' object has no attribute 'sm'
+Add Permission on View Error: 'AirflowAppBuilder' object has no attribute 'sm'
+  | KeyError: 'AUTH_USER_REGISTRATION'
+KeyError: 'AUTH_USER_REGISTRATION'
+"""
+HARMLESS = """\
+    except KeyError:
+    raise AttributeError(name)
+INFO:     127.0.0.1:36136 - "POST /auth/token HTTP/1.1" 201 Created
+"""
+
+
+def observation(failed: bool) -> Observation:
+    return Observation(sees="", failed=failed)
+
+
+@pytest.mark.parametrize(
+    ("kind", "known_open", "stock", "patched", "verdict"),
+    [
+        (Kind.BUG, None, True, False, Verdict.CURED),
+        (Kind.BUG, None, True, True, Verdict.NOT_CURED),
+        (Kind.BUG, None, False, False, Verdict.NOT_SHOWN),
+        (Kind.BUG, None, False, True, Verdict.NOT_SHOWN),
+        (Kind.BUG, "to-come", True, False, Verdict.CURED),
+        (Kind.BUG, "to-come", True, True, Verdict.KNOWN_OPEN),
+        (Kind.BUG, "to-come", False, False, Verdict.NOT_SHOWN),
+        (Kind.BUG, "to-come", False, True, Verdict.NOT_SHOWN),
+        (Kind.KEPT, None, False, False, Verdict.KEPT),
+        (Kind.KEPT, None, False, True, Verdict.BROKEN),
+        (Kind.KEPT, None, True, False, Verdict.CURED),
+        (Kind.KEPT, None, True, True, Verdict.NOT_CURED),
+    ],
+)
+def test_verdicts(kind: Kind, known_open: str | None, stock: bool, patched: bool, verdict: Verdict) -> None:
+    assert judge(kind, known_open, observation(stock), observation(patched)) is verdict
+
+
+def test_which_verdicts_are_good() -> None:
+    assert {each for each in Verdict if each.good} == {Verdict.CURED, Verdict.KNOWN_OPEN, Verdict.KEPT}
+
+
+@pytest.mark.parametrize(("log", "count"), [(GROUP, 1), (HANDLED, 1), (GROUP * 3, 3), (HARMLESS, 0), ("", 0)])
+def test_a_pool_time_out_is_counted_once(log: str, count: int) -> None:
+    assert pool_timeouts(log) == count
+
+
+def test_race_errors_are_counted_outside_of_groups() -> None:
+    assert race_errors(RACES) == {"KeyError": 1, "AttributeError": 2}
+    assert race_errors(RACES * 2) == {"KeyError": 2, "AttributeError": 4}
+    assert race_errors(HARMLESS) == {}
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "told"),
+    [
+        (["200", "200"], "5 at once: 0 of 2 fail"),
+        (["200", "500", "500"], "5 at once: 2 of 3 fail (2 x 500)"),
+        (
+            [NO_ANSWER, "ReadError", "500", NO_ANSWER, "403", "200"],
+            "5 at once: 5 of 6 fail (1 x 403, 1 x 500, 1 x ReadError, 2 no answer)",
+        ),
+    ],
+)
+def test_a_measurement_in_words(outcomes: list[str], told: str) -> None:
+    result = Result([Answer(GET, outcome, 1.0) for outcome in outcomes], 1.0)
+    assert str(Measurement("5 at once", result, deadline=10)) == told

@@ -1,0 +1,105 @@
+"""The table and the data of a demonstration."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from airflow_auth_patches.live.load import Answer, Request, Result
+from airflow_auth_patches.live.outcomes import Measurement, Observation, Verdict
+from airflow_auth_patches.live.report import Row, as_data, faults, table
+from airflow_auth_patches.live.scenarios import ALL
+
+
+def observation(*outcomes: str) -> Observation:
+    answers = [Answer(Request("GET", "/"), outcome, number / 10) for number, outcome in enumerate(outcomes)]
+    measurement = Measurement("30 at once", Result(answers, 2.5), deadline=15)
+    failed = bool(measurement.result.failures)
+    return Observation(str(measurement), failed, (measurement,), pool_timeouts=3, log_errors={"KeyError": 1})
+
+
+def row(verdict: Verdict, name: str = "pool-distinct-tokens", pair: str = "") -> Row:
+    (scenario,) = (scenario for scenario in ALL if scenario.name == name)
+    logs = {kind: Path("build") / f"{kind}.log" for kind in ("stock", "patched")}
+    stock, patched = observation("200", "500", "no answer"), observation("200", "200", "200")
+    return Row(scenario, pair or scenario.pairs[0], stock, patched, verdict, logs)
+
+
+def printed(rows: list[Row], width: int) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table(rows))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 100])
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_the_table_holds_all(verdict: Verdict, width: int) -> None:
+    text = printed([row(verdict, each.name, pair) for each in ALL for pair in each.pairs], width)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    assert "…" not in text
+    words = " ".join(text.split())
+    if width == 100:
+        assert "(1 x 500, 1 no answer)" in words
+        assert all(scenario.name in words for scenario in ALL)
+    for word in ("scenario", "releases", "3.1.6", "+3.10.2", "outcome", verdict.value):
+        assert word in words
+
+
+def test_deadlines_and_pool_time_out_are_in_the_table() -> None:
+    words = " ".join(
+        line[:22].strip() for line in printed([row(Verdict.CURED)], 100).splitlines()
+    )  # the first column
+    assert "pool_timeout 5 s" in words
+    assert "deadline 15 s" in words
+
+
+def test_only_what_is_known_open_is_noted_so() -> None:
+    words = " ".join(printed([row(Verdict.KNOWN_OPEN)], 100).split())
+    assert "pool-distinct-tokens: known open until revoked-token-off-loop is there." in words
+    assert "revoked-token-off-loop" not in printed([row(Verdict.CURED)], 100)
+
+
+def test_what_looks_like_markup_is_shown_as_it_is() -> None:
+    told = Observation("not measured: [red]ended[/] [/x]", failed=True)
+    base = row(Verdict.NOT_CURED)
+    text = printed([Row(base.scenario, base.pair, told, told, base.verdict, base.logs)], 100)
+    assert "[red]ended[/]" in " ".join(text.split())
+
+
+def test_faults_are_named() -> None:
+    assert faults([row(Verdict.CURED), row(Verdict.KNOWN_OPEN), row(Verdict.KEPT, "sequence")]) == []
+    bad = [row(Verdict.NOT_CURED), row(Verdict.NOT_SHOWN), row(Verdict.BROKEN, "sequence")]
+    for fault, name in zip(faults(bad), ("not cured", "not shown", "broken"), strict=True):
+        assert f"is {name}: stock: 30 at once: 2 of 3 fail (1 x 500, 1 no answer); patched: " in fault
+
+
+def test_data_is_plain_and_whole() -> None:
+    (data,) = json.loads(json.dumps(as_data([row(Verdict.KNOWN_OPEN)])))
+    assert (data["core"], data["fab"]) == ("3.2.0", "3.6.0")
+    assert (data["outcome"], data["known_open"]) == ("known open", "revoked-token-off-loop")
+    assert data["settings"]["pool_size"] == 3
+    stock = data["stock"]
+    assert (stock["failed"], stock["pool_timeouts"], stock["log_errors"]) == (True, 3, {"KeyError": 1})
+    assert stock["log"] == "build/stock.log"
+    assert stock["measurements"] == [
+        {
+            "name": "30 at once",
+            "rounds": 1,
+            "planned_rounds": 1,
+            "requests": 3,
+            "failed": 2,
+            "unfinished": 1,
+            "outcomes": {"200": 1, "500": 1, "no answer": 1},
+            "deadline": 15,
+            "wall": 2.5,
+            "p50": 0.1,
+            "p95": 0.19,
+            "p99": 0.198,
+        }
+    ]
+    assert as_data([row(Verdict.CURED)])[0]["known_open"] is None

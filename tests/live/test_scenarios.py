@@ -1,0 +1,84 @@
+"""The scenarios, as far as no server is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.live import scenario as room
+from airflow_auth_patches.live.load import NO_ANSWER, Answer, Request, Result
+from airflow_auth_patches.live.outcomes import Kind
+from airflow_auth_patches.live.scenario import Scenario, rounds
+from airflow_auth_patches.live.scenarios import ALL, choose
+from airflow_auth_patches.releases import Pins
+from airflow_auth_patches.series import Series
+
+
+def test_names_are_their_own() -> None:
+    assert len({scenario.name for scenario in ALL}) == len(ALL)
+
+
+@pytest.mark.parametrize("scenario", ALL, ids=lambda scenario: scenario.name)
+def test_names_only_what_the_series_knows(scenario: Scenario, pins: Pins, project: Series) -> None:
+    assert {*scenario.pairs} <= {pair.name for pair in pins.pairs}
+    assert {*scenario.bugs} <= set(project.bugs)
+
+
+def test_every_pair_and_every_bug_has_a_scenario(pins: Pins, project: Series) -> None:
+    assert set(project.bugs) == {bug for scenario in ALL for bug in scenario.bugs}
+
+
+@pytest.mark.parametrize("scenario", ALL, ids=lambda scenario: scenario.name)
+def test_what_is_known_open_is_so_in_the_series(scenario: Scenario, project: Series) -> None:
+    waiting = {project.bugs[bug].known_open for bug in scenario.bugs}
+    assert waiting == {scenario.known_open}
+    assert scenario.kind is Kind.BUG or scenario.known_open is None
+
+
+def test_all_are_chosen_when_none_is_named() -> None:
+    assert choose([]) == ALL
+
+
+def test_chosen_ones_keep_their_order() -> None:
+    names = [scenario.name for scenario in choose(["sequence", "session-cleanup"])]
+    assert names == ["session-cleanup", "sequence"]
+
+
+def test_an_unknown_one_is_a_usage_error() -> None:
+    with pytest.raises(Problem, match=r"no scenario 'x'.*There are: session-cleanup, ") as told:
+        choose(["sequence", "x"])
+    assert told.value.exit_code is Exit.USAGE
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
+    """Return a list of rounds to be answered so, which is used up."""
+    planned: list[Sequence[str]] = []
+
+    def send(url: str, requests: Sequence[Request], *, deadline: float) -> Result:
+        told = zip(requests, planned.pop(0), strict=True)
+        return Result([Answer(request, outcome, 1.0) for request, outcome in told], 1.0)
+
+    monkeypatch.setattr(room, "send", send)
+    return planned
+
+
+class Somewhere:
+    url = "http://somewhere"
+
+
+def test_rounds_go_on_through_failures(answers: Any) -> None:
+    answers += [["500"], ["200"], ["500"]]
+    measured = rounds(Somewhere(), "1 at once", [Request("GET", "/")], count=3, deadline=10)  # type: ignore[arg-type]
+    assert (measured.rounds, measured.planned, measured.result.wall) == (3, 3, 3.0)
+    assert measured.result.outcomes == {"500": 2, "200": 1}
+
+
+def test_rounds_end_when_the_server_stands_still(answers: Any) -> None:
+    answers += [["500"], [NO_ANSWER], ["never sent"]]
+    measured = rounds(Somewhere(), "1 at once", [Request("GET", "/")], count=3, deadline=10)  # type: ignore[arg-type]
+    assert (measured.rounds, measured.planned) == (2, 3)
+    assert answers == [["never sent"]]
