@@ -85,15 +85,14 @@ def status(python: Python, json: Json = False) -> None:
         return
     show.table(
         f"{python}",
-        ("distribution", "version", "state", "patches in it", "patches it lacks", "notes"),
+        ("distribution and version", "state", "patches in it", "patches it lacks", "notes"),
         [
             (
-                r["distribution"],
-                r["version"],
+                f"{r['distribution']}\n{r['version']}",
                 r["state"],
-                ", ".join(r["applied"]) or "-",
-                ", ".join(p["patch"] + (" (trade-off)" if p["trade_off"] else "") for p in r["open"]) or "-",
-                "; ".join(r["notes"][:5]) or "-",
+                "\n".join(r["applied"]) or "-",
+                "\n".join(p["patch"] + ("\n(trade-off)" if p["trade_off"] else "") for p in r["open"]) or "-",
+                "\n".join(r["notes"][:5]) or "-",
             )
             for r in told
         ],
