@@ -25,7 +25,7 @@ demo: setup ## boot real API servers, stock and patched, and show each bug and i
 test: setup ## all tests: the tool, the proofs of each patch, the guards, one live scenario
 	$(VENV)/bin/python -m pytest $(ARGS)
 
-test-quick: setup ## the tool's own tests only, without environments and servers
+test-quick: setup ## the tool's own tests only, without Airflow environments
 	$(VENV)/bin/python -m pytest -m 'not proof and not live' $(ARGS)
 
 lint: setup ## ruff and mypy
