@@ -1,4 +1,4 @@
-"""Token, FAB's pages, then core, one at a time: what upstream's first attempt at the race broke."""
+"""Token, FAB's pages, then core, one at a time: what a cure of the race must not break."""
 
 from __future__ import annotations
 
