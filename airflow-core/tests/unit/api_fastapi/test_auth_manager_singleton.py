@@ -20,6 +20,7 @@ import itertools
 import json
 import sys
 import threading
+import time
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -91,7 +92,7 @@ class Gathering:
     def come_and_wait(self) -> None:
         self.come()
         with self.changed:
-            self.changed.wait_for(self.complete, TIMEOUT)
+            self.changed.wait_for(self.complete, TIMEOUT / 2)
 
 
 class ReportingLock:
@@ -167,8 +168,9 @@ def call_in_threads(function: Callable[[], Any], threads: int = THREADS) -> list
     workers = [threading.Thread(target=call, daemon=True) for _ in range(threads)]
     for worker in workers:
         worker.start()
+    deadline = time.monotonic() + TIMEOUT
     for worker in workers:
-        worker.join(TIMEOUT)
+        worker.join(max(0, deadline - time.monotonic()))
     assert not [worker for worker in workers if worker.is_alive()], "a thread hangs"
     assert len(outcomes) == threads
     return outcomes
