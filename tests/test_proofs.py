@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from airflow_auth_patches import proofs, series
 from airflow_auth_patches.commands import prove
+from airflow_auth_patches.errors import Problem
 
 
 def wrong(rows) -> list[str]:
@@ -43,17 +50,41 @@ def test_a_patch_out_of_its_series_turns_its_tests_red(copy, pins):
     assert red == {"auth-manager-singleton", "session-cleanup", "appbuilder-init-lock"}
 
 
-def test_a_guard_goes_and_comes_back(tmp_path):
-    path = tmp_path / "airflow/x.py"
-    path.parent.mkdir()
-    path.write_text("with lock:\n    pass\n")
-    linked = tmp_path / "cache.py"
-    linked.hardlink_to(path)
-    guard = proofs.Guard("lock", "airflow-core/src/airflow/x.py", "with lock:", "if True:", ("test_x",))
-    with proofs.without(guard, tmp_path):
-        assert path.read_text() == "if True:\n    pass\n"
-        assert linked.read_text() == "with lock:\n    pass\n"  # uv's cache is not written to
-    assert path.read_text() == "with lock:\n    pass\n"
+def guard(old: str) -> proofs.Guard:
+    return proofs.Guard("lock", "airflow-core/src/airflow/x/y.py", old, "if True:", ("test_x",))
+
+
+def test_a_guard_is_out_for_the_tests_and_nobody_else(root, tmp_path):
+    path = tmp_path / "airflow/x/y.py"
+    path.parent.mkdir(parents=True)
+    path.write_text("import threading\nlock = threading.Lock()\nwith lock:\n    held = lock.locked()\n")
+    show = [sys.executable, "-c", "import airflow.x.y; print(airflow.x.y.held)"]
+    places = f"{root / 'tests/standin'}{os.pathsep}{tmp_path}"
+
+    def held(**variables: str) -> str:
+        done = subprocess.run(
+            show,
+            env={**os.environ, "PYTHONPATH": places, **variables},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    with proofs.without(guard("with lock:"), tmp_path) as variables:
+        assert held(**variables) == "False"
+        assert held() == "True"
+        (file,) = json.loads(variables["AUTH_PATCHES_REPLACED"]).values()
+    assert not Path(file).exists()
+
+
+@pytest.mark.parametrize("old", ["with nothing:", "lock"])
+def test_a_guard_that_is_not_there_once_is_told_of(tmp_path, old):
+    path = tmp_path / "airflow/x/y.py"
+    path.parent.mkdir(parents=True)
+    path.write_text("with lock:\n    lock\n")
+    with pytest.raises(Problem, match="occurs"), proofs.without(guard(old), tmp_path):
+        pass
 
 
 def test_what_counts_as_red():

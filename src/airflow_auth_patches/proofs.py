@@ -9,6 +9,7 @@ assertion, ``new-surface`` uses what the patch adds and says nothing on stock, `
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sys
 import tempfile
@@ -173,14 +174,14 @@ def run_tests(
     file: str,
     only: Sequence[str] = (),
     *,
-    bytecode: bool = True,
+    variables: Mapping[str, str] | None = None,
     timeout: float = 900,
 ) -> dict[str, str]:
     """
     Run a test file of the series in an environment.
 
     :param only: the names to run, with a parameter in brackets or for all of them, or nothing for all tests.
-    :param bytecode: whether compiled files may be kept; not while a file stands changed for a moment.
+    :param variables: environment variables of the run, see :func:`without`.
     :return: ``{test name: outcome}``; an outcome is ``passed``, ``skipped``, ``error: ...``, ``failed: ...``
         or ``not run``. Parametrised tests count as one, by their worst outcome.
     :raises Problem: when pytest did not get as far as a report.
@@ -200,10 +201,7 @@ def run_tests(
         done = attempt(
             words,
             cwd=root,
-            env={
-                "PYTHONPATH": str(root / "tests/standin"),
-                "PYTHONDONTWRITEBYTECODE": "" if bytecode else "1",
-            },
+            env={"PYTHONPATH": str(root / "tests/standin"), **(variables or {})},
             timeout=timeout,
         )
         if not report.exists():
@@ -270,43 +268,35 @@ def prove_patched(root: Path, proof: Proof, slug: str, environment: Environment)
 
 
 @contextmanager
-def without(guard: Guard, site: Path) -> Iterator[None]:
+def without(guard: Guard, site: Path) -> Iterator[dict[str, str]]:
     """
-    Take a guard out of an installed, patched file for the length of a ``with`` block.
+    Write the patched file without a guard beside the environment, for the length of a ``with`` block.
 
-    The file is replaced, not written to: uv may have linked it from its cache.
-
-    :param site: the site-packages.
+    :param site: the site-packages; nothing in it is changed.
+    :return: the environment variables with which the tests run without the guard.
     :raises Problem: when the guard's text is not there exactly once.
     """
     installed = to_installed(guard.path)
-    if installed is None:
-        raise Problem(f"{guard.path} of the guard {guard.name} is not installed.")
-    path = site / installed
-    before = path.read_text(encoding="utf-8")
+    if installed is None or not installed.endswith(".py") or installed.endswith("__init__.py"):
+        raise Problem(f"{guard.path} of the guard {guard.name} is no installed module.")
+    before = (site / installed).read_text(encoding="utf-8")
     if before.count(guard.old) != 1:
         raise Problem(
             f"The text of the guard {guard.name!r} occurs {before.count(guard.old)} times in {installed}."
         )
-    try:
-        _swap(path, before.replace(guard.old, guard.new))
-        yield
-    finally:
-        _swap(path, before)
-
-
-def _swap(path: Path, content: str) -> None:
-    partial = path.with_name(f".{path.name}.new")
-    partial.write_text(content, encoding="utf-8")
-    partial.replace(path)
+    with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as folder:
+        path = Path(folder) / Path(installed).name
+        path.write_text(before.replace(guard.old, guard.new), encoding="utf-8")
+        module = installed.removesuffix(".py").replace("/", ".")
+        yield {"AUTH_PATCHES_REPLACED": json.dumps({module: str(path)})}
 
 
 def prove_guard(
     root: Path, proof: Proof, slug: str, guard: Guard, environment: Environment, site: Path
 ) -> Verdict:
     """Run the tests that a guard names, without the guard: each must fail, by an assertion or a time-out."""
-    with without(guard, site):
-        outcomes = run_tests(root, environment, proof.file, guard.red, bytecode=False)
+    with without(guard, site) as variables:
+        outcomes = run_tests(root, environment, proof.file, guard.red, variables=variables)
     wrong = [
         f"{name} must fail without the guard: {outcomes[name]}"
         for name in guard.red

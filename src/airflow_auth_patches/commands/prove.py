@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -40,11 +39,6 @@ def patched_environment(
     """
     folder = folder_of(root, pair, python, "patched")
     environment = environments.make(pair, python, folder, progress)
-    if any(
-        installed.changed_files(found, progress) for found in installed.look(environment.python, pins).found
-    ):
-        shutil.rmtree(folder)  # a run that was killed left a guard out
-        environment = environments.make(pair, python, folder, progress)
     if any(series.serving(release) for release in (pair.core, pair.fab)):
         planned = patching.plan(environment.python, series, pins, everything=True, progress=progress)
         patching.apply(planned, pins, progress)
@@ -102,9 +96,13 @@ def prove(
             for run in runs:
                 yield Row(pair, python, run.result())
                 advance(1)
-        if guards:
-            site = installed.look(patched.python, pins).found[0].site
-            for slug, proof in known.items():
-                for guard in proof.guards:
-                    yield Row(pair, python, proofs.prove_guard(root, proof, slug, guard, patched, site))
+            if guards:
+                site = installed.look(patched.python, pins).found[0].site
+                without = [
+                    pool.submit(proofs.prove_guard, root, proof, slug, guard, patched, site)
+                    for slug, proof in known.items()
+                    for guard in proof.guards
+                ]
+                for run in without:
+                    yield Row(pair, python, run.result())
                     advance(1)
