@@ -7,12 +7,15 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg2
+import pymysql
 import pytest
 
 from airflow_auth_patches.errors import Problem
 from airflow_auth_patches.live.databases import DatabaseServer, SQLite
+from airflow_auth_patches.live.mariadb import MariaDB
 from airflow_auth_patches.live.postgresql import PostgreSQL
 
 
@@ -22,18 +25,43 @@ def postgresql(room: Path) -> Iterator[PostgreSQL]:
         yield server
 
 
-@pytest.fixture(params=["PostgreSQL", "SQLite"])
+@pytest.fixture
+def mariadb(room: Path) -> Iterator[MariaDB]:
+    with MariaDB(room / "mariadb") as server:
+        yield server
+
+
+@pytest.fixture(params=["PostgreSQL", "MariaDB", "SQLite"])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> DatabaseServer:
     if request.param == "SQLite":
         return SQLite(tmp_path / "sqlite")
-    found: DatabaseServer = request.getfixturevalue("postgresql")
+    found: DatabaseServer = request.getfixturevalue(request.param.lower())
     return found
+
+
+@pytest.fixture(params=["PostgreSQL", "MariaDB"])
+def real(request: pytest.FixtureRequest) -> DatabaseServer:
+    """A server with connections of its own."""
+    found: DatabaseServer = request.getfixturevalue(request.param.lower())
+    return found
+
+
+BROKEN = (psycopg2.OperationalError, pymysql.err.OperationalError)
 
 
 def connect(server: DatabaseServer, name: str) -> Any:
     url = server.url(name)
     if url.startswith("sqlite:///"):
         return sqlite3.connect(url.removeprefix("sqlite:///"))
+    if url.startswith("mysql"):
+        parts = urlsplit(url)
+        return pymysql.connect(
+            host=parts.hostname or "",
+            port=parts.port or 0,
+            user=parts.username,
+            password=parts.password or "",
+            database=parts.path.removeprefix("/"),
+        )
     return psycopg2.connect(url.replace("+psycopg2", ""))
 
 
@@ -42,7 +70,7 @@ def ask(server: DatabaseServer, name: str, statement: str) -> list[tuple[Any, ..
     try:
         cursor = connection.cursor()
         cursor.execute(statement)
-        rows = cursor.fetchall() if cursor.description else []
+        rows = list(cursor.fetchall()) if cursor.description else []
         connection.commit()
         return rows
     finally:
@@ -89,29 +117,40 @@ def test_async_urls(postgresql: PostgreSQL, tmp_path: Path) -> None:
     assert SQLite(tmp_path / "sqlite").async_url("one").startswith("sqlite+aiosqlite:////")
 
 
-def test_killed_connections_are_dead_and_counted(postgresql: PostgreSQL) -> None:
-    postgresql.create("one")
-    postgresql.create("other")
-    idle, busy, spared = (connect(postgresql, name) for name in ("one", "one", "other"))
-    busy.cursor().execute("SELECT 1")
-    assert (postgresql.connections("one"), postgresql.open_transactions("one")) == (2, 1)
-    assert postgresql.kill_connections("one") == 2
-    assert (postgresql.connections("one"), postgresql.open_transactions("one")) == (0, 0)
+def test_killed_connections_are_dead_and_counted(real: DatabaseServer) -> None:
+    real.create("one")
+    real.create("other")
+    ask(real, "one", "CREATE TABLE t (n INTEGER)")
+    idle, busy, spared = (connect(real, name) for name in ("one", "one", "other"))
+    busy.cursor().execute("SELECT * FROM t")
+    assert (real.connections("one"), real.open_transactions("one")) == (2, 1)
+    assert real.kill_connections("one") == 2
+    assert (real.connections("one"), real.open_transactions("one")) == (0, 0)
     for connection in (idle, busy):
-        with pytest.raises(psycopg2.OperationalError):
+        with pytest.raises(BROKEN):
             connection.cursor().execute("SELECT 1")
     spared.cursor().execute("SELECT 1")
-    for connection in (idle, busy, spared):
-        connection.close()
-    assert postgresql.kill_connections("one") == 0
+    spared.close()
+    assert real.kill_connections("one") == 0
 
 
-def test_a_template_in_use_can_be_copied(postgresql: PostgreSQL) -> None:
-    postgresql.create("base")
-    connection = connect(postgresql, "base")
-    postgresql.create("one", "base")
-    connection.close()
-    assert postgresql.connections("one") == 0
+def test_a_template_in_use_can_be_copied(real: DatabaseServer) -> None:
+    real.create("base")
+    connect(real, "base").cursor().execute("SELECT 1")
+    real.create("one", "base")
+    assert real.connections("one") == 0
+
+
+def test_a_copy_keeps_tables_that_refer_to_each_other(real: DatabaseServer) -> None:
+    real.create("base")
+    ask(real, "base", "CREATE TABLE b (n INTEGER PRIMARY KEY)")
+    ask(real, "base", "CREATE TABLE a (n INTEGER, FOREIGN KEY (n) REFERENCES b (n))")
+    ask(real, "base", "INSERT INTO b VALUES (1)")
+    ask(real, "base", "INSERT INTO a VALUES (1)")
+    real.create("one", "base")
+    assert ask(real, "one", "SELECT n FROM a") == [(1,)]
+    with pytest.raises((psycopg2.IntegrityError, pymysql.err.IntegrityError)):
+        ask(real, "one", "INSERT INTO a VALUES (2)")
 
 
 def test_needs_its_password(postgresql: PostgreSQL) -> None:
@@ -121,15 +160,16 @@ def test_needs_its_password(postgresql: PostgreSQL) -> None:
         psycopg2.connect(f"{head[:-1]}x@{tail}")
 
 
-def test_nothing_answers_after_the_end(room: Path) -> None:
-    with PostgreSQL(room / "postgresql") as server:
-        url = server.url("postgres").replace("+psycopg2", "")
-        connection = psycopg2.connect(url)
-    with pytest.raises(psycopg2.OperationalError):
+@pytest.mark.parametrize("product", [PostgreSQL, MariaDB])
+def test_nothing_answers_after_the_end(room: Path, product: type[PostgreSQL] | type[MariaDB]) -> None:
+    with product(room / "data") as server:
+        server.create("one")
+        connection = connect(server, "one")
+    with pytest.raises(BROKEN):
         connection.cursor().execute("SELECT 1")
-    with pytest.raises(psycopg2.OperationalError, match="refused"):
-        psycopg2.connect(url)
-    assert not (room / "postgresql" / "data" / "postmaster.pid").exists()
+    with pytest.raises(BROKEN, match="refused"):
+        connect(server, "one")
+    assert not list((room / "data" / "data").glob("*.pid"))
 
 
 def test_sqlite_has_no_connections_to_kill(tmp_path: Path) -> None:
@@ -146,12 +186,29 @@ def test_says_why_it_does_not_start(postgresql: PostgreSQL, room: Path) -> None:
         postgresql.restart()
 
 
-def test_as_root_names_a_folder_that_its_user_cannot_reach(tmp_path: Path) -> None:
+def test_mariadb_says_why_it_does_not_start(mariadb: MariaDB, room: Path) -> None:
+    mariadb.stop()
+    (room / "mariadb" / "data" / "ibdata1").write_bytes(b"nonsense")
+    with pytest.raises(Problem, match=r"(?s)MariaDB did not start:.*ibdata1"):
+        mariadb.restart()
+
+
+def test_mariadb_that_is_not_installed_is_told_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("airflow_auth_patches.live.mariadb.PLACES", str(tmp_path))
+    with pytest.raises(Problem, match="MariaDB is not installed: there is no mariadbd") as told:
+        MariaDB(tmp_path / "mariadb")
+    assert "mariadb-server-core" in told.value.remedy
+
+
+@pytest.mark.parametrize("product", [PostgreSQL, MariaDB])
+def test_as_root_names_a_folder_that_its_user_cannot_reach(
+    tmp_path: Path, product: type[PostgreSQL] | type[MariaDB]
+) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     if os.geteuid() == 0:
         with pytest.raises(Problem, match=r"the user nobody cannot reach .*closed"):
-            PostgreSQL(closed / "postgresql")
+            product(closed / "data")
     else:
-        with PostgreSQL(closed / "postgresql") as server:
+        with product(closed / "data") as server:
             server.create("one")
