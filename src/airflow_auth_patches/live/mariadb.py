@@ -37,14 +37,15 @@ def programs() -> dict[str, str]:
     """
     Find MariaDB's programs.
 
-    :return: ``{"mariadbd": path, "mariadb-install-db": path}``.
+    :return: ``{name: path}``; those that are called here, and one that they call.
     :raises Problem: when one is missing.
     """
-    found = {name: shutil.which(name, path=PLACES) for name in ("mariadbd", "mariadb-install-db")}
+    names = ("mariadbd", "mariadb-install-db", "my_print_defaults")
+    found = {name: shutil.which(name, path=PLACES) for name in names}
     if missing := [name for name, path in found.items() if path is None]:
         raise Problem(
             f"MariaDB is not installed: there is no {missing[0]}.",
-            "Install it: apt-get install --no-install-recommends mariadb-server-core.",
+            "Install it: apt-get install --no-install-recommends mariadb-server-core mariadb-client-core.",
             Exit.USAGE,
         )
     return {name: path for name, path in found.items() if path}
