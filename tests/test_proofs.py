@@ -12,6 +12,7 @@ import pytest
 
 from airflow_auth_patches import proofs, series
 from airflow_auth_patches.commands import prove
+from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.errors import Problem
 
 
@@ -58,7 +59,7 @@ def test_a_guard_is_out_for_the_tests_and_nobody_else(root, tmp_path):
     path = tmp_path / "airflow/x/y.py"
     path.parent.mkdir(parents=True)
     path.write_text("import threading\nlock = threading.Lock()\nwith lock:\n    held = lock.locked()\n")
-    show = [sys.executable, "-c", "import airflow.x.y; print(airflow.x.y.held)"]
+    show = [sys.executable, "-c", "import airflow.x.y as y; print(y.held, y.__file__)"]
     places = f"{root / 'tests/standin'}{os.pathsep}{tmp_path}"
 
     def held(**variables: str) -> str:
@@ -72,8 +73,8 @@ def test_a_guard_is_out_for_the_tests_and_nobody_else(root, tmp_path):
         return done.stdout.strip()
 
     with proofs.without(guard("with lock:"), tmp_path) as variables:
-        assert held(**variables) == "False"
-        assert held() == "True"
+        assert held(**variables) == f"False {path}"
+        assert held() == f"True {path}"
         (file,) = json.loads(variables["AUTH_PATCHES_REPLACED"]).values()
     assert not Path(file).exists()
 
@@ -100,3 +101,22 @@ def test_what_counts_as_red():
         "failed: AttributeError: no such method",
     ):
         assert not proofs._is_red(outcome)
+
+
+def test_a_state_machine_that_is_not_there_is_told_of(root, copy):
+    folder = copy / "patches"
+    (patch,) = (p for p in series.load(folder).patches if p.slug == "revoked-token-off-loop")
+    path = folder / "proofs/revoked-token-off-loop.toml"
+    assert list(proofs.faults(copy, folder, patch)) == []
+    path.write_text(path.read_text().replace("_machine.py", "_nowhere.py"))
+    assert [fault for _, _, fault in proofs.faults(copy, folder, patch)] == [
+        "There is no airflow-core/tests/unit/api_fastapi/auth/test_revoked_token_lookup_nowhere.py."
+    ]
+
+
+def test_a_state_machine_without_a_test_proves_nothing(monkeypatch):
+    proof = proofs.Proof(Path("x.toml"), "x.py", (), (), (), (), machine="machine.py")
+    for outcomes, wrong in (({}, 1), ({"test_x": "passed"}, 0), ({"test_x": "failed: assert 1"}, 1)):
+        monkeypatch.setattr(proofs, "run_tests", lambda *_, outcomes=outcomes: outcomes)
+        verdict = proofs.prove_machine(Path(), proof, "x", Environment(Path()))
+        assert (verdict.what, len(verdict.wrong)) == ("machine", wrong)
