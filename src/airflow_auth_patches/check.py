@@ -37,7 +37,7 @@ from airflow_auth_patches.series import (
 )
 
 REQUIRED_TRAILERS = ("Bug", "Forwarded", "Applies-To", "Tests")
-KNOWN_TRAILERS = {*REQUIRED_TRAILERS, "Cures", "Fixed-In", "Requires", "With", "Trade-off"}
+KNOWN_TRAILERS = {*REQUIRED_TRAILERS, "Cures", "Fixed-In", "Requires", "Joins", "With", "Trade-off"}
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,9 @@ def _words(patch: Patch, series: Series, root: Path) -> Iterator[Fault]:
             yield Fault(
                 patch.path, _line(patch, "Requires:"), f"{slug} does not come before it in the series."
             )
+    for slug in patch.joins:
+        if slug not in patch.requires:
+            yield Fault(patch.path, _line(patch, "Joins:"), f"It joins {slug}, but does not require it.")
     for slug in patch.together_with:
         if slug not in {other.slug for other in series.patches}:
             yield Fault(patch.path, _line(patch, "With:"), f"There is no patch {slug}.")

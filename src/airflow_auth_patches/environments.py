@@ -24,6 +24,7 @@ EXTRAS = (
     "pytest-timeout",
     "time-machine",
     "httpx",
+    "hypothesis",
 )
 
 

@@ -4,6 +4,8 @@ The proofs of a patch: red on stock, green when patched, red again with any one 
 ``patches/proofs/SLUG.toml`` gives each unit test of a patch its place: ``red`` fails on stock by an
 assertion, ``new-surface`` uses what the patch adds and says nothing on stock, ``kept`` passes on both. Each
 ``[[guard]]`` is a piece of the patched file, what it is without its guard, and the tests that then fail.
+``machine`` names a second file, a hypothesis state machine, which passes when patched. With ``alone``, the
+tests pass too where the patch is the only one.
 """
 
 from __future__ import annotations
@@ -54,7 +56,12 @@ class Guard:
 
 @dataclass(frozen=True)
 class Proof:
-    """What ``patches/proofs/SLUG.toml`` says."""
+    """
+    What ``patches/proofs/SLUG.toml`` says.
+
+    :param machine: the path of the state machine's file; ``None`` where there is none.
+    :param alone: whether the tests are to pass with no other patch too.
+    """
 
     path: Path
     file: str
@@ -62,6 +69,8 @@ class Proof:
     new_surface: tuple[str, ...]
     kept: tuple[str, ...]
     guards: tuple[Guard, ...]
+    machine: str | None = None
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ class Verdict:
     """
     The outcome of one proof.
 
-    :param what: ``stock``, ``patched``, or the guard's name.
+    :param what: ``stock``, ``patched``, ``machine``, ``alone``, or the guard's name.
     :param wrong: what is not as it must be, a line each; empty when the proof holds.
     :param counts: how many tests ended how.
     """
@@ -100,6 +109,8 @@ def load(folder: Path, slug: str) -> Proof:
             tuple(raw.get("new-surface", ())),
             tuple(raw.get("kept", ())),
             guards,
+            raw.get("machine"),
+            raw.get("alone", False),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Problem(
@@ -130,6 +141,8 @@ def faults(root: Path, folder: Path, patch: Patch) -> Iterator[tuple[Path, int, 
         return
     if patch.tests != (proof.file,):
         yield proof.path, 1, f"`file` is {proof.file}, but the patch's Tests trailer says otherwise."
+    if proof.machine and not (root / proof.machine).is_file():
+        yield proof.path, 1, f"There is no {proof.machine}."
     if not (root / proof.file).is_file():
         return
     listed = [*proof.red, *proof.new_surface, *proof.kept]
@@ -255,7 +268,9 @@ def prove_stock(root: Path, proof: Proof, slug: str, environment: Environment) -
     return Verdict(slug, "stock", tuple(wrong), _counts(outcomes))
 
 
-def prove_patched(root: Path, proof: Proof, slug: str, environment: Environment) -> Verdict:
+def prove_patched(
+    root: Path, proof: Proof, slug: str, environment: Environment, what: str = "patched"
+) -> Verdict:
     """Run the unit tests of a patch on a patched release: all must pass."""
     outcomes = run_tests(root, environment, proof.file)
     listed = [*proof.red, *proof.new_surface, *proof.kept]
@@ -264,7 +279,19 @@ def prove_patched(root: Path, proof: Proof, slug: str, environment: Environment)
         for name in listed
         if outcomes.get(name) != "passed"
     ]
-    return Verdict(slug, "patched", tuple(wrong), _counts(outcomes))
+    return Verdict(slug, what, tuple(wrong), _counts(outcomes))
+
+
+def prove_alone(root: Path, proof: Proof, slug: str, environment: Environment) -> Verdict:
+    """Run the unit tests of a patch where it is the only one: all must pass."""
+    return prove_patched(root, proof, slug, environment, "alone")
+
+
+def prove_machine(root: Path, proof: Proof, slug: str, environment: Environment) -> Verdict:
+    """Run the state machine of a patch on a patched release: it must pass."""
+    outcomes = run_tests(root, environment, proof.machine or "")
+    wrong = [f"{name} must pass: {outcome}" for name, outcome in outcomes.items() if outcome != "passed"]
+    return Verdict(slug, "machine", tuple(wrong) if outcomes else ("no test ran",), _counts(outcomes))
 
 
 @contextmanager

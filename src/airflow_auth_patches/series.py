@@ -100,6 +100,11 @@ class Patch:
         return tuple(slug.strip() for value in self.trailers.get("Requires", ()) for slug in value.split(","))
 
     @property
+    def joins(self) -> tuple[str, ...]:
+        """The slugs of the patches that it makes work together: it is taken when all are, and only then."""
+        return tuple(slug.strip() for value in self.trailers.get("Joins", ()) for slug in value.split(","))
+
+    @property
     def together_with(self) -> tuple[str, ...]:
         """The slugs of patches of the other distribution without which it does harm, where they apply."""
         return tuple(slug.strip() for value in self.trailers.get("With", ()) for slug in value.split(","))
@@ -145,18 +150,23 @@ class Series:
         self, release: Release, names: Iterable[str] | None = None, *, everything: bool = False
     ) -> list[Patch]:
         """
-        Choose patches for a release.
+        Choose patches for a release; one that joins others is chosen when all of those are, and only then.
 
-        :param names: exactly these slugs; ``None`` for those without a trade-off.
+        :param names: exactly these slugs, joins aside; ``None`` for those without a trade-off.
         :param everything: those with a trade-off too.
         :raises Problem: when a named patch does not exist.
         """
         serving = self.serving(release)
         if names is None:
-            return [patch for patch in serving if everything or patch.trade_off is None]
-        wanted = set(names)
-        self.known(wanted)
-        return [patch for patch in serving if patch.slug in wanted]
+            chosen = {patch.slug for patch in serving if everything or patch.trade_off is None}
+        else:
+            self.known(names := set(names))
+            chosen = {patch.slug for patch in serving if patch.slug in names}
+        return [
+            patch
+            for patch in serving
+            if (chosen.issuperset(patch.joins) if patch.joins else patch.slug in chosen)
+        ]
 
     def known(self, names: Iterable[str]) -> None:
         """

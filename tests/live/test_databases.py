@@ -16,7 +16,7 @@ import pytest
 from airflow_auth_patches.errors import Problem
 from airflow_auth_patches.live.databases import DatabaseServer, SQLite
 from airflow_auth_patches.live.mariadb import MariaDB
-from airflow_auth_patches.live.postgresql import PostgreSQL
+from airflow_auth_patches.live.postgresql import PostgreSQL, TableLock
 
 
 @pytest.fixture
@@ -170,6 +170,47 @@ def test_nothing_answers_after_the_end(room: Path, product: type[PostgreSQL] | t
     with pytest.raises(BROKEN, match="refused"):
         connect(server, "one")
     assert not list((room / "data" / "data").glob("*.pid"))
+
+
+def test_a_locked_table_is_nobody_elses_until_released(postgresql: PostgreSQL) -> None:
+    postgresql.create("one")
+    ask(postgresql, "one", "CREATE TABLE t (n INTEGER)")
+    with postgresql.lock("one", "t") as lock:
+        with pytest.raises(psycopg2.errors.LockNotAvailable):
+            ask(postgresql, "one", "SET lock_timeout = '50ms'; SELECT * FROM t")
+        lock.release()
+        assert ask(postgresql, "one", "SELECT count(*) FROM t") == [(0,)]
+    assert postgresql.connections("one") == 0
+
+
+def test_a_lock_goes_with_its_block(postgresql: PostgreSQL) -> None:
+    postgresql.create("one")
+    ask(postgresql, "one", "CREATE TABLE t (n INTEGER)")
+    with pytest.raises(KeyboardInterrupt), postgresql.lock("one", "t"):
+        raise KeyboardInterrupt
+    assert ask(postgresql, "one", "SELECT count(*) FROM t") == [(0,)]
+
+
+def test_a_table_in_use_is_not_waited_for_without_end(
+    postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TableLock, "PATIENCE", 0.05)
+    postgresql.create("one")
+    ask(postgresql, "one", "CREATE TABLE t (n INTEGER)")
+    user = connect(postgresql, "one")
+    user.cursor().execute("SELECT * FROM t")
+    with pytest.raises(Problem, match="The table t could not be locked"):
+        postgresql.lock("one", "t")
+    assert postgresql.connections("one") == 1
+    user.close()
+
+
+def test_only_postgresql_locks_tables_and_is_found_elsewhere(tmp_path: Path) -> None:
+    server = SQLite(tmp_path / "sqlite")
+    with pytest.raises(Problem, match="Tables of SQLite are not locked here"):
+        server.lock("one", "t")
+    with pytest.raises(Problem, match="SQLite is not reached through another port"):
+        server.through(1)
 
 
 def test_sqlite_has_no_connections_to_kill(tmp_path: Path) -> None:

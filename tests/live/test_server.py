@@ -102,8 +102,13 @@ def test_is_booted_as_the_bug_reports_say(
     assert not any(value == "the user's own" for value in seen.values())
 
 
-def test_leaves_the_user_cache_alone_unless_told() -> None:
-    assert "AIRFLOW__FAB__CACHE_TTL" not in Settings().variables()
+def test_leaves_the_caches_alone_unless_told() -> None:
+    for name, variable in (
+        ("user_cache_ttl", "AIRFLOW__FAB__CACHE_TTL"),
+        ("revocation_cache_ttl", "AIRFLOW__API_AUTH__REVOKED_TOKEN_CACHE_TTL_SECONDS"),
+    ):
+        assert variable not in Settings().variables()
+        assert Settings(**{name: 0}).variables()[variable] == "0"  # type: ignore[arg-type]
 
 
 def test_one_that_ends_is_named_with_its_last_words(serve: Callable[..., Server]) -> None:
@@ -135,6 +140,69 @@ def test_restarts_on_the_same_address(prepared: Preparation, serve: Callable[...
         assert server.log_since().count("serving") == 2
     assert isinstance(prepared.database, SQLiteWithKill)
     assert prepared.database.killed == 1
+
+
+def test_loads_what_its_settings_name(serve: Callable[..., Server], prepared: Preparation) -> None:
+    plugins = prepared.folder / "one" / "plugins"
+    with serve("serves", Settings(inside=("loop_watch", "no_check"))) as server:
+        server.wait()
+        seen = json.loads((prepared.folder / "one" / "environment.json").read_text())
+        assert {path.name for path in plugins.iterdir()} == {"loop_watch.py", "no_check.py"}
+        assert seen["AIRFLOW__CORE__PLUGINS_FOLDER"] == str(plugins)
+    with serve("stubborn") as server:
+        server.wait()
+        assert list(plugins.iterdir()) == []
+
+
+def test_a_sibling_shares_the_database_and_nothing_else(
+    life: Any, serve: Callable[..., Server], prepared: Preparation
+) -> None:
+    database = prepared.database
+    assert isinstance(database, SQLiteWithKill)
+    with serve("serves", Settings(pool_timeout=5)) as server:
+        server.wait()
+        with server.sibling("other", inside=("no_check",)) as other:
+            assert other.wait().url != server.url
+            seen = json.loads((prepared.folder / "one-other" / "environment.json").read_text())
+            assert seen["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == database.url("one")
+            assert seen["AIRFLOW__DATABASE__SQL_ALCHEMY_ENGINE_ARGS"] == '{"pool_timeout": 5}'
+            assert seen["AIRFLOW_HOME"] == str(prepared.folder / "one-other")
+            assert [path.name for path in (prepared.folder / "one-other" / "plugins").iterdir()] == [
+                "no_check.py"
+            ]
+            assert list((prepared.folder / "one" / "plugins").iterdir()) == []
+            assert other.log == server.log.with_name("server-other.log")
+            other.restart()
+            assert database.killed == 0
+        assert database.path("one").exists()
+        assert server.healthy()
+    assert not database.path("one").exists()
+    life.gone()
+
+
+def test_a_sibling_may_have_settings_of_its_own(serve: Callable[..., Server]) -> None:
+    server = serve("serves", Settings(inside=("loop_watch",)))
+    assert server.sibling().settings == server.settings
+    other = Settings(revocation_cache_ttl=0)
+    assert server.sibling(settings=other).settings == other
+    assert server.sibling(settings=other, inside=("no_check",)).settings == Settings(
+        revocation_cache_ttl=0, inside=("no_check",)
+    )
+
+
+def test_runs_a_program_beside_it(
+    serve: Callable[..., Server], prepared: Preparation, tmp_path: Path
+) -> None:
+    program = tmp_path / "note.py"
+    with serve("serves") as server:
+        server._environment.python.write_text('#!/bin/sh\nshift; echo "$@" > told; env >> told\n')
+        server.run(program, "a", "b")
+        told = (prepared.folder / "one-note" / "told").read_text().splitlines()
+        assert told[0] == "a b"
+        assert f"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN={prepared.database.url('one')}" in told
+        server._environment.python.write_text("#!/bin/sh\necho no such table; exit 1\n")
+        with pytest.raises(Problem, match=r"(?s)note for 3\.1\.6\+3\.3\.0 failed.*no such table"):
+            server.run(program)
 
 
 def test_reads_the_log_from_a_mark(serve: Callable[..., Server]) -> None:

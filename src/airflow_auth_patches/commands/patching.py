@@ -164,6 +164,8 @@ def _refuse_halves(series: Series, chosen: Sequence[tuple[Installed, Sequence[Pa
 
 def _why_not(series: Series, installation: Installation, slug: str) -> str:
     ranges = [p for p in series.patches if p.slug == slug]
+    if joined := ranges[0].joins:
+        return f"{slug} joins {', '.join(joined)}: it is taken whenever all of them are, and never otherwise."
     versions = {found.distribution: found.version for found in installation.found}
     has = versions.get(ranges[0].distribution, "none")
     wanted = " or ".join(str(patch.applies_to) for patch in ranges)

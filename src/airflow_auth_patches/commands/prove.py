@@ -47,6 +47,25 @@ def patched_environment(
     return environment
 
 
+def alone_environment(
+    root: Path,
+    series: Series,
+    pins: Pins,
+    pair: Pair,
+    python: str,
+    slug: str,
+    progress: Progress | None = None,
+) -> Environment:
+    """
+    Return the environment that has one patch of the series at a time, with this one.
+
+    :raises Problem: when it cannot be made; see `environments.make` and `patching.apply`.
+    """
+    environment = environments.make(pair, python, folder_of(root, pair, python, "alone"), progress)
+    patching.apply(patching.plan(environment.python, series, pins, [slug], progress=progress), pins, progress)
+    return environment
+
+
 def prove(
     root: Path,
     series: Series,
@@ -61,7 +80,8 @@ def prove(
     """
     Prove the patches that serve a pair, yielding each proof as it ends.
 
-    A patch that is in no ``series`` is proven too, on a release that lacks it: its tests are red.
+    A patch that is in no ``series`` is proven too, on a release that lacks it: its tests are red. A patch
+    whose proofs say ``alone`` is proven as the only one too, together with its guards, on the newest pair.
 
     :param root: the checkout of this project.
     :param python: the Python version, as in ``3.11``.
@@ -87,7 +107,10 @@ def prove(
         for slug in known
         for prove_one, environment in ((proofs.prove_stock, stock), (proofs.prove_patched, patched))
     ]
-    total = len(tests) + sum(len(proof.guards) for proof in known.values() if guards)
+    tests += [(proofs.prove_machine, slug, patched) for slug, proof in known.items() if proof.machine]
+    newest = max(pins.pairs, key=lambda one: (one.core.version, one.fab.version))
+    alone = [slug for slug, proof in known.items() if proof.alone and guards and pair == newest]
+    total = len(tests) + len(alone) + sum(len(proof.guards) for proof in known.values() if guards)
     with progress.task(f"proving {pair.name} on Python {python}", total) as advance:
         with ThreadPoolExecutor(2) as pool:  # a run of pytest is a process of one core
             runs = [
@@ -106,3 +129,7 @@ def prove(
                 for run in without:
                     yield Row(pair, python, run.result())
                     advance(1)
+            for slug in alone:  # one after the other: they share an environment
+                environment = alone_environment(root, series, pins, pair, python, slug, progress)
+                yield Row(pair, python, proofs.prove_alone(root, known[slug], slug, environment))
+                advance(1)

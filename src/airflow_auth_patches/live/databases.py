@@ -11,6 +11,25 @@ from types import TracebackType
 from airflow_auth_patches.errors import Problem
 
 
+class Lock(ABC):
+    """A locked table, released at the end of a ``with`` block or when this process ends."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Release it, from any thread; nothing when that is done."""
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
 class DatabaseServer(ABC):
     """
     One database server of our own, with any number of databases, stopped at the end of a ``with`` block.
@@ -80,6 +99,25 @@ class DatabaseServer(ABC):
         :param name: the database.
         :raises Problem: where the product has no such connections.
         """
+
+    def lock(self, name: str, table: str) -> Lock:
+        """
+        Lock a table, so that nobody else reads or writes it until it is released.
+
+        :param name: the database.
+        :param table: the table.
+        :raises Problem: when somebody in a transaction is in the way, or the product has no such locks.
+        """
+        raise Problem(f"Tables of {self.product} are not locked here.")
+
+    def through(self, port: int) -> DatabaseServer:
+        """
+        Return this server as it is found at another port, where something passes on to it.
+
+        :param port: the port.
+        :raises Problem: where the product has no ports.
+        """
+        raise Problem(f"{self.product} is not reached through another port here.")
 
     @abstractmethod
     def restart(self) -> None:

@@ -27,6 +27,7 @@ class Request:
     :param expect: the status it should be answered with.
     :param token: the bearer token to send, if any.
     :param json: the body to send as JSON, if any.
+    :param cookie: the token to send in a cookie, as a browser does, if any.
     """
 
     method: str
@@ -34,6 +35,13 @@ class Request:
     expect: int = 200
     token: str | None = None
     json: Any = None
+    cookie: str | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that carry its tokens."""
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        return headers | ({"Cookie": f"_token={self.cookie}"} if self.cookie else {})
 
 
 @dataclass(frozen=True)
@@ -114,11 +122,10 @@ class _Run:
         await release.wait()
         while self.waiting:
             number, request = self.waiting.popleft()
-            headers = {"Authorization": f"Bearer {request.token}"} if request.token else {}
             self.started[number] = begun = time.monotonic()
             try:
                 response = await client.request(
-                    request.method, self.url + request.path, headers=headers, json=request.json
+                    request.method, self.url + request.path, headers=request.headers, json=request.json
                 )
                 outcome = str(response.status_code)
             except httpx.TransportError as error:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from airflow_auth_patches.live.load import NO_ANSWER, Result
 
@@ -62,6 +63,7 @@ class Observation:
     :param pool_timeouts: how often the log says that a connection was waited for in vain.
     :param warnings: how many of the warnings that the patch logs in place of failing.
     :param log_errors: how many lines of the log show which error, of those that the scenario looks for.
+    :param details: what else was seen, as plain data for JSON.
     """
 
     sees: str
@@ -70,6 +72,7 @@ class Observation:
     pool_timeouts: int = 0
     warnings: int = 0
     log_errors: dict[str, int] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Kind(str, Enum):

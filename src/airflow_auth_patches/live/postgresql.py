@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import os
 import secrets
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_auth_patches.errors import Exit, Problem
-from airflow_auth_patches.live.databases import DatabaseServer, checked
+from airflow_auth_patches.live.databases import DatabaseServer, Lock, checked
 from airflow_auth_patches.live.kept import Kept
 from airflow_auth_patches.live.ports import free_port
 
@@ -81,6 +82,20 @@ class PostgreSQL(DatabaseServer):
             (name,),
         )
         return int(rows[0][0])
+
+    def lock(self, name: str, table: str) -> Lock:
+        return TableLock(self._connect(checked(name)), checked(table))
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return self._port
+
+    def through(self, port: int) -> PostgreSQL:
+        other = copy.copy(self)
+        other._port = port
+        other._server = None  # it is not the other's to stop
+        return other
 
     def restart(self) -> None:
         self.stop()
@@ -175,17 +190,20 @@ class PostgreSQL(DatabaseServer):
                     raise Problem(f"PostgreSQL did not start:\n{tail}", "", Exit.FAILED) from error
                 time.sleep(0.05)
 
-    def _ask(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    def _connect(self, name: str) -> Any:
         import psycopg2
 
-        connection = psycopg2.connect(
+        return psycopg2.connect(
             host="127.0.0.1",
             port=self._port,
             user="postgres",
             password=self._password,
-            dbname="postgres",
+            dbname=name,
             connect_timeout=10,
         )
+
+    def _ask(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        connection = self._connect("postgres")
         try:
             connection.autocommit = True
             with connection.cursor() as cursor:
@@ -193,6 +211,37 @@ class PostgreSQL(DatabaseServer):
                 return cursor.fetchall() if cursor.description else []
         finally:
             connection.close()
+
+
+class TableLock(Lock):
+    """
+    A table that only one connection may use.
+
+    :param connection: the connection, which it closes.
+    :param table: the table.
+    :raises Problem: when somebody in a transaction is in the way for ``PATIENCE``.
+    """
+
+    #: Seconds to wait for those that use the table.
+    PATIENCE = 3.0
+
+    def __init__(self, connection: Any, table: str) -> None:
+        import psycopg2
+
+        self._connection = connection
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET lock_timeout = '{self.PATIENCE * 1000:.0f}ms'")
+                cursor.execute(f'LOCK TABLE "{table}" IN ACCESS EXCLUSIVE MODE')
+        except psycopg2.Error as error:
+            connection.close()
+            raise Problem(f"The table {table} could not be locked: {error}", "", Exit.FAILED) from error
+        except BaseException:
+            connection.close()
+            raise
+
+    def release(self) -> None:
+        self._connection.close()
 
 
 def _system_environment() -> dict[str, str]:

@@ -6,6 +6,8 @@ import base64
 import json
 import os
 import secrets
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +19,7 @@ from airflow_auth_patches.live.kept import Kept
 USER = {"username": "admin", "password": "admin"}
 PREPARE_DEADLINE = 300.0
 PREPARE = Path(__file__).with_name("prepare.py")
+INSIDE = Path(__file__).with_name("inside")
 DAGS = 100
 
 #: Seeds the Dags list with Dags as small as can be.
@@ -32,6 +35,48 @@ for number in range({DAGS}):
 
         nothing()
     globals()[dag.dag_id] = dag
+"""
+
+TOUR = "tour"
+TOURS = 5
+#: For the tour of the API: Dags with whatever a Dag can have, each with an asset that starts another.
+TOUR_FILE = f"""\
+from datetime import datetime
+
+from airflow.sdk import DAG, Asset, AssetAlias, task, task_group
+
+for number in range({TOURS}):
+    asset = Asset(f"{TOUR}_asset_{{number}}")
+    alias = AssetAlias(f"{TOUR}_alias_{{number}}")
+    with DAG(
+        f"{TOUR}_{{number}}",
+        schedule="@daily",
+        start_date=datetime(2025, 1, 1),
+        catchup=False,
+        tags=["{TOUR}"],
+        params={{"one": 1}},
+    ) as dag:
+
+        @task(outlets=[asset, alias])
+        def plain():
+            pass
+
+        @task
+        def mapped(value):
+            pass
+
+        @task_group
+        def group():
+            mapped.expand(value=[1, 2])
+
+        plain() >> group()
+    globals()[dag.dag_id] = dag
+    other = Asset(f"{TOUR}_never_{{number}}")
+    with DAG(
+        f"{TOUR}_started_{{number}}", schedule=[asset, other], is_paused_upon_creation=False
+    ) as started:
+        task(lambda: None, task_id="plain")()
+    globals()[started.dag_id] = started
 """
 
 
@@ -53,12 +98,17 @@ class Settings:
     :param max_overflow: connections that it may open beyond those.
     :param pool_timeout: seconds that a request waits for a connection.
     :param user_cache_ttl: seconds that FAB keeps a user for; its default when ``None``.
+    :param revocation_cache_ttl: seconds that the revocation cache, where a patch adds it, keeps answers for;
+        its default when ``None``.
+    :param inside: modules of ``live/inside`` to load into the server as plugins: ``("loop_watch",)``.
     """
 
     pool_size: int = 3
     max_overflow: int = 2
     pool_timeout: int = 30
     user_cache_ttl: int | None = None
+    revocation_cache_ttl: int | None = None
+    inside: tuple[str, ...] = ()
 
     def variables(self) -> dict[str, str]:
         """Give the environment variables that say so."""
@@ -72,7 +122,25 @@ class Settings:
         }
         if self.user_cache_ttl is not None:
             variables["AIRFLOW__FAB__CACHE_TTL"] = str(self.user_cache_ttl)
+        if self.revocation_cache_ttl is not None:
+            variables["AIRFLOW__API_AUTH__REVOKED_TOKEN_CACHE_TTL_SECONDS"] = str(self.revocation_cache_ttl)
         return variables
+
+
+def place_inside(home: Path, modules: Sequence[str]) -> None:
+    """
+    Make the plugins folder of a server anew, with the modules that it is to load.
+
+    The API server loads its plugins while it builds its app, before it answers anything.
+
+    :param home: its ``AIRFLOW_HOME``.
+    :param modules: names of modules of ``live/inside``.
+    """
+    plugins = home / "plugins"
+    shutil.rmtree(plugins, ignore_errors=True)
+    plugins.mkdir()
+    for module in modules:
+        shutil.copy(INSIDE / f"{module}.py", plugins)
 
 
 def airflow_environment(
@@ -97,6 +165,7 @@ def airflow_environment(
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__FERNET_KEY": keys.fernet,
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(home / "plugins"),
         "AIRFLOW__API__SECRET_KEY": keys.api,
         "AIRFLOW__API_AUTH__JWT_SECRET": keys.jwt,
         "AIRFLOW__API_AUTH__JWT_ISSUER": "airflow-auth-patches",
@@ -136,6 +205,7 @@ class Preparation:
         dags = self.folder / "dags"
         dags.mkdir(parents=True)
         (dags / "small.py").write_text(DAG_FILE)
+        (dags / "tour.py").write_text(TOUR_FILE)
         self.database.create(self.name)
         user = "-u {username} -p {password}".format(**USER)
         self._process = Kept(

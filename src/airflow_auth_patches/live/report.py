@@ -94,8 +94,8 @@ def as_data(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
     :return: for each row ``scenario``, ``about``, ``note``, ``bugs``, ``core``, ``fab``, ``settings`` (pool
         and cache), ``outcome``, ``known_open`` (a slug or ``None``), ``stock`` and ``patched``; each of the
-        last two with ``sees``, ``failed``, ``pool_timeouts``, ``warnings``, ``log_errors``, ``log`` (a path)
-        and ``measurements``, whose times are in seconds.
+        last two with ``sees``, ``failed``, ``pool_timeouts``, ``warnings``, ``log_errors``, ``log`` (a path),
+        ``measurements``, whose times are in seconds, and ``details``, which are the scenario's own.
     """
     return [
         {
@@ -124,6 +124,7 @@ def _observation(observation: Observation, log: Path) -> dict[str, Any]:
         "log_errors": observation.log_errors,
         "log": str(log),
         "measurements": [_measurement(each) for each in observation.measurements],
+        "details": dict(observation.details),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -12,10 +13,17 @@ import jwt
 
 from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.live.databases import DatabaseServer
 from airflow_auth_patches.live.interrupts import check, shield
 from airflow_auth_patches.live.kept import Kept
 from airflow_auth_patches.live.ports import free_port
-from airflow_auth_patches.live.preparation import USER, Preparation, Settings, airflow_environment
+from airflow_auth_patches.live.preparation import (
+    USER,
+    Preparation,
+    Settings,
+    airflow_environment,
+    place_inside,
+)
 
 BOOT_DEADLINE = 180.0
 #: Seconds to end by itself: short, as nothing that it would tidy up is used again.
@@ -24,7 +32,7 @@ GRACE = 0.5
 
 class Server:
     """
-    One API server with a database of its own, stopped at the end of a ``with`` block.
+    One API server with a database of its own, or another's, stopped at the end of a ``with`` block.
 
     Starts when the block is entered; ``wait`` before the first use.
 
@@ -32,8 +40,9 @@ class Server:
     :param pair: what they are called, core first: ``3.1.6+3.3.0``.
     :param name: the name of its database.
     :param prepared: what its database is copied from.
-    :param settings: pool and cache.
+    :param settings: pool, caches and what is loaded into it.
     :param log: file for what the server prints.
+    :param beside: what to call it among those on one database; empty for the one that makes the database.
     """
 
     def __init__(
@@ -45,6 +54,7 @@ class Server:
         prepared: Preparation,
         settings: Settings,
         log: Path,
+        beside: str = "",
     ) -> None:
         self.pair = pair
         self.database = prepared.database
@@ -53,6 +63,7 @@ class Server:
         self.settings = settings
         self._environment = environment
         self._prepared = prepared
+        self._beside = beside
         self._port = free_port()
         self._process: Kept | None = None
         self._client = httpx.Client(
@@ -66,8 +77,9 @@ class Server:
 
     def __enter__(self) -> Server:
         self.log.unlink(missing_ok=True)
-        self.database.drop(self.name)
-        self.database.create(self.name, self._prepared.name)
+        if not self._beside:
+            self.database.drop(self.name)
+            self.database.create(self.name, self._prepared.name)
         self._start()
         return self
 
@@ -80,12 +92,43 @@ class Server:
         with shield():
             self._client.close()
             self.stop()
-            self.database.drop(self.name)
+            if not self._beside:
+                self.database.drop(self.name)
+
+    def sibling(
+        self,
+        name: str = "sibling",
+        *,
+        settings: Settings | None = None,
+        inside: tuple[str, ...] | None = None,
+        database: DatabaseServer | None = None,
+    ) -> Server:
+        """
+        Make another server process of the same releases on the same database, for a block inside this one's.
+
+        :param name: what to call it; its log is this one's with that at the end.
+        :param settings: its pool and caches; this one's when not given.
+        :param inside: what is loaded into it; as the settings say when not given.
+        :param database: the same database server, where this process is to find it elsewhere.
+        """
+        settings = settings or self.settings
+        other = Server(
+            self._environment,
+            self.pair,
+            self.name,
+            prepared=self._prepared,
+            settings=settings if inside is None else replace(settings, inside=inside),
+            log=self.log.with_name(f"{self.log.stem}-{name}.log"),
+            beside=name,
+        )
+        other.database = database or self.database
+        return other
 
     def _start(self) -> None:
         made = self._prepared
-        home = made.folder / self.name
+        home = made.folder / "-".join(filter(None, (self.name, self._beside)))
         home.mkdir(exist_ok=True)
+        place_inside(home, self.settings.inside)
         self._process = Kept(
             [
                 *(self._environment.airflow, "api-server", "--workers", "1"),
@@ -137,10 +180,32 @@ class Server:
             self._process.stop()
             self._process = None
 
+    def run(self, program: Path, *arguments: str, deadline: float = 120.0) -> None:
+        """
+        Run a Python program in the server's environment, with its configuration and on its database.
+
+        :param program: the file.
+        :param arguments: what it is given.
+        :param deadline: seconds.
+        :raises Problem: when it fails or takes longer; with the end of what it printed.
+        """
+        made = self._prepared
+        home = made.folder / f"{self.name}-{program.stem}"
+        home.mkdir(exist_ok=True)
+        Kept(
+            [self._environment.python, program, *arguments],
+            env=airflow_environment(
+                home, made.folder / "dags", self.database, self.name, made.keys, Settings()
+            ),
+            cwd=home,
+            log=home / "log",
+        ).finish(deadline, f"{program.stem} for {self.pair}")
+
     def restart(self) -> None:
         """Stop and start it, with the same database, and wait until it answers."""
         self.stop()
-        self.database.kill_connections(self.name)
+        if not self._beside:
+            self.database.kill_connections(self.name)
         self._start()
         self.wait()
 

@@ -6,13 +6,28 @@ from collections.abc import Sequence
 
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.live.scenario import Scenario
-from airflow_auth_patches.live.scenarios import pool_exhaustion, sequence, session_cleanup, token_race
+from airflow_auth_patches.live.scenarios import (
+    check_cost,
+    database_waits,
+    idle_connection,
+    logout,
+    loop_tour,
+    pool_exhaustion,
+    sequence,
+    session_cleanup,
+    token_race,
+)
 
 ALL: tuple[Scenario, ...] = (
     *session_cleanup.SCENARIOS,
     *token_race.SCENARIOS,
     *sequence.SCENARIOS,
     *pool_exhaustion.SCENARIOS,
+    *check_cost.SCENARIOS,
+    *database_waits.SCENARIOS,
+    *logout.SCENARIOS,
+    *idle_connection.SCENARIOS,
+    *loop_tour.SCENARIOS,
 )
 
 

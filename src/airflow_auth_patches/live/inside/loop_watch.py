@@ -1,0 +1,354 @@
+"""
+Watches the event loop of an API server: what it asks of databases, and how long it stands still.
+
+A plugin with two pages, both answered by the loop itself: ``POST /loop-watch/reset`` begins to count,
+``GET /loop-watch/report`` tells what was counted since, as JSON.
+
+It also counts the connections that a request takes while it holds another, in whatever thread.
+
+A call is on the loop when ``asyncio.get_running_loop()`` succeeds in its thread. Calls of asynchronous
+engines are told apart: they give the loop back while they wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import re
+import sys
+import threading
+import time
+from collections import Counter
+from types import CodeType, FrameType
+from typing import Any
+
+from fastapi import FastAPI
+from sqlalchemy import event
+from sqlalchemy.engine import AdaptedConnection, Engine
+from sqlalchemy.pool import Pool, QueuePool
+
+from airflow.plugins_manager import AirflowPlugin
+
+#: Seconds between two beats of the loop, and between two looks at whether one is late.
+BEAT = 0.02
+#: A beat that is so many seconds late is a stop, whose place is looked for.
+LATE = 0.1
+#: Where a connection's record keeps who holds it.
+KEY = "loop_watch"
+KINDS = ("statements", "checkouts", "ends", "waits", "nested")
+#: Whose frames can be a call site, and those that only pass a call on.
+OWNERS = re.compile(r".*/site-packages/((?:airflow|fastapi|pydantic|starlette)/.*)")
+PLUMBING = re.compile(
+    r"airflow/utils/session\.py|airflow/utils/sqlalchemy\.py|airflow/settings\.py"
+    r"|airflow/utils/retries\.py"
+)
+TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE)\s+\"?([a-z_]+)", re.IGNORECASE)
+
+
+def on_loop() -> bool:
+    """Tell whether the loop waits for what this thread does."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def site(frame: FrameType | None) -> tuple[str, str]:
+    """
+    Tell the nearest call of Airflow, FastAPI or pydantic, and the route of the request.
+
+    :param frame: where to begin, outwards.
+    :return: ``airflow/models/pool.py:Pool.open_slots``, and ``/api/v2/pools`` or an empty string.
+    """
+    nearest = route = ""
+    while frame is not None:
+        found = OWNERS.match(frame.f_code.co_filename)
+        if found and not nearest and not PLUMBING.match(found[1]):
+            nearest = f"{found[1]}:{_name(frame.f_code)}"
+        if found and not route:
+            route = _route(frame)
+        if nearest and route:
+            break
+        frame = frame.f_back
+    return nearest or "elsewhere", route
+
+
+def _name(code: CodeType) -> str:
+    return str(getattr(code, "co_qualname", code.co_name)).replace(".<locals>", "")
+
+
+def _route(frame: FrameType) -> str:
+    """Tell the route of the request that a frame of FastAPI answers, or the path of one in a middleware."""
+    if frame.f_code.co_name not in ("app", "dispatch", "__call__"):
+        return ""
+    scope = frame.f_locals.get("scope") or getattr(frame.f_locals.get("request"), "scope", None)
+    return _named(scope) if isinstance(scope, dict) and "path" in scope else ""
+
+
+def _named(scope: dict[str, Any]) -> str:
+    path: str = scope["path"]
+    template = getattr(scope.get("route"), "path", "")
+    # Some releases of FastAPI tell the template below the router's own prefix.
+    if template and template.count("/") < path.count("/"):
+        template = "/".join(path.split("/")[: path.count("/") - template.count("/") + 1]) + template
+    return f"{scope.get('method', '')} {template or path}".strip()
+
+
+class Held:
+    """
+    How many connections a request holds, in whatever threads.
+
+    :param scope: of the request.
+    """
+
+    def __init__(self, scope: dict[str, Any]) -> None:
+        self.scope = scope
+        self.connections = 0
+
+
+class PerRequest:
+    """
+    Lets what is done for a request know the request.
+
+    :param app: what answers it.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        token = request.set(Held(scope))
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            request.reset(token)
+
+
+request: contextvars.ContextVar[Held | None] = contextvars.ContextVar("request", default=None)
+
+
+class Watch:
+    """
+    What was counted since the last reset.
+
+    Calls are counted by the loop's own thread; those of other loops in the process wait for the lock.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._beating: asyncio.Task[None] | None = None
+        self._looking: threading.Thread | None = None
+        self._loop_thread = 0
+        self._collecting = 0.0
+        self._clear()
+
+    def _clear(self) -> None:
+        self.begun = self.beaten = time.monotonic()
+        self.calls: Counter[tuple[str, str, str]] = Counter()
+        self.exempt: Counter[str] = Counter()
+        self.waited = self.longest = self.blocked = self.collected = 0.0
+        self.stops: Counter[str] = Counter()
+        self.beats = self.late = 0
+
+    def call(self, kind: str, *, exempt: bool, what: str = "") -> None:
+        """
+        Count a call, if it is on the loop.
+
+        :param kind: ``statements``, ``checkouts``, ``waits`` or ``ends`` (of transactions).
+        :param exempt: whether the loop goes on while it waits.
+        :param what: what it is about, told with its site.
+        """
+        if not on_loop():
+            return
+        if exempt:
+            with self._lock:
+                self.exempt[kind] += 1
+            return
+        nearest, route = site(sys._getframe(1))
+        with self._lock:
+            self.calls[kind, f"{nearest} ({what})" if what else nearest, route] += 1
+
+    def take(self, held: Held) -> None:
+        """Count a connection that a request takes while it holds another, wherever it is taken."""
+        with self._lock:
+            held.connections += 1
+            second = held.connections > 1
+        if second:
+            nearest, _ = site(sys._getframe(1))
+            with self._lock:
+                self.calls["nested", nearest, _named(held.scope)] += 1
+
+    def give_back(self, held: Held) -> None:
+        """Note that a request holds a connection less."""
+        with self._lock:
+            held.connections -= 1
+
+    async def beat(self) -> None:
+        """Wake up again and again, and see how late that is."""
+        while True:
+            self.beaten = begun = time.monotonic()
+            await asyncio.sleep(BEAT)
+            stop = time.monotonic() - begun - BEAT
+            self.beats += 1
+            self.late += stop > LATE
+            self.longest = max(self.longest, stop)
+
+    def look(self) -> None:
+        """
+        While a beat is late, count the time in which this thread goes on, and note once where the loop's is.
+
+        A process that gets no processor, or whose interpreter is held, stops this thread, and counts little.
+        A loop that waits for a database, or for a lock, does not stop it.
+        """
+        counted = noted = went_on = 0.0
+        woken = time.monotonic()
+        while True:
+            time.sleep(BEAT)
+            before, woken = woken, time.monotonic()
+            beaten = self.beaten
+            if beaten != counted:
+                counted, went_on = beaten, 0.0
+            if woken - beaten < 2 * BEAT:
+                continue
+            went_on += min(woken - before, 2 * BEAT)
+            self.blocked = max(self.blocked, went_on)
+            if woken - beaten >= BEAT + LATE and beaten != noted:
+                noted = beaten
+                self._note()
+
+    def _note(self) -> None:
+        frame = sys._current_frames().get(self._loop_thread)
+        nearest, route = site(frame)
+        innermost = f" in {_name(frame.f_code)}" if frame else ""
+        with self._lock:
+            self.stops[f"{nearest}{innermost} {route}".strip()] += 1
+
+    def collect(self, phase: str, info: dict[str, int]) -> None:
+        """Take the time of a garbage collection, which stops every thread."""
+        if phase == "start":
+            self._collecting = time.monotonic()
+        else:
+            self.collected = max(self.collected, time.monotonic() - self._collecting)
+
+    def reset(self) -> None:
+        """Count from nothing; on the loop."""
+        with self._lock:
+            self._clear()
+        if self._beating is None or self._beating.done():
+            self._loop_thread = threading.get_ident()
+            self._beating = asyncio.get_running_loop().create_task(self.beat())
+        if self._looking is None:
+            self._looking = threading.Thread(target=self.look, name="loop-watch", daemon=True)
+            self._looking.start()
+
+    def report(self) -> dict[str, Any]:
+        """Give what was counted, as plain data."""
+        with self._lock:
+            calls, exempt, stops = dict(self.calls), dict(self.exempt), dict(self.stops)
+        sites: dict[tuple[str, str], dict[str, int]] = {}
+        for (kind, nearest, route), count in calls.items():
+            sites.setdefault((kind, nearest), {})[route] = count
+        standing = time.monotonic() - self.beaten - BEAT
+        return {
+            "seconds": time.monotonic() - self.begun,
+            "totals": {
+                kind: sum(count for (each, _, _), count in calls.items() if each == kind) for kind in KINDS
+            },
+            "exempt": exempt,
+            "waited": self.waited,
+            "longest_stop": max(self.longest, standing, 0.0),
+            "longest_block": self.blocked,
+            "longest_collection": self.collected,
+            "late_beats": self.late,
+            "beats": self.beats,
+            "sites": [
+                {"kind": kind, "site": nearest, "count": sum(routes.values()), "routes": routes}
+                for (kind, nearest), routes in sorted(
+                    sites.items(), key=lambda item: (item[0][0], -sum(item[1].values()), item[0][1])
+                )
+            ],
+            "stops": stops,
+        }
+
+
+watch = Watch()
+
+
+async def reset() -> dict[str, Any]:
+    """Begin to count."""
+    watch.reset()
+    return {}
+
+
+async def report() -> dict[str, Any]:
+    """Tell what was counted."""
+    return watch.report()
+
+
+def _statement(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+    table = TABLE.search(statement)
+    watch.call("statements", exempt=connection.dialect.is_async, what=table[1] if table else "")
+
+
+def _checkout(connection: Any, record: Any, *_: Any) -> None:
+    exempt = isinstance(connection, AdaptedConnection)
+    watch.call("checkouts", exempt=exempt)
+    held = request.get()
+    if held is not None and not exempt:
+        record.info[KEY] = held
+        watch.take(held)
+
+
+def _checkin(connection: Any, record: Any) -> None:
+    if (held := record.info.pop(KEY, None)) is not None:
+        watch.give_back(held)
+
+
+def _end(connection: Any) -> None:
+    watch.call("ends", exempt=connection.dialect.is_async)
+
+
+def _reset(connection: Any, *_: Any) -> None:
+    watch.call("ends", exempt=isinstance(connection, AdaptedConnection))
+
+
+def _do_get(pool: Any) -> Any:
+    full = pool.checkedin() == 0 and -1 < pool._max_overflow <= pool.overflow()
+    exempt = bool(pool._dialect.is_async)
+    if not full or exempt or not on_loop():
+        return _stock_do_get(pool)
+    watch.call("waits", exempt=False)
+    begun = time.monotonic()
+    try:
+        return _stock_do_get(pool)
+    finally:
+        watch.waited += time.monotonic() - begun
+
+
+_stock_do_get = QueuePool._do_get
+QueuePool._do_get = _do_get
+
+gc.callbacks.append(watch.collect)
+event.listen(Engine, "before_cursor_execute", _statement)
+event.listen(Engine, "commit", _end)
+event.listen(Engine, "rollback", _end)
+event.listen(Pool, "checkout", _checkout)
+event.listen(Pool, "checkin", _checkin)
+event.listen(Pool, "reset", _reset)
+
+app = FastAPI(title="loop-watch")
+app.add_api_route("/reset", reset, methods=["POST"])
+app.add_api_route("/report", report)
+
+
+class LoopWatch(AirflowPlugin):  # type: ignore[misc]
+    """Gives the API server the two pages."""
+
+    name = "loop_watch"
+    fastapi_root_middlewares = [{"middleware": PerRequest, "name": "loop-watch"}]
+    fastapi_apps = [{"app": app, "url_prefix": "/loop-watch", "name": "loop-watch"}]

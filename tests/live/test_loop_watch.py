@@ -1,0 +1,138 @@
+"""What is counted inside a server, with a real Airflow and a database of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_auth_patches import environments
+from airflow_auth_patches.commands import prove
+from airflow_auth_patches.live.preparation import INSIDE
+from airflow_auth_patches.processes import run
+from airflow_auth_patches.releases import Pins
+
+pytestmark = pytest.mark.proof
+
+PROGRAM = """\
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from airflow import settings
+from airflow.models.base import Base
+from airflow.models.pool import Pool
+import loop_watch
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlalchemy import create_engine, exc, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import QueuePool
+
+Base.metadata.create_all(settings.engine, tables=[Pool.__table__])
+told = {}
+app = FastAPI()
+app.mount("/loop-watch", loop_watch.app)
+
+def ask():
+    with settings.get_session()() as session:
+        return len(Pool.get_pools(session=session))
+
+@app.get("/on/{name}")
+async def on(name: str):
+    return ask()
+
+@app.get("/off/{name}")
+def off(name: str):
+    return ask()
+
+@app.get("/async")
+async def asynchronous():
+    engine = create_async_engine("sqlite+aiosqlite://")
+    async with engine.connect() as connection:
+        await connection.execute(text("SELECT 1"))
+    await engine.dispose()
+
+@app.get("/waits")
+async def waits():
+    engine = create_engine("sqlite://", poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=1)
+    with engine.connect():
+        try:
+            engine.connect()
+        except exc.TimeoutError:
+            pass
+
+@app.get("/nested")
+def nested():
+    with settings.engine.connect():
+        return ask()
+
+app.add_middleware(loop_watch.PerRequest)
+with TestClient(app) as client:
+    for name in ("on/a", "on/b", "off/a", "async", "waits", "nested"):
+        client.post("/loop-watch/reset")
+        answer = client.get("/" + name)
+        assert answer.status_code == 200, answer.text
+        told[name] = client.get("/loop-watch/report").json()
+print("TOLD" + json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module")
+def told(root: Path, pins: Pins, python: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    pair = pins.pair("3.3.2+3.10.2")
+    environment = environments.make(pair, python, prove.folder_of(root, pair, python, "stock"))
+    home = tmp_path_factory.mktemp("home")
+    (home / "program.py").write_text(PROGRAM)
+    own = {"AIRFLOW_HOME": str(home), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/a.db"}
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "PYTHON"))}
+    printed = run([environment.python, home / "program.py", INSIDE], env={**inherited, **own}, timeout=300)
+    (line,) = [line for line in printed.splitlines() if line.startswith("TOLD")]
+    return json.loads(line.removeprefix("TOLD"))
+
+
+def sites(report: Any, kind: str) -> dict[str, Any]:
+    return {each["site"]: each["routes"] for each in report["sites"] if each["kind"] == kind}
+
+
+def test_what_the_loop_waits_for_is_counted_by_call_site_and_route(told: Any) -> None:
+    site = "airflow/models/pool.py:Pool.get_pools"
+    assert told["on/a"]["totals"]["statements"] == 1
+    assert sites(told["on/a"], "statements") == {f"{site} (slot_pool)": {"GET /on/{name}": 1}}
+    assert sites(told["on/a"], "checkouts") == {site: {"GET /on/{name}": 1}}
+    assert told["on/a"]["totals"]["ends"] > 0
+
+
+def test_a_reset_begins_anew(told: Any) -> None:
+    assert told["on/b"]["totals"]["statements"] == 1
+    assert told["on/b"]["totals"]["checkouts"] == 1
+
+
+def test_what_a_thread_of_its_own_waits_for_is_not_counted(told: Any) -> None:
+    assert set(told["off/a"]["totals"].values()) == {0}
+    assert told["off/a"]["sites"] == []
+
+
+def test_asynchronous_engines_are_told_apart(told: Any) -> None:
+    assert set(told["async"]["totals"].values()) == {0}
+    assert told["async"]["exempt"]["statements"] == 1
+    assert told["async"]["exempt"]["checkouts"] == 1
+
+
+def test_a_wait_for_a_connection_stops_the_loop(told: Any) -> None:
+    seen = told["waits"]
+    assert seen["totals"]["waits"] == 1
+    assert seen["totals"]["checkouts"] == 1
+    assert seen["waited"] >= 1
+    assert seen["longest_stop"] >= 0.9
+    assert 0 < seen["longest_block"] <= seen["longest_stop"] + 0.1
+    assert seen["late_beats"] >= 1
+    assert any("GET /waits" in stop for stop in seen["stops"])
+
+
+def test_a_second_connection_of_a_request_is_counted_in_any_thread(told: Any) -> None:
+    site = "airflow/models/pool.py:Pool.get_pools"
+    assert told["nested"]["totals"] == {"statements": 0, "checkouts": 0, "ends": 0, "waits": 0, "nested": 1}
+    assert sites(told["nested"], "nested") == {site: {"GET /nested": 1}}
+    assert told["on/a"]["totals"]["nested"] == 0

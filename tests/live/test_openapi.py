@@ -1,0 +1,61 @@
+"""What a server can be asked, as its OpenAPI document tells."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_auth_patches.errors import Problem
+from airflow_auth_patches.live.openapi import Operation, address, operations, unknown
+
+NAME = {"in": "path", "name": "pool_name", "required": True}
+DOCUMENT = {
+    "paths": {
+        "/api/v2/pools": {
+            "get": {"parameters": [{"in": "query", "name": "limit"}]},
+            "post": {"parameters": [{"in": "header", "name": "X-Token", "required": True}]},
+            "summary": "not a method",
+        },
+        "/api/v2/pools/{pool_name}": {
+            "parameters": [NAME],
+            "delete": {},
+            "get": {"parameters": [{"in": "query", "name": "at", "required": True}]},
+        },
+        "/ui/pools": {"get": {}},
+    }
+}
+ONE = Operation("GET", "/api/v2/pools/{pool_name}", (("path", "pool_name"), ("query", "at")))
+
+
+def test_lists_every_method_below_the_prefix() -> None:
+    assert [str(each) for each in operations(DOCUMENT)] == [
+        "GET /api/v2/pools",
+        "POST /api/v2/pools",
+        "DELETE /api/v2/pools/{pool_name}",
+        "GET /api/v2/pools/{pool_name}",
+    ]
+
+
+def test_needs_what_is_required_wherever_it_is_said() -> None:
+    needs = [each.needs for each in operations(DOCUMENT)]
+    assert needs == [(), (("header", "X-Token"),), (("path", "pool_name"),), ONE.needs]
+
+
+def test_fills_path_query_and_headers() -> None:
+    values = {"pool_name": "a/b c", "at": "1 2", "X-Token": "t", "unused": "u"}
+    goes = address(ONE, values)
+    assert (goes.path, goes.headers) == ("/api/v2/pools/a%2Fb%20c?at=1+2", {})
+    post = operations(DOCUMENT)[1]
+    assert address(post, values).headers == {"X-Token": "t"}
+
+
+def test_names_each_unknown_parameter_once_with_where_it_is_needed() -> None:
+    assert unknown({"at"}, operations(DOCUMENT)) == [
+        "the header parameter X-Token of POST /api/v2/pools",
+        "the path parameter pool_name of DELETE /api/v2/pools/{pool_name}",
+    ]
+    assert unknown({"at", "X-Token", "pool_name"}, operations(DOCUMENT)) == []
+
+
+def test_a_missing_value_is_a_problem() -> None:
+    with pytest.raises(Problem, match="no value for the query parameter at of GET /api/v2/pools/"):
+        address(ONE, {"pool_name": "a"})

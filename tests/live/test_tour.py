@@ -1,0 +1,164 @@
+"""The tour of the API, as far as no server is needed."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+import pytest
+
+from airflow_auth_patches.errors import Problem
+from airflow_auth_patches.live import loop, tour, writes
+from airflow_auth_patches.live.journeys import Done, Step, Trip
+from airflow_auth_patches.live.load import NO_ANSWER, Answer, Request, Result
+from airflow_auth_patches.live.openapi import Operation
+from airflow_auth_patches.live.preparation import INSIDE, TOUR_FILE
+from airflow_auth_patches.live.scenarios import loop_tour
+
+VALUES = {"dag_id": "tour_0", "asset_id": "1", "task_id": "plain"}
+
+
+def get(path: str) -> Operation:
+    names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+    return Operation("GET", f"/api/v2{path}", tuple(("path", name) for name in names))
+
+
+def test_every_get_is_asked() -> None:
+    steps = tour.looks([get("/dags"), Operation("POST", "/api/v2/dags"), get("/dags/{dag_id}")], VALUES)
+    assert [(step.method, step.path) for step in steps] == [
+        ("GET", "/api/v2/dags"),
+        ("GET", "/api/v2/dags/tour_0"),
+    ]
+
+
+def test_a_route_with_a_new_parameter_is_not_forgotten() -> None:
+    with pytest.raises(
+        Problem, match=r"does not know the path parameter new_id of GET /api/v2/new/\{new_id\}"
+    ):
+        tour.looks([get("/dags"), get("/new/{new_id}")], VALUES)
+
+
+def test_a_write_may_need_what_the_tour_does_not_know() -> None:
+    assert tour.looks([Operation("POST", "/api/v2/new/{new_id}", (("path", "new_id"),))], VALUES) == []
+
+
+def test_some_gets_are_about_something_else() -> None:
+    (queued,) = tour.looks([get("/dags/{dag_id}/assets/{asset_id}/queuedEvents")], VALUES)
+    assert queued.path == "/api/v2/dags/tour_started_0/assets/1/queuedEvents"
+
+
+def test_some_gets_are_answered_otherwise() -> None:
+    login, dags = tour.looks([get("/auth/login"), get("/dags")], VALUES)
+    assert (login.expect, dags.expect) == ((307,), (200,))
+
+
+def test_nothing_is_exempt() -> None:
+    assert tour.EXEMPT == {}
+
+
+def test_writes_that_a_server_lacks_are_left_out() -> None:
+    found = [Operation("POST", "/api/v2/pools"), Operation("DELETE", "/api/v2/pools/{pool_name}")]
+    sent = [journey for journey in writes.journeys(found, ["1", "2", "3"]) if journey]
+    assert [[f"{step.method} {step.path}" for step in journey] for journey in sent] == [
+        ["POST /api/v2/pools", "DELETE /api/v2/pools/made_1"],
+        ["POST /api/v2/pools", "DELETE /api/v2/pools/made_2"],
+    ]
+
+
+def test_writes_that_are_not_made_are_named() -> None:
+    pools, other = Operation("POST", "/api/v2/pools"), Operation("PUT", "/api/v2/other")
+    found = [pools, other, Operation("GET", "/api/v2/pools")]
+    assert writes.left_out(found, writes.journeys(found, ["1", "2"])) == ["PUT /api/v2/other"]
+
+
+def test_every_parameter_of_a_write_is_filled_or_told_by_an_answer() -> None:
+    every = [
+        *writes.pools(1),
+        *writes.connections(1),
+        *writes.variables(1),
+        *writes.dags(1),
+        *writes.runs(1),
+        *writes.answers(1),
+        *writes.backfills(1),
+        *writes.assets(1, "1"),
+    ]
+    kept = {name for write in every for name in write.keep}
+    assert kept == {"backfill_id", "file_token"}
+    for write in every:
+        left = write.step().path
+        for name in kept:
+            left = left.replace(f"{{{name}}}", "")
+        assert "{" not in left
+
+
+def test_the_dags_of_the_tour_are_python() -> None:
+    ast.parse(TOUR_FILE)
+
+
+@pytest.mark.parametrize("module", sorted(INSIDE.glob("*.py")), ids=lambda path: path.stem)
+def test_what_runs_inside_a_server_needs_nothing_of_ours(module: Any) -> None:
+    imported = {
+        (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name) or ""
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    assert not {name for name in imported if name.startswith("airflow_auth_patches")}
+
+
+def report(**counts: Any) -> loop.Report:
+    told: dict[str, Any] = {
+        "seconds": 9.0,
+        "statements": 0,
+        "checkouts": 0,
+        "ends": 0,
+        "waits": 0,
+        "nested": 0,
+        "waited": 0.0,
+        "longest_stop": 0.02,
+        "longest_block": 0.01,
+        "longest_collection": 0.01,
+        "late": 0,
+        "exempt": {},
+        "sites": (),
+        "stops": {},
+    }
+    return loop.Report(**{**told, **counts})
+
+
+def trip(*outcomes: str, left: int = 0) -> Trip:
+    pulse = Result([Answer(Request("GET", "/"), "200", 0.125), Answer(Request("GET", "/"), "200", 0.1)], 1)
+    return Trip([Done(Step("GET", "/a", "/a"), outcome, 1.0) for outcome in outcomes], left, 1.0, pulse)
+
+
+def test_a_quiet_loop_is_told_shortly() -> None:
+    assert loop_tour.tell(trip("200", "200"), report()).split("; ") == [
+        "on the loop 0 SQL statements, 0 checkouts, 0 waits",
+        "0 second connections of a request",
+        "longest stop 0.02 s: blocked 0.01 s, garbage collection 0.01 s",
+        "slowest /version 0.12 s",
+        "of 2 requests none fail",
+    ]
+
+
+def test_the_most_frequent_call_sites_are_told() -> None:
+    sites = [
+        loop.Site("statements", f"airflow/models/a.py:A.f{count} (table)", count, {"GET /a": count})
+        for count in (9, 3, 5, 1, 2)
+    ]
+    sites += [
+        loop.Site("waits", "airflow/models/a.py:A.f2", 4, {}),
+        loop.Site("checkouts", "airflow/c.py:c", 99, {}),
+    ]
+    seen = report(statements=20, checkouts=99, waits=4, sites=tuple(sites))
+    told = loop_tour.tell(trip("200", "500", NO_ANSWER, "500", left=2), seen)
+    assert told.split("; ")[4:] == [
+        "of 4 requests 2 x 500, 1 x no answer",
+        "2 never sent",
+        "most by A.f9 9, A.f2 6, A.f5 5, A.f3 3 and 1 more",
+    ]
+
+
+def test_any_call_on_the_loop_is_too_many() -> None:
+    assert report(longest_stop=9.0, late=3, exempt={"statements": 4}).clean
+    for kind in ("statements", "checkouts", "ends", "waits"):
+        assert not report(**{kind: 1}).clean

@@ -1,0 +1,37 @@
+"""Which patches of the series are chosen for a release."""
+
+from __future__ import annotations
+
+import pytest
+
+OFF_LOOP, CACHE, JOINT = "revoked-token-off-loop", "revoked-token-cache", "revoked-token-cached-look-up"
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [
+        ([OFF_LOOP], {OFF_LOOP}),
+        ([CACHE], {CACHE}),
+        ([JOINT], set()),
+        ([OFF_LOOP, JOINT], {OFF_LOOP}),
+        ([OFF_LOOP, CACHE], {OFF_LOOP, CACHE, JOINT}),
+        ([OFF_LOOP, CACHE, JOINT], {OFF_LOOP, CACHE, JOINT}),
+    ],
+)
+def test_a_patch_that_joins_others_is_taken_with_all_of_them_and_only_then(project, pins, names, chosen):
+    release = pins.release("apache-airflow-core==3.3.2")
+    assert {patch.slug for patch in project.select(release, names)} == chosen
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_a_joint_follows_what_is_taken_by_default_and_what_has_a_trade_off(project, pins, everything):
+    release = pins.release("apache-airflow-core==3.3.2")
+    slugs = {patch.slug for patch in project.select(release, everything=everything)}
+    assert OFF_LOOP in slugs
+    assert (CACHE in slugs, JOINT in slugs) == (everything, everything)
+
+
+def test_patches_are_chosen_in_series_order(project, pins):
+    release = pins.release("apache-airflow-core==3.3.2")
+    slugs = [patch.slug for patch in project.select(release, everything=True)]
+    assert slugs.index(OFF_LOOP) < slugs.index(CACHE) < slugs.index(JOINT)
