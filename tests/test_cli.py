@@ -67,7 +67,11 @@ def test_wheel_writes_the_same_bytes_twice(tmp_path):
         (("wheel", "--release", "apache-airflow-core==1.0"), Exit.USAGE, "not among the pinned releases"),
         (("wheel", "--release", "flask==3.0"), Exit.USAGE, "no distribution of this series"),
         (("wheel",), Exit.USAGE, "--release or --python"),
-        (("wheel", "--release", "apache-airflow-core==3.3.2"), Exit.REFUSED, "No chosen patch serves"),
+        (
+            ("wheel", "--release", "apache-airflow-core==3.3.2", "--patch", "users-route"),
+            Exit.REFUSED,
+            "No such patch serves",
+        ),
         (("apply", "--python", "nowhere/python"), Exit.USAGE, "is not an interpreter"),
         (("apply", "--python", sys.executable), Exit.REFUSED, "has no Airflow"),
         (("apply", "--python", sys.executable, "--all", "--patch", "x"), Exit.USAGE, "exclude each other"),

@@ -27,8 +27,19 @@ def test_names_only_what_the_series_knows(scenario: Scenario, pins: Pins, projec
     assert {*scenario.bugs} <= set(project.bugs)
 
 
+#: Bugs that unit tests show and no running server, and why.
+WITHOUT = {
+    "auth-manager-none": "no request purges the app",
+    "security-manager-reader": "the gap is too short to be hit on purpose",
+    "truncated-page": "not written yet",
+}
+
+
 def test_every_pair_and_every_bug_has_a_scenario(pins: Pins, project: Series) -> None:
-    assert set(project.bugs) == {bug for scenario in ALL for bug in scenario.bugs}
+    shown = {bug for scenario in ALL for bug in scenario.bugs}
+    assert shown.isdisjoint(WITHOUT)
+    assert set(project.bugs) == shown | set(WITHOUT)
+    assert {pair.name for pair in pins.pairs} == {name for scenario in ALL for name in scenario.pairs}
 
 
 @pytest.mark.parametrize("scenario", ALL, ids=lambda scenario: scenario.name)

@@ -9,6 +9,7 @@ from airflow_auth_patches.live.scenario import Scenario
 from airflow_auth_patches.live.scenarios import (
     check_cost,
     database_waits,
+    fab_routes,
     idle_connection,
     logout,
     loop_tour,
@@ -22,6 +23,7 @@ ALL: tuple[Scenario, ...] = (
     *session_cleanup.SCENARIOS,
     *token_race.SCENARIOS,
     *sequence.SCENARIOS,
+    *fab_routes.SCENARIOS,
     *pool_exhaustion.SCENARIOS,
     *check_cost.SCENARIOS,
     *database_waits.SCENARIOS,

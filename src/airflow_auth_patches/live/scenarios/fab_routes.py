@@ -1,0 +1,66 @@
+"""FAB's own routes, one request at a time: its users, and logins that are refused."""
+
+from __future__ import annotations
+
+from airflow_auth_patches.live.load import Request, Result, send
+from airflow_auth_patches.live.outcomes import Measurement, Observation
+from airflow_auth_patches.live.preparation import USER, Settings
+from airflow_auth_patches.live.scenario import Scenario
+from airflow_auth_patches.live.server import Server
+
+DEADLINE = 30.0
+ROUNDS = 5
+REFUSED = 40
+
+
+def users(server: Server) -> Observation:
+    """
+    Ask for FAB's users with nothing else going on.
+
+    :param server: a fresh one.
+    """
+    token, total = server.token(), Result([], 0)
+    for _ in range(ROUNDS):
+        total += send(server.url, [Request("GET", "/auth/fab/v1/users", token=token)], deadline=DEADLINE)
+    measurement = Measurement("one by one", total, DEADLINE, ROUNDS, ROUNDS)
+    return Observation(sees=str(measurement), failed=bool(total.failures), measurements=(measurement,))
+
+
+def refused_logins(server: Server) -> Observation:
+    """
+    Log in with a wrong password, time after time, and count the connections that the server then holds.
+
+    :param server: a fresh one.
+    """
+    log_in = Request("POST", "/auth/token", 401, json={**USER, "password": "wrong"})
+    send(server.url, [log_in], deadline=DEADLINE)
+    before, total = server.database.connections(server.name), Result([], 0)
+    for _ in range(REFUSED):
+        total += send(server.url, [log_in], deadline=DEADLINE)
+    after = server.database.connections(server.name)
+    measurement = Measurement("one by one", total, DEADLINE, REFUSED, REFUSED)
+    return Observation(
+        sees=f"{measurement}; connections to the database: {before} before, {after} after",
+        failed=bool(total.failures) or after > max(before, server.settings.pool_size),
+        measurements=(measurement,),
+        details={"connections": {"before": before, "after": after}},
+    )
+
+
+SCENARIOS = (
+    Scenario(
+        name="fab-users",
+        about=f"{ROUNDS} GET /auth/fab/v1/users, one by one",
+        bugs=("users-route-500",),
+        pairs=("3.1.6+3.3.0",),
+        run=users,
+    ),
+    Scenario(
+        name="refused-logins",
+        about=f"{REFUSED} POST /auth/token with a wrong password, one by one",
+        bugs=("application-builder-leak",),
+        pairs=("3.1.6+3.3.0",),
+        run=refused_logins,
+        settings=Settings(),
+    ),
+)
