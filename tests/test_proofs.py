@@ -15,7 +15,6 @@ from airflow_auth_patches.commands import prove
 from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.errors import Problem
 
-
 ALL = ["all"]
 
 
