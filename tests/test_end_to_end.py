@@ -38,7 +38,7 @@ def test_a_scenario_is_cured_and_leaves_nothing(tmp_path):
     stock, patched = (row[side]["measurements"][0] for side in ("stock", "patched"))
     assert stock["outcomes"] == {"500": 20}
     assert patched["outcomes"] == {"200": 20}
-    assert row["patched"]["warnings"] == 20
+    assert row["patched"]["warnings"] == 0  # with user-session nothing is left open that could fail to close
     assert strays(str(tmp_path)) == []
 
 
