@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,16 @@ def alone_environment(
     return environment
 
 
+@contextmanager
+def _two_at_once() -> Iterator[ThreadPoolExecutor]:
+    """Run two things at once, as a run of pytest takes one core; what has not begun at the end never does."""
+    pool = ThreadPoolExecutor(2)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def prove(
     root: Path,
     series: Series,
@@ -112,7 +123,7 @@ def prove(
     alone = [slug for slug, proof in known.items() if proof.alone and guards and pair == newest]
     total = len(tests) + len(alone) + sum(len(proof.guards) for proof in known.values() if guards)
     with progress.task(f"proving {pair.name} on Python {python}", total) as advance:
-        with ThreadPoolExecutor(2) as pool:  # a run of pytest is a process of one core
+        with _two_at_once() as pool:
             runs = [
                 pool.submit(one, root, known[slug], slug, environment) for one, slug, environment in tests
             ]
