@@ -68,9 +68,13 @@ def alone_environment(
 
 
 @contextmanager
-def _two_at_once() -> Iterator[ThreadPoolExecutor]:
-    """Run two things at once, as a run of pytest takes one core; what has not begun at the end never does."""
-    pool = ThreadPoolExecutor(2)
+def _few_at_once() -> Iterator[ThreadPoolExecutor]:
+    """
+    Run three things at once: a run of pytest takes one core, and one without a guard often waits in vain.
+
+    What has not begun at the end of the ``with`` block never does.
+    """
+    pool = ThreadPoolExecutor(3)
     try:
         yield pool
     finally:
@@ -123,7 +127,7 @@ def prove(
     alone = [slug for slug, proof in known.items() if proof.alone and guards and pair == newest]
     total = len(tests) + len(alone) + sum(len(proof.guards) for proof in known.values() if guards)
     with progress.task(f"proving {pair.name} on Python {python}", total) as advance:
-        with _two_at_once() as pool:
+        with _few_at_once() as pool:
             runs = [
                 pool.submit(one, root, known[slug], slug, environment) for one, slug, environment in tests
             ]

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.db_test, pytest.mark.backend("sqlite")]
 
 # What must happen has happened after so many seconds, even on a busy machine.
-DEADLINE = 20
+DEADLINE = 10
 # What must not happen is given so many seconds.
 GRACE = 1
 
@@ -202,7 +202,10 @@ def database(users: list[dict[str, str]]) -> Iterator[Database]:
 
 
 async def in_time(awaitable):
-    return await asyncio.wait_for(awaitable, DEADLINE)
+    try:
+        return await asyncio.wait_for(awaitable, DEADLINE)
+    except asyncio.TimeoutError:
+        pytest.fail("nothing came in time")
 
 
 async def asked(database: Database, times: int = 1) -> None:
