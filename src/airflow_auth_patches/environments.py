@@ -19,6 +19,8 @@ from airflow_auth_patches.releases import Pair
 EXTRAS = (
     "psycopg2-binary",
     "asyncpg",
+    "pymysql",
+    "aiomysql",
     "pytest>=8.3,<9",
     "pytest-asyncio",
     "pytest-timeout",

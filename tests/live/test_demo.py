@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ import pytest
 from airflow_auth_patches.commands import demo
 from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.errors import Problem
+from airflow_auth_patches.live.outcomes import Observation
+from airflow_auth_patches.live.scenario import Build, Scenario
+from airflow_auth_patches.live.server import Server
 from airflow_auth_patches.progress import Silent
-from airflow_auth_patches.releases import Pins
+from airflow_auth_patches.releases import Pair, Pins
 
 DEMO = """\
 import sys
@@ -30,7 +34,7 @@ from airflow_auth_patches.progress import Silent
 pairs = releases.load(Path(sys.argv[3])).pairs
 try:
     demo.run(
-        lambda pair, patched: Environment(Path(sys.argv[1])),
+        lambda pair, build: Environment(Path(sys.argv[1])),
         pairs,
         only=["session-cleanup"],
         progress=Silent(),
@@ -125,7 +129,7 @@ def test_nothing_survives_a_server_that_cannot_boot(
 ) -> None:
     with pytest.raises(Problem, match=r"(?s)API server of 3\.1\.6\+3\.3\.0 ended:.*it cannot go on"):
         demo.run(
-            lambda pair, patched: fake("dies" if patched else "serves"),
+            lambda pair, build: fake("dies" if build is Build.PATCHED else "serves"),
             pins.pairs,
             only=["session-cleanup"],
             progress=Silent(),
@@ -138,7 +142,7 @@ def test_nothing_survives_a_server_that_cannot_boot(
 def test_what_cannot_be_measured_is_told(fake: Fake, pins: Pins, tmp_path: Path) -> None:
     environment = fake("refuses")
     rows = demo.run(
-        lambda pair, patched: environment,
+        lambda pair, build: environment,
         pins.pairs,
         only=["session-cleanup", "sequence"],
         progress=Silent(),
@@ -157,8 +161,59 @@ def test_what_cannot_be_measured_is_told(fake: Fake, pins: Pins, tmp_path: Path)
     ]
 
 
+def test_every_build_is_seen_on_every_database(
+    fake: Fake, pins: Pins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, Build]] = []
+    environment = fake("serves")
+
+    def make(pair: Pair, build: Build) -> Environment:
+        asked.append((pair.name, build))
+        return environment
+
+    def run(server: Server) -> Observation:
+        server.token()
+        build = server.log.stem.rsplit("-", 1)[-1]
+        return Observation(f"{build} on {server.database.product}", failed=build != "patched")
+
+    def beside(first: Observation, patched: Observation) -> Observation:
+        return replace(patched, sees=f"{patched.sees}, beside {first.sees}")
+
+    several = Scenario(
+        name="several",
+        about="",
+        bugs=(),
+        pairs=("3.1.6+3.3.0",),
+        run=run,
+        databases=("PostgreSQL", "MariaDB"),
+        first_four=True,
+        beside_first_four=beside,
+    )
+    one = replace(several, name="one", databases=("PostgreSQL",), first_four=False)
+    monkeypatch.setattr(demo, "choose", lambda names: (several, one))
+    rows = demo.run(make, pins.pairs, progress=Silent(), folder=tmp_path / "logs")
+    assert asked == [("3.1.6+3.3.0", build) for build in Build]
+    assert [(row.scenario.name, row.releases, row.verdict.value) for row in rows] == [
+        ("several", "3.1.6+3.3.0", "cured"),
+        ("several", "3.1.6+3.3.0 on MariaDB", "cured"),
+        ("one", "3.1.6+3.3.0", "cured"),
+    ]
+    assert [(row.stock.sees, row.first_four and row.first_four.sees) for row in rows] == [
+        ("stock on PostgreSQL", "four on PostgreSQL"),
+        ("stock on MariaDB", "four on MariaDB"),
+        ("stock on PostgreSQL", None),
+    ]
+    assert rows[1].patched.sees == "patched on MariaDB, beside four on MariaDB"
+    assert rows[2].patched.sees == "patched on PostgreSQL"
+    assert sorted(row.logs["first-four"].name for row in rows[:2]) == [
+        "several-3.1.6+3.3.0-first-four.log",
+        "several-3.1.6+3.3.0-mariadb-first-four.log",
+    ]
+    assert all(log.exists() for row in rows for log in row.logs.values())
+
+
 def test_an_unknown_scenario_is_refused_before_anything_starts(pins: Pins, tmp_path: Path) -> None:
-    def never(pair: object, patched: bool) -> Environment:
+    def never(pair: object, build: Build) -> Environment:
         raise AssertionError("no environment is needed")
 
     with pytest.raises(Problem, match="There is no scenario 'nonsense'"):
@@ -167,7 +222,7 @@ def test_an_unknown_scenario_is_refused_before_anything_starts(pins: Pins, tmp_p
 
 
 def test_a_pair_that_is_not_pinned_is_refused(pins: Pins, tmp_path: Path) -> None:
-    def never(pair: object, patched: bool) -> Environment:
+    def never(pair: object, build: Build) -> Environment:
         raise AssertionError("no environment is needed")
 
     with pytest.raises(Problem, match=r"need 3\.1\.6\+3\.3\.0, 3\.1\.8\+3\.4\.0, "):

@@ -74,6 +74,26 @@ def test_what_looks_like_markup_is_shown_as_it_is() -> None:
     assert "[red]ended[/]" in " ".join(text.split())
 
 
+def test_what_the_first_four_do_is_told_beside_stock() -> None:
+    base = row(Verdict.CURED)
+    both = replace(
+        base,
+        logs={**base.logs, "first-four": Path("build/first-four.log")},
+        first_four=Observation("20 of 20 [fail]", failed=True),
+        database="MariaDB",
+    )
+    words = " ".join(printed([both], 100).split())
+    assert "with the first four" in words
+    assert "20 of 20 [fail]" in words
+    assert "MariaDB" in words
+    data, plain = as_data([both, base])
+    assert (data["database"], data["first_four"]["sees"]) == ("MariaDB", "20 of 20 [fail]")
+    assert data["first_four"]["log"] == "build/first-four.log"
+    assert (plain["database"], plain["first_four"]) == ("PostgreSQL", None)
+    bad = replace(both, verdict=Verdict.NOT_CURED)
+    assert faults([bad])[0].startswith("pool-distinct-tokens on 3.2.0+3.6.0 on MariaDB is not cured: ")
+
+
 def test_faults_are_named() -> None:
     assert faults([row(Verdict.CURED), row(Verdict.KNOWN_OPEN), row(Verdict.KEPT, "sequence")]) == []
     bad = [row(Verdict.NOT_CURED), row(Verdict.NOT_SHOWN), row(Verdict.BROKEN, "sequence")]

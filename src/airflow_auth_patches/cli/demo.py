@@ -32,7 +32,7 @@ def demo(
     json: Json = False,
 ) -> None:
     """
-    Boot real API servers, stock and patched, on a private PostgreSQL, and show what their users see.
+    Boot real API servers, stock and patched, on private databases, and show what their users see.
 
     Environments and logs stay under build/; servers and databases do not.
 
@@ -41,6 +41,7 @@ def demo(
     try:
         from airflow_auth_patches.commands import demo as command
         from airflow_auth_patches.live import report
+        from airflow_auth_patches.live.scenario import FIRST_FOUR, Build
     except ModuleNotFoundError as error:
         raise Problem(
             f"The demonstration needs {error.name}, which is not installed.",
@@ -58,10 +59,13 @@ def demo(
         )
     with show.Bars() as bars:
 
-        def make(pair: Pair, patched: bool) -> Environment:
-            if patched:
-                return prove.patched_environment(root, series, pins, pair, version, bars)
-            return environments.make(pair, version, prove.folder_of(root, pair, version, "stock"), bars)
+        def make(pair: Pair, build: Build) -> Environment:
+            if build is Build.STOCK:
+                return environments.make(pair, version, prove.folder_of(root, pair, version, "stock"), bars)
+            only = FIRST_FOUR if build is Build.FIRST_FOUR else None
+            return prove.patched_environment(
+                root, series, pins, pair, version, bars, kind=build.value, only=only
+            )
 
         try:
             rows = command.run(

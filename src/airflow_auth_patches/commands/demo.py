@@ -6,26 +6,53 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.live.databases import DatabaseServer
 from airflow_auth_patches.live.interrupts import check, interruptible, shield
 from airflow_auth_patches.live.kept import all_stopped
+from airflow_auth_patches.live.mariadb import MariaDB
 from airflow_auth_patches.live.networked import traversable
 from airflow_auth_patches.live.outcomes import Kind, Observation, judge
 from airflow_auth_patches.live.postgresql import PostgreSQL
 from airflow_auth_patches.live.preparation import Keys, Preparation
 from airflow_auth_patches.live.report import Row
-from airflow_auth_patches.live.scenario import Scenario
+from airflow_auth_patches.live.scenario import Build, Scenario
 from airflow_auth_patches.live.scenarios import choose
 from airflow_auth_patches.live.server import Server
 from airflow_auth_patches.progress import Progress
 from airflow_auth_patches.releases import Pair
 
-MakeEnvironment = Callable[[Pair, bool], Environment]
+MakeEnvironment = Callable[[Pair, Build], Environment]
+
+#: The products that scenarios run on.
+DATABASES: Mapping[str, Callable[[Path], DatabaseServer]] = {
+    product.product: product for product in (PostgreSQL, MariaDB)
+}
+
+
+@dataclass(frozen=True)
+class Room:
+    """
+    A pair of releases on a database, ready to boot servers of.
+
+    :param environments: what is installed, for each build.
+    """
+
+    pair: Pair
+    prepared: Preparation
+    environments: Mapping[Build, Environment]
+
+    @property
+    def name(self) -> str:
+        """Its releases, and the database where it is not the usual one."""
+        product = self.prepared.database.product
+        return self.pair.name if product == "PostgreSQL" else f"{self.pair.name}-{product.lower()}"
 
 
 def run(
@@ -39,15 +66,15 @@ def run(
     """
     Run scenarios on stock and on patched releases.
 
-    Everything is done in a private folder with a database server of its own; both are gone afterwards, also
+    Everything is done in a private folder with database servers of its own; all are gone afterwards, also
     after an error, Ctrl-C or SIGTERM. Servers' logs are kept.
 
-    :param make_environment: gives the environment with a pair of releases, patched or not.
+    :param make_environment: gives the environment with a pair of releases in a build.
     :param pairs: the pinned pairs, among which are those that the scenarios name.
     :param only: names of scenarios; all when there are none.
     :param progress: is told of each step.
-    :param folder: where to keep the servers' logs: ``SCENARIO-CORE+FAB-stock.log`` and ``...-patched.log``.
-    :return: one row for each scenario and pair, in the order of the scenarios.
+    :param folder: where to keep the servers' logs: ``SCENARIO-CORE+FAB-stock.log``, ``...-patched.log``.
+    :return: one row for each scenario, pair and database, in the order of the scenarios.
     :raises Problem: when a name is unknown, or Airflow or the database cannot be started.
     :raises KeyboardInterrupt: on Ctrl-C, SIGTERM or SIGHUP, after everything is stopped.
     """
@@ -61,68 +88,90 @@ def run(
             Exit.USAGE,
         )
     chosen = [pair for pair in pairs if pair.name in wanted]
+    steps = [
+        (scenario, pair, product)
+        for scenario in scenarios
+        for pair in chosen
+        if pair.name in scenario.pairs
+        for product in scenario.databases
+    ]
     folder.mkdir(parents=True, exist_ok=True)
     with interruptible(), private_folder() as home, all_stopped(), ExitStack() as stack:
-        with progress.task("starting PostgreSQL"):
-            database = stack.enter_context(PostgreSQL(home / "postgresql"))
+        databases: dict[str, DatabaseServer] = {}
+        for product in dict.fromkeys(product for *_, product in steps):
+            with progress.task(f"starting {product}"):
+                databases[product] = stack.enter_context(DATABASES[product](home / product.lower()))
         keys = Keys()
-        rooms = {}
+        rooms: dict[tuple[str, str], Room] = {}
         # A database is prepared in the background while the next environment is made.
         for pair in chosen:
-            stock = make_environment(pair, False)
-            prepared = stack.enter_context(
-                Preparation(stock, database, _plain("base", pair), home / pair.name, keys)
-            )
-            rooms[pair.name] = (prepared, stock, make_environment(pair, True))
-        for pair in chosen:
-            with progress.task(f"preparing a database for {pair.name}"):
-                rooms[pair.name][0].wait()
-        steps = [(scenario, pair) for scenario in scenarios for pair in chosen if pair.name in scenario.pairs]
+            used = [(scenario, product) for scenario, other, product in steps if other is pair]
+            builds = {build for scenario, _ in used for build in scenario.builds}
+            stock = make_environment(pair, Build.STOCK)
+            prepared = {
+                product: stack.enter_context(
+                    Preparation(
+                        stock,
+                        databases[product],
+                        _plain("base", pair),
+                        home / f"{pair.name}-{product.lower()}",
+                        keys,
+                    )
+                )
+                for product in dict.fromkeys(product for _, product in used)
+            }
+            made = {
+                build: stock if build is Build.STOCK else make_environment(pair, build)
+                for build in Build
+                if build in builds
+            }
+            for product, each in prepared.items():
+                rooms[pair.name, product] = Room(pair, each, made)
+        for room in rooms.values():
+            with progress.task(f"preparing a database for {room.name}"):
+                room.prepared.wait()
         rows = []
         with progress.task("demonstration", len(steps)) as advance:
-            for scenario, pair in steps:
+            for scenario, pair, product in steps:
                 check()
-                rows.append(_compare(scenario, pair, *rooms[pair.name], progress=progress, folder=folder))
+                rows.append(_compare(scenario, rooms[pair.name, product], progress=progress, folder=folder))
                 advance(1)
         return rows
 
 
-def _compare(
-    scenario: Scenario,
-    pair: Pair,
-    prepared: Preparation,
-    stock: Environment,
-    patched: Environment,
-    *,
-    progress: Progress,
-    folder: Path,
-) -> Row:
-    """Boot a fresh server of each, both at the same time; then measure one after the other."""
-    logs = {kind: folder / f"{scenario.name}-{pair.name}-{kind}.log" for kind in ("stock", "patched")}
+def _compare(scenario: Scenario, room: Room, *, progress: Progress, folder: Path) -> Row:
+    """Boot a fresh server of each build, all at the same time; then measure one after the other."""
+    name = f"{scenario.name} on {room.name}"
+    logs = {
+        build.value: folder / f"{scenario.name}-{room.name}-{build.value}.log" for build in scenario.builds
+    }
     with ExitStack() as stack:
         servers = {
-            kind: stack.enter_context(
+            build: stack.enter_context(
                 Server(
-                    environment,
-                    pair.name,
-                    _plain(kind, pair),
-                    prepared=prepared,
+                    room.environments[build],
+                    room.pair.name,
+                    _plain(build.value, room.pair),
+                    prepared=room.prepared,
                     settings=scenario.settings,
-                    log=logs[kind],
+                    log=logs[build.value],
                 )
             )
-            for kind, environment in (("stock", stock), ("patched", patched))
+            for build in scenario.builds
         }
-        with progress.task(f"{scenario.name} on {pair.name}: booting"):
+        with progress.task(f"{name}: booting"):
             for server in servers.values():
                 server.wait()
         seen = {}
-        for kind, server in servers.items():
-            with progress.task(f"{scenario.name} on {pair.name}: {kind}"):
-                seen[kind] = _observe(scenario, server, stock=kind == "stock")
+        for build, server in servers.items():
+            with progress.task(f"{name}: {build.value}"):
+                seen[build] = _observe(scenario, server, stock=build is Build.STOCK)
             server.stop()
-    verdict = judge(scenario.kind, scenario.known_open, seen["stock"], seen["patched"])
-    return Row(scenario, pair.name, seen["stock"], seen["patched"], verdict, logs)
+    stock, first, patched = seen[Build.STOCK], seen.get(Build.FIRST_FOUR), seen[Build.PATCHED]
+    if scenario.beside_first_four is not None and first is not None:
+        patched = scenario.beside_first_four(first, patched)
+    verdict = judge(scenario.kind, scenario.known_open, stock, patched)
+    return Row(scenario, room.pair.name, stock, patched, verdict, logs, first, room.prepared.database.product)
 
 
 def _observe(scenario: Scenario, server: Server, *, stock: bool) -> Observation:
@@ -136,7 +185,7 @@ def _observe(scenario: Scenario, server: Server, *, stock: bool) -> Observation:
 
 def _plain(kind: str, pair: Pair) -> str:
     """Name a database."""
-    return f"{kind}_{re.sub(r'[^0-9]+', '_', pair.name)}"
+    return re.sub(r"[^a-z0-9]+", "_", f"{kind}_{pair.name}")
 
 
 @contextmanager

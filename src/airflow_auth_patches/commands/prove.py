@@ -26,22 +26,36 @@ class Row:
 
 
 def folder_of(root: Path, pair: Pair, python: str, kind: str) -> Path:
-    """Return the folder of an environment: ``kind`` is ``stock`` or ``patched``."""
+    """Return the folder of an environment: ``kind`` is ``stock``, ``patched`` or what else is installed."""
     return root / "build" / "envs" / f"{pair.name}-py{python}-{kind}"
 
 
 def patched_environment(
-    root: Path, series: Series, pins: Pins, pair: Pair, python: str, progress: Progress | None = None
+    root: Path,
+    series: Series,
+    pins: Pins,
+    pair: Pair,
+    python: str,
+    progress: Progress | None = None,
+    *,
+    kind: str = "patched",
+    only: Sequence[str] | None = None,
 ) -> Environment:
     """
-    Return an environment with every patch of the series applied, as an operator would apply them.
+    Return an environment with patches of the series applied, as an operator would apply them.
 
+    :param kind: what to call it among those of the pair.
+    :param only: slugs of patches, of which those that serve the pair are applied; every patch when not given.
     :raises Problem: when it cannot be made; see `environments.make` and `patching.apply`.
     """
-    folder = folder_of(root, pair, python, "patched")
+    folder = folder_of(root, pair, python, kind)
     environment = environments.make(pair, python, folder, progress)
-    if any(series.serving(release) for release in (pair.core, pair.fab)):
-        planned = patching.plan(environment.python, series, pins, everything=True, progress=progress)
+    serving = {patch.slug for release in (pair.core, pair.fab) for patch in series.serving(release)}
+    names = None if only is None else [slug for slug in only if slug in serving]
+    if serving if names is None else names:
+        planned = patching.plan(
+            environment.python, series, pins, names, everything=names is None, progress=progress
+        )
         patching.apply(planned, pins, progress)
     else:
         patching.revert(environment.python, pins, progress)

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from airflow_auth_patches.live.outcomes import Measurement, Observation, Verdict
-from airflow_auth_patches.live.scenario import Scenario
+from airflow_auth_patches.live.scenario import Build, Scenario
 
 STYLES = {
     Verdict.CURED: "green",
@@ -30,7 +30,9 @@ class Row:
     One scenario on one pair of releases.
 
     :param pair: the releases, core first: ``3.1.6+3.3.0``.
-    :param logs: the servers' logs, under ``stock`` and ``patched``.
+    :param logs: the servers' logs, under the builds' names: ``stock`` and ``patched``.
+    :param first_four: what was seen with the first four patches alone, where that was tried.
+    :param database: the product that it was run on.
     """
 
     scenario: Scenario
@@ -39,6 +41,13 @@ class Row:
     patched: Observation
     verdict: Verdict
     logs: Mapping[str, Path]
+    first_four: Observation | None = None
+    database: str = "PostgreSQL"
+
+    @property
+    def releases(self) -> str:
+        """The releases, and the database where it is not the usual one."""
+        return self.pair if self.database == "PostgreSQL" else f"{self.pair} on {self.database}"
 
 
 def faults(rows: Sequence[Row]) -> list[str]:
@@ -48,7 +57,7 @@ def faults(rows: Sequence[Row]) -> list[str]:
     :return: a sentence for each, empty when all is well.
     """
     return [
-        f"{row.scenario.name} on {row.pair} is {row.verdict.value}: "
+        f"{row.scenario.name} on {row.releases} is {row.verdict.value}: "
         f"stock: {row.stock.sees}; patched: {row.patched.sees}."
         for row in rows
         if not row.verdict.good
@@ -72,12 +81,18 @@ def table(rows: Sequence[Row]) -> Table:
     for row in rows:
         grid.add_row(
             f"[bold]{row.scenario.name}[/]\n{row.scenario.about}",
-            row.pair.replace("+", "\n+"),
-            escape(row.stock.sees.replace("; ", "\n")),
+            row.releases.replace("+", "\n+").replace(" on ", "\n"),
+            escape(row.stock.sees.replace("; ", "\n")) + _first_four(row),
             escape(row.patched.sees.replace("; ", "\n")),
             f"[{STYLES[row.verdict]}]{row.verdict.value}[/]",
         )
     return grid
+
+
+def _first_four(row: Row) -> str:
+    if row.first_four is None:
+        return ""
+    return "\n[bold]with the first four patches:[/]\n" + escape(row.first_four.sees.replace("; ", "\n"))
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
@@ -92,9 +107,10 @@ def as_data(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """
     Give a demonstration as plain data, for JSON.
 
-    :return: for each row ``scenario``, ``about``, ``note``, ``bugs``, ``core``, ``fab``, ``settings`` (pool
-        and cache), ``outcome``, ``known_open`` (a slug or ``None``), ``stock`` and ``patched``; each of the
-        last two with ``sees``, ``failed``, ``pool_timeouts``, ``warnings``, ``log_errors``, ``log`` (a path),
+    :return: for each row ``scenario``, ``about``, ``note``, ``bugs``, ``core``, ``fab``, ``database``,
+        ``settings`` (pool and cache), ``outcome``, ``known_open`` (a slug or ``None``), ``stock``,
+        ``first_four`` (``None`` where it was not tried) and ``patched``; each of the last three with
+        ``sees``, ``failed``, ``pool_timeouts``, ``warnings``, ``log_errors``, ``log`` (a path),
         ``measurements``, whose times are in seconds, and ``details``, which are the scenario's own.
     """
     return [
@@ -105,10 +121,12 @@ def as_data(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "bugs": list(row.scenario.bugs),
             "core": row.pair.split("+")[0],
             "fab": row.pair.split("+")[1],
+            "database": row.database,
             "settings": vars(row.scenario.settings),
             "outcome": row.verdict.value,
             "known_open": row.scenario.known_open if row.verdict is Verdict.KNOWN_OPEN else None,
             "stock": _observation(row.stock, row.logs["stock"]),
+            "first_four": row.first_four and _observation(row.first_four, row.logs[Build.FIRST_FOUR.value]),
             "patched": _observation(row.patched, row.logs["patched"]),
         }
         for row in rows

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
 from airflow_auth_patches.live.load import Request, Result, send
 from airflow_auth_patches.live.outcomes import Kind, Measurement, Observation
 from airflow_auth_patches.live.preparation import Settings
 from airflow_auth_patches.live.server import Server
+
+#: The patches that cure what was reported, and none of the root causes beneath.
+FIRST_FOUR = ("session-cleanup", "auth-manager-singleton", "appbuilder-init-lock", "revoked-token-cache")
+
+
+class Build(str, Enum):
+    """What a pair of releases is installed with."""
+
+    STOCK = "stock"  #: no patch
+    FIRST_FOUR = "first-four"  #: `FIRST_FOUR`, as far as they serve the pair
+    PATCHED = "patched"  #: the whole series
 
 
 @dataclass(frozen=True)
@@ -22,6 +34,10 @@ class Scenario:
     :param pairs: the pairs of releases to run it on, core first: ``3.1.6+3.3.0``.
     :param run: does it on a server that answers, and tells what was seen.
     :param settings: what the server is booted with.
+    :param databases: the products to run it on.
+    :param first_four: whether to run it with the first four patches alone too.
+    :param beside_first_four: looks at what was seen with the first four patches and with all, in this order,
+        and tells the latter anew.
     :param kind: whether stock must fail.
     :param known_open: slug of the patch that will cure it, while the series lacks it.
     :param note: a sentence on what is done otherwise than one would expect, and why.
@@ -33,9 +49,17 @@ class Scenario:
     pairs: tuple[str, ...]
     run: Callable[[Server], Observation]
     settings: Settings = field(default_factory=Settings)
+    databases: tuple[str, ...] = ("PostgreSQL",)
+    first_four: bool = False
+    beside_first_four: Callable[[Observation, Observation], Observation] | None = None
     kind: Kind = Kind.BUG
     known_open: str | None = None
     note: str = ""
+
+    @property
+    def builds(self) -> tuple[Build, ...]:
+        """What it is run with, in this order."""
+        return tuple(build for build in Build if build is not Build.FIRST_FOUR or self.first_four)
 
 
 def rounds(
