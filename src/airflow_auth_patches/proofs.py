@@ -44,14 +44,14 @@ class Guard:
     :param path: the monorepo path of the patched file.
     :param old: its text with the guard, which occurs once.
     :param new: the text without the guard.
-    :param red: the tests that fail without it.
+    :param red: the tests that fail without it; ``None`` where it is the state machine that must fail.
     """
 
     name: str
     path: str
     old: str
     new: str
-    red: tuple[str, ...]
+    red: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,9 @@ def load(folder: Path, slug: str) -> Proof:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
         guards = tuple(
-            Guard(g["name"], g["path"], g["old"], g["new"], tuple(g["red"])) for g in raw.get("guard", ())
+            Guard(g["name"], g["path"], g["old"], g["new"], tuple(g["red"]) if kind == "guard" else None)
+            for kind in ("guard", "mutant")
+            for g in raw.get(kind, ())
         )
         return Proof(
             path,
@@ -156,7 +158,9 @@ def faults(root: Path, folder: Path, patch: Patch) -> Iterator[tuple[Path, int, 
     if patch.cures and not proof.red:
         yield proof.path, 1, "A patch that cures a bug has at least one red test."
     for guard in proof.guards:
-        if not {name.partition("[")[0] for name in guard.red} <= names:
+        if guard.red is None and not proof.machine:
+            yield proof.path, 1, f"The mutant {guard.name} is for a state machine, and there is none."
+        if not {name.partition("[")[0] for name in guard.red or ()} <= names:
             yield proof.path, 1, f"The guard {guard.name} names tests that are not in {proof.file}."
 
 
@@ -321,12 +325,17 @@ def without(guard: Guard, site: Path) -> Iterator[dict[str, str]]:
 def prove_guard(
     root: Path, proof: Proof, slug: str, guard: Guard, environment: Environment, site: Path
 ) -> Verdict:
-    """Run the tests that a guard names, without the guard: each must fail, by an assertion or a time-out."""
+    """
+    Run the tests that a guard names, without the guard: each must fail, by an assertion or a time-out.
+
+    A mutant names none: the state machine must fail.
+    """
+    file = proof.file if guard.red is not None else proof.machine or ""
     with without(guard, site) as variables:
-        outcomes = run_tests(root, environment, proof.file, guard.red, variables=variables)
+        outcomes = run_tests(root, environment, file, guard.red or (), variables=variables)
     wrong = [
-        f"{name} must fail without the guard: {outcomes[name]}"
-        for name in guard.red
-        if not _is_red(outcomes[name])
+        f"{name} must fail without the guard: {outcome}"
+        for name, outcome in outcomes.items()
+        if not _is_red(outcome)
     ]
-    return Verdict(slug, guard.name, tuple(wrong), _counts(outcomes))
+    return Verdict(slug, guard.name, tuple(wrong) if outcomes else ("no test ran",), _counts(outcomes))

@@ -21,7 +21,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
@@ -186,6 +186,13 @@ def test_requests_errors_cancellations_and_revocations_in_any_order():
     run_state_machine_as_test(
         Lookups,
         settings=settings(
-            max_examples=150, stateful_step_count=40, deadline=None, database=None, derandomize=True
+            max_examples=150,
+            stateful_step_count=40,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            # A lost request is waited for at each attempt, so what fails is not made smaller.
+            phases=[Phase.generate],
+            report_multiple_bugs=False,
         ),
     )
