@@ -139,7 +139,8 @@ def prove(
     tests += [(proofs.prove_machine, slug, patched) for slug, proof in known.items() if proof.machine]
     newest = max(pins.pairs, key=lambda one: (one.core.version, one.fab.version))
     alone = [slug for slug, proof in known.items() if proof.alone and guards and pair == newest]
-    total = len(tests) + len(alone) + sum(len(proof.guards) for proof in known.values() if guards)
+    mine = [(patch.slug, guard) for patch in serving for guard in known[patch.slug].guards_of(patch)]
+    total = len(tests) + len(alone) + len(mine) * guards
     with progress.task(f"proving {pair.name} on Python {python}", total) as advance:
         with _few_at_once() as pool:
             runs = [
@@ -151,9 +152,8 @@ def prove(
             if guards:
                 site = installed.look(patched.python, pins).found[0].site
                 without = [
-                    pool.submit(proofs.prove_guard, root, proof, slug, guard, patched, site)
-                    for slug, proof in known.items()
-                    for guard in proof.guards
+                    pool.submit(proofs.prove_guard, root, known[slug], slug, guard, patched, site)
+                    for slug, guard in mine
                 ]
                 for run in without:
                     yield Row(pair, python, run.result())

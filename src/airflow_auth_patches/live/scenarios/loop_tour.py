@@ -6,7 +6,6 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 from airflow_auth_patches.live import loop
 from airflow_auth_patches.live.journeys import Step, Trip, travel
@@ -18,7 +17,7 @@ from airflow_auth_patches.live.server import Server
 from airflow_auth_patches.live.tour import EXEMPT, Furnished, looks
 from airflow_auth_patches.live.writes import journeys, left_out
 
-PAIRS = ("3.2.2+3.6.5", "3.3.2+3.10.2")
+PAIRS = ("3.1.8+3.4.0", "3.2.2+3.6.5", "3.3.2+3.10.2")
 ROUNDS = 4
 CONCURRENCY = 10
 DEADLINE = 300.0
@@ -27,12 +26,11 @@ SETTINGS = Settings(pool_timeout=5, user_cache_ttl=1, inside=(loop.WATCH,))
 SITES_TOLD = 4
 
 
-def run(server: Server, *, one_connection: bool) -> Observation:
+def run(server: Server) -> Observation:
     """
     Ask for every GET several times and make the main writes, while the version is asked for all along.
 
     :param server: a fresh one, watched.
-    :param one_connection: whether it is a failure when a request takes a second connection.
     """
     furnished = Furnished(server)
     values = furnished.furnish()
@@ -51,7 +49,7 @@ def run(server: Server, *, one_connection: bool) -> Observation:
     wrong = [each for each in trip.done if not each.well]
     return Observation(
         sees=tell(trip, seen),
-        failed=bool(wrong or trip.left or (one_connection and seen.nested) or not seen.clean),
+        failed=bool(wrong or trip.left or seen.nested or not seen.clean),
         measurements=(Measurement("tour", trip.result, DEADLINE),),
         pool_timeouts=pool_timeouts(server.log_since(mark)),
         details={
@@ -102,32 +100,23 @@ def _short(site: str) -> str:
     return site.rsplit("/", 1)[-1].partition(":")[2].partition(" (")[0]
 
 
-ABOUT = (
-    f"every GET of the API {ROUNDS} times and the main writes, {CONCURRENCY} at once, each with its own "
-    f"token; pool_timeout {SETTINGS.pool_timeout} s"
-)
 SCENARIOS = (
     Scenario(
         name="loop-tour",
-        about=ABOUT,
+        about=(
+            f"every GET of the API {ROUNDS} times and the main writes, {CONCURRENCY} at once, each with its "
+            f"own token; pool_timeout {SETTINGS.pool_timeout} s"
+        ),
         bugs=(
             "audit-log-freeze",
             "authorization-freeze",
+            "backfill-authorization-freeze",
             "latest-version-freeze",
             "lazy-response-fields",
             "second-connection",
         ),
         pairs=PAIRS,
-        run=partial(run, one_connection=True),
+        run=run,
         settings=SETTINGS,
-    ),
-    Scenario(
-        name="loop-tour-3.1",
-        about=f"{ABOUT}; user cache warm",
-        bugs=("backfill-authorization-freeze", "latest-version-freeze", "second-connection"),
-        pairs=("3.1.8+3.4.0",),
-        run=partial(run, one_connection=False),
-        settings=replace(SETTINGS, user_cache_ttl=300),
-        note="FAB's look-up of users, which stays on the loop before provider 3.6.2, is spared by its cache.",
     ),
 )

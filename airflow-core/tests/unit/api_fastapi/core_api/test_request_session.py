@@ -58,6 +58,7 @@ BACKFILL = {
 REQUESTS = [
     pytest.param("GET", "/api/v2/importErrors/{import_error}", None, id="import-error"),
     pytest.param("GET", "/ui/grid/structure/daily", None, id="grid-structure"),
+    pytest.param("GET", "/ui/grid/runs/daily", None, id="grid-runs"),
 ]
 # Some releases ask nothing of another session here.
 if hasattr(dag_sources, "get_auth_manager"):
