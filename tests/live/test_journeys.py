@@ -16,13 +16,15 @@ Respond = Callable[[BaseHTTPRequestHandler], tuple[int, Any]]
 
 
 @contextmanager
-def serving(respond: Respond, pulse: Callable[[], object] = lambda: None) -> Iterator[str]:
+def serving(
+    respond: Respond, pulse: Callable[[BaseHTTPRequestHandler], object] = lambda _: None
+) -> Iterator[str]:
     """Serve on a free port; `respond` gives the status and the JSON of each request but a pulse's."""
 
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status, body = (200, pulse()) if self.path == PULSE_PATH else respond(self)
+            status, body = (200, pulse(self)) if self.path == PULSE_PATH else respond(self)
             content = json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
@@ -123,7 +125,7 @@ def test_the_version_is_asked_for_all_along() -> None:
     third = threading.Event()
     pulses: list[None] = []
 
-    def pulse() -> None:
+    def pulse(request: BaseHTTPRequestHandler) -> None:
         pulses.append(None)
         if len(pulses) == 3:
             third.set()
@@ -151,3 +153,29 @@ def test_what_is_under_way_at_the_deadline_has_no_answer() -> None:
             release.set()
     assert [(str(each.step), each.outcome, each.well) for each in trip.done] == [("GET /1", NO_ANSWER, False)]
     assert trip.left == 2
+
+
+def test_requests_go_without_a_token_and_the_pulse_with_what_it_is_given() -> None:
+    seen: list[Any] = []
+    pulses: list[Any] = []
+    asked = threading.Event()
+
+    def respond(request: BaseHTTPRequestHandler) -> tuple[int, Any]:
+        seen.append((request.headers.get("Authorization"), request.headers.get("Cookie")))
+        return (200 if asked.wait(30) else 500), {}
+
+    def pulse(request: BaseHTTPRequestHandler) -> None:
+        pulses.append(request.headers.get("Authorization"))
+        asked.set()
+
+    with serving(respond, pulse) as url:
+        travel(
+            url,
+            [[get("/one"), get("/two", cookie=True)]],
+            lambda: None,
+            concurrency=1,
+            deadline=30,
+            pulse_headers={"Authorization": "Bearer t"},
+        )
+    assert seen == [(None, None)] * 2
+    assert set(pulses) == {"Bearer t"}

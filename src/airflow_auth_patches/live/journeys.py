@@ -113,8 +113,9 @@ class Trip:
 @dataclass
 class _Run:
     url: str
-    token: Callable[[], str]
+    token: Callable[[], str | None]
     waiting: deque[Sequence[Step]]
+    pulse_headers: Mapping[str, str]
     done: list[Done] = field(default_factory=list)
     pulse: list[Answer] = field(default_factory=list)
     under_way: dict[int, tuple[Step, float]] = field(default_factory=dict)
@@ -137,8 +138,9 @@ class _Run:
     async def _ask(
         self, client: httpx.AsyncClient, step: Step, known: Mapping[str, Any]
     ) -> tuple[str, httpx.Response | None]:
-        token = self.token()
-        headers = {"Cookie": f"_token={token}"} if step.cookie else {"Authorization": f"Bearer {token}"}
+        headers = {}
+        if (token := self.token()) is not None:
+            headers = {"Cookie": f"_token={token}"} if step.cookie else {"Authorization": f"Bearer {token}"}
         path = step.path
         for name, value in known.items():
             path = path.replace(f"{{{name}}}", str(value))
@@ -156,7 +158,8 @@ class _Run:
             begun = time.monotonic()
             outcome = NO_ANSWER
             try:
-                outcome = str((await client.get(self.url + PULSE_PATH)).status_code)
+                answer = await client.get(self.url + PULSE_PATH, headers=self.pulse_headers)
+                outcome = str(answer.status_code)
             except httpx.TransportError as error:
                 outcome = type(error).__name__
             finally:
@@ -165,9 +168,14 @@ class _Run:
 
 
 async def _travel(
-    url: str, journeys: Sequence[Sequence[Step]], token: Callable[[], str], concurrency: int, deadline: float
+    url: str,
+    journeys: Sequence[Sequence[Step]],
+    token: Callable[[], str | None],
+    concurrency: int,
+    deadline: float,
+    pulse_headers: Mapping[str, str],
 ) -> Trip:
-    run = _Run(url, token, deque(journeys))
+    run = _Run(url, token, deque(journeys), pulse_headers)
     limits = httpx.Limits(max_connections=concurrency + 1, max_keepalive_connections=0)
     async with httpx.AsyncClient(limits=limits, timeout=None, trust_env=False, verify=False) as client:
         begun = time.monotonic()
@@ -190,10 +198,11 @@ async def _travel(
 def travel(
     url: str,
     journeys: Sequence[Sequence[Step]],
-    token: Callable[[], str],
+    token: Callable[[], str | None],
     *,
     concurrency: int,
     deadline: float,
+    pulse_headers: Mapping[str, str] | None = None,
 ) -> Trip:
     """
     Go on journeys, so many at once, while another stream asks for the version all along.
@@ -202,9 +211,10 @@ def travel(
 
     :param url: the server.
     :param journeys: the steps of each; redirects are not followed.
-    :param token: gives the token of the next request.
+    :param token: gives the token of the next request, or ``None`` for one without.
     :param concurrency: how many are under way at any time.
     :param deadline: seconds for all of them.
+    :param pulse_headers: what the question for the version carries.
     """
     check()
-    return asyncio.run(_travel(url, journeys, token, concurrency, deadline))
+    return asyncio.run(_travel(url, journeys, token, concurrency, deadline, pulse_headers or {}))
