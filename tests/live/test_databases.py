@@ -106,6 +106,18 @@ def test_a_restart_keeps_data_and_url(server: DatabaseServer) -> None:
     assert ask(server, "one", "SELECT count(*) FROM t") == [(0,)]
 
 
+def test_a_restart_breaks_every_connection(real: DatabaseServer) -> None:
+    real.create("one")
+    ask(real, "one", "CREATE TABLE t (n INTEGER)")
+    idle, busy = connect(real, "one"), connect(real, "one")
+    busy.cursor().execute("SELECT * FROM t")
+    real.restart()
+    assert real.connections("one") == 0
+    for connection in (idle, busy):
+        with pytest.raises(BROKEN):
+            connection.cursor().execute("SELECT 1")
+
+
 @pytest.mark.parametrize("name", ['a"; DROP DATABASE postgres; --', "../up", "", "Upper", "1st", "a" * 64])
 def test_refuses_a_name_that_is_more_than_a_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="not a plain database name"):

@@ -16,15 +16,15 @@ Respond = Callable[[BaseHTTPRequestHandler], int]
 
 
 @contextmanager
-def serving(respond: Respond) -> Iterator[str]:
-    """Serve on a free port; `respond` gives the status of each request."""
+def serving(respond: Respond, length: int = 0) -> Iterator[str]:
+    """Serve on a free port; `respond` gives the status, `length` is what is said of the empty body."""
 
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             status = respond(self)
             self.send_response(status)
-            self.send_header("Content-Length", "0")
+            self.send_header("Content-Length", str(length))
             self.end_headers()
 
         do_GET = do_POST = _answer
@@ -68,6 +68,38 @@ def test_sends_token_and_body() -> None:
     with serving(respond) as url:
         send(url, [Request("POST", "/", token="abc", json={"a": 1})], deadline=30)
     assert seen == [("Bearer abc", "application/json")]
+
+
+def test_sends_both_cookies() -> None:
+    seen: list[str | None] = []
+
+    def respond(request: BaseHTTPRequestHandler) -> int:
+        seen.append(request.headers["Cookie"])
+        return 200
+
+    with serving(respond) as url:
+        for request in (
+            Request("GET", "/", cookie="abc", session="def"),
+            Request("GET", "/", cookie="abc"),
+            Request("GET", "/", session="def"),
+            Request("GET", "/"),
+        ):
+            send(url, [request], deadline=30)
+    assert seen == ["_token=abc; session=def", "_token=abc", "session=def", None]
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_a_body_that_does_not_come_whole_is_a_failure(status: int) -> None:
+    with serving(lambda _: status, length=1) as url:
+        result = send(url, [Request("GET", "/", status)], deadline=30)
+    assert result.outcomes == {f"{status} cut short": 1}
+    assert len(result.failures) == 1
+
+
+def test_a_body_without_its_end_is_a_failure() -> None:
+    with serving(lambda _: 200) as url:
+        result = send(url, [Request("GET", "/", holds="</html>"), Request("GET", "/")], deadline=30)
+    assert [answer.outcome for answer in result.answers] == ["200 cut short", "200"]
 
 
 def test_all_are_under_way_together() -> None:

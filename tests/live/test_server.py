@@ -111,6 +111,25 @@ def test_leaves_the_caches_alone_unless_told() -> None:
         assert Settings(**{name: 0}).variables()[variable] == "0"  # type: ignore[arg-type]
 
 
+def test_gives_the_public_a_role_when_told() -> None:
+    variable = "AIRFLOW__FAB__AUTH_ROLE_PUBLIC"
+    assert variable not in Settings().variables()
+    assert Settings(public_role="Viewer").variables()[variable] == "Viewer"
+
+
+def test_leaves_the_sessions_of_pages_where_they_are_unless_told() -> None:
+    assert "AIRFLOW__FAB__SESSION_BACKEND" not in Settings().variables()
+    told = Settings(session_backend="securecookie").variables()
+    assert told["AIRFLOW__FAB__SESSION_BACKEND"] == "securecookie"
+
+
+def test_its_memory_is_told_while_it_runs(serve: Callable[..., Server]) -> None:
+    with serve("serves") as server:
+        assert server.wait().memory() > 1024 * 1024
+        server.stop()
+        assert server.memory() == 0
+
+
 def test_one_that_ends_is_named_with_its_last_words(serve: Callable[..., Server]) -> None:
     with serve("dies") as server:
         with pytest.raises(Problem, match=r"(?s)API server of 3\.1\.6\+3\.3\.0 ended:.*it cannot go on"):
@@ -225,6 +244,25 @@ def test_tokens_differ_in_their_id_only(prepared: Preparation, serve: Callable[.
     assert "first" not in ids
     assert len({json.dumps(each) for each in claims}) == 1
     assert {jwt.get_unverified_header(token)["kid"] for token in tokens} == {"not-used"}
+
+
+def test_tokens_are_those_of_users_in_turn(prepared: Preparation, serve: Callable[..., Server]) -> None:
+    with serve("serves") as server:
+        server.wait()
+        tokens = server.tokens(3, users=[7, 8])
+    claims = [jwt.decode(token, prepared.keys.jwt, algorithms=["HS512"]) for token in tokens]
+    assert [each["sub"] for each in claims] == ["7", "8", "7"]
+    assert len({each["jti"] for each in claims}) == 3
+
+
+def test_has_the_variables_of_its_database(
+    serve: Callable[..., Server], prepared: Preparation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepared.database, "variables", {"PYTHONPATH": "/some/where"})
+    with serve("serves") as server:
+        server.wait()
+        seen = json.loads((prepared.folder / "one" / "environment.json").read_text())
+    assert seen["PYTHONPATH"] == "/some/where"
 
 
 def test_a_refused_token_is_a_problem(serve: Callable[..., Server]) -> None:

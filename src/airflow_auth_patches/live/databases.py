@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -35,9 +36,11 @@ class DatabaseServer(ABC):
     One database server of our own, with any number of databases, stopped at the end of a ``with`` block.
 
     :cvar product: its name, for people.
+    :cvar variables: environment variables that Airflow needs to use it, besides those of every setting.
     """
 
     product: str
+    variables: Mapping[str, str] = {}
 
     @abstractmethod
     def url(self, name: str) -> str:

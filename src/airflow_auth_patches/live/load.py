@@ -28,6 +28,8 @@ class Request:
     :param token: the bearer token to send, if any.
     :param json: the body to send as JSON, if any.
     :param cookie: the token to send in a cookie, as a browser does, if any.
+    :param session: the cookie of a session to send, as a browser does, if any.
+    :param holds: what is in the body when it is whole, beside what HTTP itself says of its length.
     """
 
     method: str
@@ -36,12 +38,16 @@ class Request:
     token: str | None = None
     json: Any = None
     cookie: str | None = None
+    session: str | None = None
+    holds: str = ""
 
     @property
     def headers(self) -> dict[str, str]:
         """The headers that carry its tokens."""
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        return headers | ({"Cookie": f"_token={self.cookie}"} if self.cookie else {})
+        cookies = {"_token": self.cookie, "session": self.session}
+        sent = "; ".join(f"{name}={value}" for name, value in cookies.items() if value)
+        return headers | ({"Cookie": sent} if sent else {})
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,8 @@ class Answer:
     What became of a request.
 
     :param request: the request.
-    :param outcome: the status, ``no answer`` when the deadline came first, or the name of a network error.
+    :param outcome: the status, with ``cut short`` when only a part of the body came; ``no answer`` when the
+        deadline came first, or the name of a network error.
     :param seconds: how long it took, up to the deadline; ``None`` where its turn never came.
     """
 
@@ -123,13 +130,16 @@ class _Run:
         while self.waiting:
             number, request = self.waiting.popleft()
             self.started[number] = begun = time.monotonic()
+            status = ""
             try:
-                response = await client.request(
+                async with client.stream(
                     request.method, self.url + request.path, headers=request.headers, json=request.json
-                )
-                outcome = str(response.status_code)
+                ) as response:
+                    status = str(response.status_code)
+                    await response.aread()
+                outcome = status if request.holds in response.text else f"{status} cut short"
             except httpx.TransportError as error:
-                outcome = type(error).__name__
+                outcome = f"{status} cut short" if status else type(error).__name__
             self.answers[number] = Answer(request, outcome, time.monotonic() - begun)
 
     def close(self, ended: float, requests: Sequence[Request]) -> list[Answer]:

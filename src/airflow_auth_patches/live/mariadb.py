@@ -29,6 +29,8 @@ SETTINGS = {
     "skip-networking": "0",
     "max-connections": "400",
 }
+#: The folder of the settings with which Airflow uses a driver that is all Python.
+LOCAL_SETTINGS = Path(__file__).with_name("local_settings")
 
 
 def programs() -> dict[str, str]:
@@ -58,6 +60,7 @@ class MariaDB(Networked):
     """
 
     product = "MariaDB"
+    variables = {"PYTHONPATH": str(LOCAL_SETTINGS)}
 
     def __init__(self, folder: Path) -> None:
         self._programs = programs()

@@ -100,6 +100,9 @@ class Settings:
     :param user_cache_ttl: seconds that FAB keeps a user for; its default when ``None``.
     :param revocation_cache_ttl: seconds that the revocation cache, where a patch adds it, keeps answers for;
         its default when ``None``.
+    :param session_backend: where FAB keeps the sessions of its pages: ``securecookie`` or ``database``; its
+        default when ``None``.
+    :param public_role: the role of requests without a token, which are refused when it is ``None``.
     :param inside: modules of ``live/inside`` to load into the server as plugins: ``("loop_watch",)``.
     """
 
@@ -108,6 +111,8 @@ class Settings:
     pool_timeout: int = 30
     user_cache_ttl: int | None = None
     revocation_cache_ttl: int | None = None
+    session_backend: str | None = None
+    public_role: str | None = None
     inside: tuple[str, ...] = ()
 
     def variables(self) -> dict[str, str]:
@@ -124,6 +129,10 @@ class Settings:
             variables["AIRFLOW__FAB__CACHE_TTL"] = str(self.user_cache_ttl)
         if self.revocation_cache_ttl is not None:
             variables["AIRFLOW__API_AUTH__REVOKED_TOKEN_CACHE_TTL_SECONDS"] = str(self.revocation_cache_ttl)
+        if self.session_backend is not None:
+            variables["AIRFLOW__FAB__SESSION_BACKEND"] = self.session_backend
+        if self.public_role is not None:
+            variables["AIRFLOW__FAB__AUTH_ROLE_PUBLIC"] = self.public_role
         return variables
 
 
@@ -174,6 +183,7 @@ def airflow_environment(
         "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
         "NO_COLOR": "1",
         "PYTHONUNBUFFERED": "1",
+        **database.variables,
         **settings.variables(),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.live.databases import DatabaseServer
 from airflow_auth_patches.live.interrupts import check, shield
 from airflow_auth_patches.live.kept import Kept
+from airflow_auth_patches.live.memory import resident
 from airflow_auth_patches.live.ports import free_port
 from airflow_auth_patches.live.preparation import (
     USER,
@@ -230,20 +232,22 @@ class Server:
         token: str = answer.json()["access_token"]
         return token
 
-    def tokens(self, count: int) -> list[str]:
+    def tokens(self, count: int, users: Sequence[int] = ()) -> list[str]:
         """
         Make tokens that differ in their ``jti`` only, as if the user had logged in so many times.
 
         :param count: how many.
+        :param users: ids of users to take in turn; the administrator alone when there are none.
         :return: the tokens, signed with the server's secret.
         """
         first = self.token()
         header = jwt.get_unverified_header(first)
         claims = jwt.decode(first, options={"verify_signature": False})
         secret = self._prepared.keys.jwt
+        subjects = [str(user) for user in users] or [claims["sub"]]
+        own = ({"sub": subjects[n % len(subjects)], "jti": uuid.uuid4().hex} for n in range(count))
         return [
-            jwt.encode({**claims, "jti": uuid.uuid4().hex}, secret, algorithm=header["alg"], headers=header)
-            for _ in range(count)
+            jwt.encode({**claims, **each}, secret, algorithm=header["alg"], headers=header) for each in own
         ]
 
     def kill_connections(self) -> int:
@@ -253,6 +257,10 @@ class Server:
         :return: how many there were.
         """
         return self.database.kill_connections(self.name)
+
+    def memory(self) -> int:
+        """Tell the resident memory of its processes together, in bytes; 0 when it is stopped."""
+        return resident(self._process.group) if self._process is not None else 0
 
     def log_size(self) -> int:
         """Tell how long the log is now, in bytes: a mark for ``log_since``."""

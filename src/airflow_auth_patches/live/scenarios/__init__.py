@@ -9,26 +9,36 @@ from airflow_auth_patches.live.scenario import Scenario
 from airflow_auth_patches.live.scenarios import (
     check_cost,
     database_waits,
+    dropped_connections,
     fab_routes,
-    idle_connection,
     logout,
     loop_tour,
+    memory_growth,
     pool_exhaustion,
+    public_user,
     sequence,
     session_cleanup,
     token_race,
+    token_throughput,
+    truncated_page,
+    user_cache_misses,
 )
 
 ALL: tuple[Scenario, ...] = (
     *session_cleanup.SCENARIOS,
     *token_race.SCENARIOS,
+    *token_throughput.SCENARIOS,
     *sequence.SCENARIOS,
     *fab_routes.SCENARIOS,
+    *memory_growth.SCENARIOS,
+    *truncated_page.SCENARIOS,
     *pool_exhaustion.SCENARIOS,
+    *user_cache_misses.SCENARIOS,
     *check_cost.SCENARIOS,
     *database_waits.SCENARIOS,
+    *public_user.SCENARIOS,
     *logout.SCENARIOS,
-    *idle_connection.SCENARIOS,
+    *dropped_connections.SCENARIOS,
     *loop_tour.SCENARIOS,
 )
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from airflow_auth_patches.live.load import Request, Result, send
 from airflow_auth_patches.live.outcomes import Measurement, Observation
-from airflow_auth_patches.live.preparation import USER, Settings
+from airflow_auth_patches.live.preparation import USER
 from airflow_auth_patches.live.scenario import Scenario
 from airflow_auth_patches.live.server import Server
 
 DEADLINE = 30.0
 ROUNDS = 5
-REFUSED = 40
+REFUSED = 200
+#: Logins between two counts of the connections.
+STEP = 10
+#: With so many connections it is plain that they stay; with 100 the database has no more for anybody.
+MANY = 50
 
 
 def users(server: Server) -> Observation:
@@ -30,17 +34,22 @@ def refused_logins(server: Server) -> Observation:
     """
     Log in with a wrong password, time after time, and count the connections that the server then holds.
 
+    Ends when there are many.
+
     :param server: a fresh one.
     """
     log_in = Request("POST", "/auth/token", 401, json={**USER, "password": "wrong"})
     send(server.url, [log_in], deadline=DEADLINE)
-    before, total = server.database.connections(server.name), Result([], 0)
-    for _ in range(REFUSED):
-        total += send(server.url, [log_in], deadline=DEADLINE)
-    after = server.database.connections(server.name)
-    measurement = Measurement("one by one", total, DEADLINE, REFUSED, REFUSED)
+    before = after = server.database.connections(server.name)
+    total, done = Result([], 0), 0
+    while done < REFUSED and after < MANY and not total.unfinished:
+        total += send(server.url, [log_in] * STEP, deadline=DEADLINE, concurrency=1)
+        done += STEP
+        after = server.database.connections(server.name)
+    measurement = Measurement("one by one", total, DEADLINE, done, REFUSED)
+    rest = "" if done == REFUSED else ", the rest was not sent"
     return Observation(
-        sees=f"{measurement}; connections to the database: {before} before, {after} after",
+        sees=f"{measurement}; connections to the database: {before} before, {after} after {done}{rest}",
         failed=bool(total.failures) or after > max(before, server.settings.pool_size),
         measurements=(measurement,),
         details={"connections": {"before": before, "after": after}},
@@ -61,6 +70,6 @@ SCENARIOS = (
         bugs=("application-builder-leak",),
         pairs=("3.1.6+3.3.0",),
         run=refused_logins,
-        settings=Settings(),
+        first_four=True,
     ),
 )

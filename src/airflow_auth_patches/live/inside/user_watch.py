@@ -1,0 +1,71 @@
+"""
+Counts what an API server asks of FAB's tables of users, roles and permissions.
+
+A plugin with two pages: ``POST /user-watch/reset`` begins to count, ``GET /user-watch/report`` tells the
+count since, as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections import Counter
+from typing import Any
+
+from fastapi import FastAPI
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from airflow.plugins_manager import AirflowPlugin
+
+TABLE = re.compile(r"\bFROM\s+[\"`]?ab_", re.IGNORECASE)
+#: The query that each look-up of a user begins with; what a user has may be asked of the same table renamed.
+USER = re.compile(r"\bFROM\s+[\"`]?ab_user\b[\"`]?(?!\s+AS\b)", re.IGNORECASE)
+
+lock = threading.Lock()
+counted: Counter[str] = Counter()
+
+
+def _on_loop() -> bool:
+    """Tell whether the event loop waits for what this thread does."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _statement(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+    if TABLE.search(statement):
+        with lock:
+            counted["queries"] += 1
+            counted["users"] += bool(USER.search(statement))
+            counted["on_loop"] += _on_loop() and not connection.dialect.is_async
+
+
+async def reset() -> dict[str, int]:
+    """Begin to count."""
+    with lock:
+        counted.clear()
+    return {}
+
+
+async def report() -> dict[str, int]:
+    """Tell what was counted."""
+    with lock:
+        return {name: counted[name] for name in ("users", "queries", "on_loop")}
+
+
+event.listen(Engine, "before_cursor_execute", _statement)
+
+app = FastAPI(title="user-watch")
+app.add_api_route("/reset", reset, methods=["POST"])
+app.add_api_route("/report", report)
+
+
+class UserWatch(AirflowPlugin):  # type: ignore[misc]
+    """Gives the API server the two pages."""
+
+    name = "user_watch"
+    fastapi_apps = [{"app": app, "url_prefix": "/user-watch", "name": "user-watch"}]

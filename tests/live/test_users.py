@@ -1,0 +1,184 @@
+"""More users than the administrator, what is counted of FAB's queries, and MySQL's protocol in Python."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from airflow_auth_patches import environments
+from airflow_auth_patches.commands import prove
+from airflow_auth_patches.environments import Environment
+from airflow_auth_patches.errors import Problem
+from airflow_auth_patches.live import mariadb, users
+from airflow_auth_patches.live.ports import free_port
+from airflow_auth_patches.live.preparation import INSIDE
+from airflow_auth_patches.processes import run
+from airflow_auth_patches.releases import Pins
+
+
+class Told(BaseHTTPRequestHandler):
+    def _answer(self) -> None:
+        body = json.dumps({"users": 2, "queries": 5, "on_loop": 2}).encode()
+        known = (self.command, self.path) in (("POST", "/user-watch/reset"), ("GET", "/user-watch/report"))
+        self.send_response(200 if known else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = _answer
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Told)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_what_was_counted_is_read(url: str) -> None:
+    users.reset(url)
+    assert users.report(url) == users.Read(users=2, queries=5, on_loop=2)
+
+
+def test_a_server_that_does_not_tell_is_a_problem(url: str) -> None:
+    with pytest.raises(Problem, match="The users could not be watched: 404"):
+        users.report(f"{url}/elsewhere")
+    with pytest.raises(Problem, match="The users could not be watched: ConnectError"):
+        users.reset(f"http://127.0.0.1:{free_port()}")
+
+
+Program = Callable[..., str]
+
+
+@pytest.fixture(params=["3.1.6+3.3.0", "3.3.2+3.10.2"])
+def in_airflow(
+    request: pytest.FixtureRequest, root: Path, pins: Pins, python: str, tmp_path: Path
+) -> Program:
+    """Give a function that runs a program in Airflow's environment; it returns what that printed."""
+    pair = pins.pair(request.param)
+    environment: Environment = environments.make(pair, python, prove.folder_of(root, pair, python, "stock"))
+    strange = ("AIRFLOW", "PYTHON")
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(strange)}
+
+    def call(program: Path, *arguments: str, **variables: str) -> str:
+        own = {"AIRFLOW_HOME": str(tmp_path / "home"), **variables}
+        return run([environment.python, program, *arguments], env={**inherited, **own}, timeout=300)
+
+    return call
+
+
+@pytest.mark.proof
+def test_users_are_added_with_the_first_ones_roles(in_airflow: Program, tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "a.db")
+    connection.executescript(
+        """
+        CREATE TABLE ab_user (
+            id INTEGER PRIMARY KEY, username TEXT UNIQUE, email TEXT UNIQUE, password TEXT, active BOOLEAN
+        );
+        CREATE TABLE ab_user_role (id INTEGER PRIMARY KEY, user_id INTEGER, role_id INTEGER);
+        INSERT INTO ab_user VALUES (3, 'admin', 'admin@example.invalid', 'secret', 1);
+        INSERT INTO ab_user VALUES (4, 'other', 'other@example.invalid', 'other', 0);
+        INSERT INTO ab_user_role VALUES (1, 3, 5), (2, 3, 6), (3, 4, 7);
+        """
+    )
+    in_airflow(users.ADD, "1001", "1002", AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{tmp_path}/a.db")
+    added = connection.execute("SELECT id, password, active FROM ab_user WHERE id > 4 ORDER BY id").fetchall()
+    assert added == [(1001, "secret", 1), (1002, "secret", 1)]
+    held = connection.execute("SELECT user_id, role_id FROM ab_user_role WHERE user_id > 4 ORDER BY 1, 2")
+    assert held.fetchall() == [(1001, 5), (1001, 6), (1002, 5), (1002, 6)]
+    connection.close()
+
+
+WATCHED = """\
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import user_watch
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlalchemy import create_engine, text
+
+engine = create_engine(f"sqlite:///{sys.argv[2]}")
+with engine.begin() as connection:
+    for table in ("ab_user", "ab_role", "dag"):
+        connection.execute(text(f"CREATE TABLE {table} (id INTEGER)"))
+app = FastAPI()
+app.mount("/user-watch", user_watch.app)
+
+def ask(*statements):
+    with engine.connect() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+
+@app.get("/on")
+async def on():
+    ask('SELECT id FROM "ab_user" WHERE id = 1', "SELECT id FROM dag")
+
+@app.get("/off")
+def off():
+    renamed = "SELECT a.id FROM ab_user AS a JOIN ab_role ON a.id = ab_role.id"
+    ask("SELECT id FROM ab_user", renamed, "SELECT id FROM dag")
+
+with TestClient(app) as client:
+    told = {}
+    for name in ("on", "off", "user-watch/report"):
+        client.post("/user-watch/reset")
+        assert client.get("/" + name).status_code == 200
+        told[name] = client.get("/user-watch/report").json()
+print("TOLD" + json.dumps(told))
+"""
+
+
+@pytest.mark.proof
+def test_queries_of_fab_s_tables_are_counted_and_those_on_the_loop(
+    in_airflow: Program, tmp_path: Path
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(WATCHED)
+    metadata = f"sqlite:///{tmp_path}/a.db"
+    printed = in_airflow(
+        program, str(INSIDE), str(tmp_path / "b.db"), AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=metadata
+    )
+    (line,) = [line for line in printed.splitlines() if line.startswith("TOLD")]
+    assert json.loads(line.removeprefix("TOLD")) == {
+        "on": {"users": 1, "queries": 1, "on_loop": 1},
+        "off": {"users": 1, "queries": 2, "on_loop": 0},
+        "user-watch/report": {"users": 0, "queries": 0, "on_loop": 0},
+    }
+
+
+DRIVER = """\
+import airflow
+from airflow import settings
+from pendulum import DateTime
+import pymysql.converters
+print("TOLD", settings.engine.dialect.driver, pymysql.converters.conversions[DateTime].__name__)
+"""
+
+
+@pytest.mark.proof
+def test_airflow_starts_with_mysql_s_protocol_in_python(in_airflow: Program, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(DRIVER)
+    address = "mysql+{}://airflow:x@127.0.0.1:1/airflow?charset=utf8mb4"
+    printed = in_airflow(
+        program,
+        AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=address.format("pymysql"),
+        AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC=address.format("aiomysql"),
+        **mariadb.MariaDB.variables,
+    )
+    assert "TOLD pymysql escape_datetime" in printed
