@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,7 +103,7 @@ def prove(
     python: str,
     names: Sequence[str] | None = None,
     *,
-    guards: bool = True,
+    guards: bool | Collection[str] = True,
     progress: Progress | None = None,
 ) -> Iterator[Row]:
     """
@@ -115,7 +115,7 @@ def prove(
     :param root: the checkout of this project.
     :param python: the Python version, as in ``3.11``.
     :param names: the slugs to prove, by default all that serve the pair.
-    :param guards: whether to take the guards out too.
+    :param guards: whether to take the guards out too, or the slugs of the patches whose guards to take out.
     :raises Problem: when an environment cannot be made.
     """
     progress = progress or Silent()
@@ -139,8 +139,13 @@ def prove(
     tests += [(proofs.prove_machine, slug, patched) for slug, proof in known.items() if proof.machine]
     newest = max(pins.pairs, key=lambda one: (one.core.version, one.fab.version))
     alone = [slug for slug, proof in known.items() if proof.alone and guards and pair == newest]
-    mine = [(patch.slug, guard) for patch in serving for guard in known[patch.slug].guards_of(patch)]
-    total = len(tests) + len(alone) + len(mine) * guards
+    mine = [
+        (patch.slug, guard)
+        for patch in serving
+        if (guards if isinstance(guards, bool) else patch.slug in guards)
+        for guard in known[patch.slug].guards_of(patch)
+    ]
+    total = len(tests) + len(alone) + len(mine)
     with progress.task(f"proving {pair.name} on Python {python}", total) as advance:
         with _few_at_once() as pool:
             runs = [
@@ -149,7 +154,7 @@ def prove(
             for run in runs:
                 yield Row(pair, python, run.result())
                 advance(1)
-            if guards:
+            if mine:
                 site = installed.look(patched.python, pins).found[0].site
                 without = [
                     pool.submit(proofs.prove_guard, root, known[slug], slug, guard, patched, site)
