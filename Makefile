@@ -8,7 +8,7 @@ TOOL = $(VENV)/bin/airflow-auth-patches
 .DEFAULT_GOAL = help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready ## make .venv with the tool and all that develops it
 
@@ -33,6 +33,9 @@ lint: setup ## ruff and mypy
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+test-upstream: setup ## the provider's own tests on stock and patched: make test-upstream PAIR=3.3.2+3.10.2
+	$(TOOL) test-upstream --pair $(PAIR)
+
 check: setup ## the lint of the series
 	$(TOOL) check
 
@@ -45,4 +48,4 @@ refresh: setup ## write the commits edited there back to patches/: make refresh 
 clean: ## remove what was built, and .venv
 	rm -rf build dist $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo test test-quick lint check tree refresh clean
+.PHONY: help setup demo test test-quick test-upstream lint check tree refresh clean

@@ -1,0 +1,86 @@
+"""The command that has upstream's own tests judge the patches."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from airflow_auth_patches import show
+from airflow_auth_patches.cli.common import Json, app, checkout, known
+from airflow_auth_patches.commands.upstream import judge
+from airflow_auth_patches.errors import Exit
+from airflow_auth_patches.proofs import tally
+
+COLUMNS = ("passed", "failed", "error", "skipped")
+
+
+@app.command("test-upstream")
+def upstream_(
+    pair: Annotated[
+        str,
+        typer.Option("--pair", metavar="CORE+FAB", help="As in 3.3.2+3.10.2.", show_default=False),
+    ],
+    python: Annotated[str, typer.Option("--python", metavar="X.Y", help="The Python to run on.")] = "3.11",
+    expression: Annotated[
+        str | None, typer.Option("-k", metavar="EXPR", help="Only these tests, as pytest selects them.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """
+    Run the provider's own tests, from its sdist, on stock and patched: what passes there passes here.
+
+    Example: airflow-auth-patches test-upstream --pair 3.3.2+3.10.2
+    """
+    series, pins = known()
+    chosen = pins.pair(pair)
+    with show.Bars() as bars:
+        found = judge(checkout(), series, pins, chosen, python, expression, bars)
+    runs = {"stock": found.stock, "patched": found.patched}
+    if json:
+        show.as_json(
+            {
+                "pair": chosen.name,
+                "python": python,
+                "runs": {
+                    word: {
+                        "counts": tally(outcomes),
+                        "not_passed": {test: said for test, said in outcomes.items() if said != "passed"},
+                    }
+                    for word, outcomes in runs.items()
+                },
+                "broken": list(found.broken),
+                "listed": dict(found.listed),
+                "unsteady": list(found.unsteady),
+                "cured": list(found.cured),
+                "wrong": list(found.wrong),
+            }
+        )
+        raise typer.Exit(Exit.OK if found.holds else Exit.FAULT)
+    show.table(
+        f"Upstream's tests of FAB {chosen.fab.version} on core {chosen.core.version}",
+        ("", *COLUMNS),
+        [
+            (word, *(str(tally(outcomes).get(column, 0)) for column in COLUMNS))
+            for word, outcomes in runs.items()
+        ],
+    )
+    for test in found.broken:
+        _say(
+            f"{test}: passes on stock, patched it does not, also alone: {found.patched.get(test, 'not run')}"
+        )
+    for test, reason in found.listed.items():
+        _say(f"{test}: passes on stock only, as listed: {reason}")
+    for test in found.unsteady:
+        _say(f"{test}: passed on stock only in the whole run, and on both when run again alone.")
+    for test in found.cured:
+        _say(f"{test}: passes on patched only.")
+    for line in found.wrong:
+        _say(line)
+    _say("Nothing that passes on stock fails on patched." if found.holds else "Does not hold.")
+    raise typer.Exit(Exit.OK if found.holds else Exit.FAULT)
+
+
+def _say(line: str) -> None:
+    show.out.print(escape(line), soft_wrap=True, highlight=False)

@@ -1,0 +1,51 @@
+"""Run upstream's own tests on a pair of releases, stock and patched, and compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from airflow_auth_patches import environments
+from airflow_auth_patches import upstream as room
+from airflow_auth_patches.commands.prove import folder_of, patched_environment
+from airflow_auth_patches.progress import Progress, Silent
+from airflow_auth_patches.releases import Pair, Pins
+from airflow_auth_patches.series import Series
+
+
+def judge(
+    root: Path,
+    series: Series,
+    pins: Pins,
+    pair: Pair,
+    python: str,
+    expression: str | None = None,
+    progress: Progress | None = None,
+) -> room.Comparison:
+    """
+    Run the tests of the provider's sdist on stock and on patched, each on a fresh ``AIRFLOW_HOME``.
+
+    Tests that pass on stock only are run again alone, on both, before they are judged.
+
+    :param root: the checkout of this project.
+    :param python: the Python version, as in ``3.11``.
+    :param expression: pytest's ``-k``; by default all tests are run.
+    :raises Problem: when an environment cannot be made, or a run gives no report.
+    """
+    progress = progress or Silent()
+    listed = [entry for entry in room.load(series.folder) if entry.serves(pair.fab)]
+    folder = room.unpack(root, pair.fab, progress)
+    stock = environments.make(pair, python, folder_of(root, pair, python, "stock"), progress)
+    patched = patched_environment(root, series, pins, pair, python, progress)
+    extra = room.packages(root, pair, python, stock, progress)
+    with progress.task(f"running upstream's tests on {pair.name}, stock"):
+        on_stock = room.run_sdist(root, folder, extra, stock, (), expression)
+    with progress.task(f"running upstream's tests on {pair.name}, patched"):
+        on_patched = room.run_sdist(root, folder, extra, patched, (), expression)
+    again = None
+    if differ := room.differing(on_stock, on_patched):
+        with progress.task(f"running the {len(differ)} that differ again, alone, on both"):
+            again = (
+                room.run_sdist(root, folder, extra, stock, differ, None),
+                room.run_sdist(root, folder, extra, patched, differ, None),
+            )
+    return room.compare(on_stock, on_patched, listed, again, whole=expression is None)

@@ -1,0 +1,14 @@
+"""Which Airflow this is, under the names that the monorepo's tests ask for."""
+
+from __future__ import annotations
+
+from packaging.version import Version
+
+from airflow import __version__
+
+_release = Version(Version(__version__).base_version)
+
+AIRFLOW_V_3_0_PLUS = _release >= Version("3.0")
+AIRFLOW_V_3_1_PLUS = _release >= Version("3.1")
+AIRFLOW_V_3_2_PLUS = _release >= Version("3.2")
+AIRFLOW_V_3_3_PLUS = _release >= Version("3.3")
