@@ -12,7 +12,7 @@ import pytest
 from airflow_auth_patches.errors import Exit
 
 TOOL = Path(sys.executable).parent / "airflow-auth-patches"
-COMMANDS = ("list", "check", "wheel", "status", "apply", "revert", "tree", "refresh", "prove", "demo", "test-upstream")
+COMMANDS = tuple("list check wheel status apply revert tree refresh prove demo test-upstream".split())
 
 
 def tool(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
