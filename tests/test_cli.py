@@ -12,7 +12,19 @@ import pytest
 from airflow_auth_patches.errors import Exit
 
 TOOL = Path(sys.executable).parent / "airflow-auth-patches"
-COMMANDS = tuple("list check wheel status apply revert tree refresh prove demo test-upstream".split())
+COMMANDS = (
+    "list",
+    "check",
+    "wheel",
+    "status",
+    "apply",
+    "revert",
+    "tree",
+    "refresh",
+    "prove",
+    "demo",
+    "test-upstream",
+)
 
 
 def tool(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
