@@ -30,7 +30,6 @@ def test_names_only_what_the_series_knows(scenario: Scenario, pins: Pins, projec
 #: Bugs that unit tests show and no running server, and why.
 WITHOUT = {
     "auth-manager-none": "no request purges the app",
-    "security-manager-reader": "the gap is too short to be hit on purpose",
 }
 
 
