@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
-import httpx
-
-from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.live.pages import ask
 
 #: What a server's settings name to have its revocation check watched.
 WATCH = "check_watch"
-TIMEOUT = 20.0
 #: Seconds that a check may still hold its connection after the answers that it was for.
 SETTLE = 1.0
 
@@ -41,7 +37,7 @@ def reset(url: str) -> None:
     :param url: of a server that was booted with ``WATCH``.
     :raises Problem: when it does not answer.
     """
-    _ask("POST", f"{url}/check-watch/reset")
+    ask("POST", f"{url}/check-watch/reset", "The check")
 
 
 def report(url: str) -> Used:
@@ -53,17 +49,7 @@ def report(url: str) -> Used:
     """
     end = time.monotonic() + SETTLE
     while True:
-        used = Used(**_ask("GET", f"{url}/check-watch/report"))
+        used = Used(**ask("GET", f"{url}/check-watch/report", "The check"))
         if not used.held or time.monotonic() > end:
             return used
         time.sleep(0.02)
-
-
-def _ask(method: str, address: str) -> Any:
-    try:
-        answer = httpx.request(method, address, timeout=TIMEOUT, trust_env=False)
-    except httpx.TransportError as error:
-        raise Problem(f"The check could not be watched: {error!r}.", "", Exit.FAILED) from error
-    if answer.status_code != 200:
-        raise Problem(f"The check could not be watched: {answer.status_code}.", "", Exit.FAILED)
-    return answer.json()

@@ -6,15 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
-
-from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.live.pages import ask
 
 #: What a server's settings name to have it watched.
 WATCH = "loop_watch"
-TIMEOUT = 60.0
-#: Nobody reads it; without one, a server with a public role asks the database who asks.
-HEADERS = {"Authorization": "Bearer of the watch"}
 
 
 @dataclass(frozen=True)
@@ -88,7 +83,7 @@ def reset(url: str) -> None:
     :param url: of a server that was booted with ``WATCH``.
     :raises Problem: when it does not answer.
     """
-    _ask("POST", f"{url}/loop-watch/reset")
+    ask("POST", f"{url}/loop-watch/reset", "The event loop")
 
 
 def report(url: str) -> Report:
@@ -98,7 +93,7 @@ def report(url: str) -> Report:
     :param url: of a server that was booted with ``WATCH``.
     :raises Problem: when it does not answer.
     """
-    told = _ask("GET", f"{url}/loop-watch/report")
+    told = ask("GET", f"{url}/loop-watch/report", "The event loop")
     return Report(
         **told["totals"],
         seconds=told["seconds"],
@@ -111,13 +106,3 @@ def report(url: str) -> Report:
         sites=tuple(Site(**each) for each in told["sites"]),
         stops=told["stops"],
     )
-
-
-def _ask(method: str, address: str) -> Any:
-    try:
-        answer = httpx.request(method, address, headers=HEADERS, timeout=TIMEOUT, trust_env=False)
-    except httpx.TransportError as error:
-        raise Problem(f"The event loop could not be watched: {error!r}.", "", Exit.FAILED) from error
-    if answer.status_code != 200:
-        raise Problem(f"The event loop could not be watched: {answer.status_code}.", "", Exit.FAILED)
-    return answer.json()

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import httpx
-
-from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.live.pages import ask
 from airflow_auth_patches.live.server import Server
 
 ADD = Path(__file__).with_name("add_users.py")
@@ -16,7 +13,6 @@ ADD = Path(__file__).with_name("add_users.py")
 FIRST = 1001
 #: What a server's settings name to have FAB's queries watched.
 WATCH = "user_watch"
-TIMEOUT = 20.0
 
 
 def add(server: Server, count: int) -> list[int]:
@@ -55,7 +51,7 @@ def reset(url: str) -> None:
     :param url: of a server that was booted with ``WATCH``.
     :raises Problem: when it does not answer.
     """
-    _ask("POST", f"{url}/user-watch/reset")
+    ask("POST", f"{url}/user-watch/reset", "The users")
 
 
 def report(url: str) -> Read:
@@ -65,14 +61,4 @@ def report(url: str) -> Read:
     :param url: of a server that was booted with ``WATCH``.
     :raises Problem: when it does not answer.
     """
-    return Read(**_ask("GET", f"{url}/user-watch/report"))
-
-
-def _ask(method: str, address: str) -> Any:
-    try:
-        answer = httpx.request(method, address, timeout=TIMEOUT, trust_env=False)
-    except httpx.TransportError as error:
-        raise Problem(f"The users could not be watched: {error!r}.", "", Exit.FAILED) from error
-    if answer.status_code != 200:
-        raise Problem(f"The users could not be watched: {answer.status_code}.", "", Exit.FAILED)
-    return answer.json()
+    return Read(**ask("GET", f"{url}/user-watch/report", "The users"))
