@@ -104,9 +104,9 @@ def test_a_guard_that_is_not_there_once_is_told_of(tmp_path, old):
 
 
 def test_what_counts_as_red():
-    assert proofs._is_red("failed: assert 500 == 200")
-    assert proofs._is_red("failed: AssertionError: two managers")
-    assert proofs._is_red("failed: Failed: DID NOT RAISE <class 'RuntimeError'>")
+    assert proofs.is_red("failed: assert 500 == 200")
+    assert proofs.is_red("failed: AssertionError: two managers")
+    assert proofs.is_red("failed: Failed: DID NOT RAISE <class 'RuntimeError'>")
     for outcome in (
         "passed",
         "not run",
@@ -115,7 +115,7 @@ def test_what_counts_as_red():
         "failed: ImportError: no such name",
         "failed: AttributeError: no such method",
     ):
-        assert not proofs._is_red(outcome)
+        assert not proofs.is_red(outcome)
 
 
 def test_a_state_machine_that_is_not_there_is_told_of(root, copy):

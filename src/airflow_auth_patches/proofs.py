@@ -247,8 +247,17 @@ def outcome_of(case: ElementTree.Element) -> str:
     for tag in ("error", "failure", "skipped"):
         if (node := case.find(tag)) is not None:
             word = {"error": "error: ", "failure": "failed: ", "skipped": "skipped"}[tag]
-            return word + ((node.get("message") or "").splitlines() or [""])[0] * (tag != "skipped")
+            return word + _said(node) * (tag != "skipped")
     return "passed"
+
+
+def _said(node: ElementTree.Element) -> str:
+    """Return the first line of a failure; of a file that could not be collected, its error's."""
+    message: str = ((node.get("message") or "").splitlines() or [""])[0]
+    if message == "collection failure":
+        errors = [line[1:].strip() for line in (node.text or "").splitlines() if line.startswith("E ")]
+        return errors[-1] if errors else message
+    return message
 
 
 def tally(outcomes: Mapping[str, str]) -> dict[str, int]:
@@ -260,7 +269,8 @@ def tally(outcomes: Mapping[str, str]) -> dict[str, int]:
     return counts
 
 
-def _is_red(outcome: str) -> bool:
+def is_red(outcome: str) -> bool:
+    """Tell whether an outcome is a failure by an assertion or a time-out of the test's own."""
     return outcome.startswith("failed: ") and bool(ASSERTION.match(outcome.removeprefix("failed: ")))
 
 
@@ -270,7 +280,7 @@ def prove_stock(root: Path, proof: Proof, slug: str, environment: Environment) -
     wrong = [
         f"{name} must fail by an assertion: {outcomes.get(name, 'not run')}"
         for name in proof.red
-        if not _is_red(outcomes.get(name, "not run"))
+        if not is_red(outcomes.get(name, "not run"))
     ]
     wrong += [
         f"{name} must pass: {outcomes.get(name, 'not run')}"
@@ -344,6 +354,6 @@ def prove_guard(
     wrong = [
         f"{name} must fail without the guard: {outcome}"
         for name, outcome in outcomes.items()
-        if not _is_red(outcome)
+        if not is_red(outcome)
     ]
     return Verdict(slug, guard.name, tuple(wrong) if outcomes else ("no test ran",), tally(outcomes))

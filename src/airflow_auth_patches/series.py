@@ -46,6 +46,8 @@ class Bug:
     :param reproducer: the node id of the test that decides whether a release has it; ``None`` while it has
         none.
     :param known_open: the patch that will cure it, while no patch does.
+    :param absent: what a reproducer says, as a regular expression, where the code that fails is not there.
+    :param open_on: the versions for which no patch is meant, and why.
     """
 
     slug: str
@@ -54,6 +56,8 @@ class Bug:
     links: tuple[str, ...]
     reproducer: str | None
     known_open: str | None
+    absent: str | None = None
+    open_on: tuple[tuple[SpecifierSet, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -259,6 +263,8 @@ def read_bugs(folder: Path) -> dict[str, Bug]:
                 tuple(entry["links"]),
                 entry.get("reproducer"),
                 entry.get("known-open"),
+                entry.get("absent"),
+                tuple((SpecifierSet(each["releases"]), each["why"]) for each in entry.get("open", ())),
             )
             for slug, entry in raw.items()
         }

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from airflow_auth_patches import check as lint
-from airflow_auth_patches import releases, show, tree
+from airflow_auth_patches import releases, show, tree, verdicts
 from airflow_auth_patches import series as series_room
 from airflow_auth_patches.cli.common import Json, ReleaseName, app, checkout, known
 from airflow_auth_patches.commands import prove as prove_command
@@ -31,6 +31,7 @@ def _patch_row(patch: Patch) -> dict[str, Any]:
 @app.command("list")
 def list_(
     pinned: Annotated[bool, typer.Option("--releases", help="The pinned releases instead.")] = False,
+    matrix: Annotated[bool, typer.Option("--matrix", help="What each bug is to each release.")] = False,
     json: Json = False,
 ) -> None:
     """
@@ -39,6 +40,19 @@ def list_(
     Example: airflow-auth-patches list
     """
     series, pins = known()
+    if matrix:
+        cells = verdicts.matrix(series, pins, verdicts.read(series.folder))
+        if json:
+            show.as_json([verdicts.as_data(cell) for cell in cells])
+            return
+        for distribution in releases.DISTRIBUTIONS:
+            show.table(
+                distribution.name,
+                ("bug", "releases", "verdict", "by, or why"),
+                verdicts.as_rows(cells, distribution),
+            )
+        show.out.print(verdicts.LEGEND, soft_wrap=True)
+        return
     if pinned:
         rows: list[dict[str, Any]] = [
             {

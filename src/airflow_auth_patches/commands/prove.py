@@ -82,7 +82,7 @@ def alone_environment(
 
 
 @contextmanager
-def _few_at_once() -> Iterator[ThreadPoolExecutor]:
+def few_at_once() -> Iterator[ThreadPoolExecutor]:
     """
     Run three things at once: a run of pytest takes one core, and one without a guard often waits in vain.
 
@@ -147,7 +147,7 @@ def prove(
     ]
     total = len(tests) + len(alone) + len(mine)
     with progress.task(f"proving {pair.name} on Python {python}", total) as advance:
-        with _few_at_once() as pool:
+        with few_at_once() as pool:
             runs = [
                 pool.submit(one, root, known[slug], slug, environment) for one, slug, environment in tests
             ]

@@ -1,0 +1,133 @@
+"""Run the reproducers of the bugs on releases, and keep what they said."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from airflow_auth_patches import environments, proofs, verdicts
+from airflow_auth_patches.commands.prove import few_at_once, folder_of, patched_environment
+from airflow_auth_patches.environments import Environment
+from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.progress import Progress, Silent
+from airflow_auth_patches.releases import CORE, Pair, Pins, Release
+from airflow_auth_patches.series import Bug, Series
+from airflow_auth_patches.verdicts import Cell, Evidence
+
+#: Days after the later of two releases as of which a pair that is not pinned is resolved.
+SETTLED = 3
+
+
+def companion(pins: Pins, release: Release) -> Pair:
+    """
+    Return the pair in which a release is judged: the first that is pinned with it, else one of its day.
+
+    :raises Problem: when no release of the other distribution is as old.
+    """
+    for pair in pins.pairs:
+        if release in (pair.core, pair.fab):
+            return pair
+    others = [each for each in pins.releases if each.distribution is not release.distribution]
+    before = [each for each in others if each.date <= release.date] or others[:1]
+    if not before:
+        raise Problem(f"There is nothing to judge {release} with.", "Pin a pair for it.", Exit.USAGE)
+    beside = max(before, key=lambda each: each.date)
+    day = max(release.date, beside.date) + datetime.timedelta(days=SETTLED)
+    core, fab = (release, beside) if release.distribution is CORE else (beside, release)
+    return Pair(core, fab, day, "of its day")
+
+
+def judge(
+    root: Path,
+    series: Series,
+    pins: Pins,
+    python: str,
+    wanted: Sequence[Release],
+    *,
+    again: bool = False,
+    progress: Progress | None = None,
+) -> Iterator[list[Cell]]:
+    """
+    Run the reproducers on releases, keeping the evidence of each as soon as it is whole.
+
+    What was run already with the same reproducer and the same patches is not run again.
+
+    :param root: the checkout of this project.
+    :param python: the Python version, as in ``3.11``.
+    :param again: whether to run that again too.
+    :return: the verdicts on one release after the other.
+    :raises Problem: when an environment cannot be made.
+    """
+    progress = progress or Silent()
+    book = verdicts.read(series.folder)
+    with progress.task("judging releases", len(wanted)) as advance:
+        for release in wanted:
+            bugs = [b for b in series.bugs.values() if verdicts.distribution_of(b) is release.distribution]
+            known = book.setdefault(str(release), {})
+            due = [
+                bug
+                for bug in bugs
+                if again or not _still_holds(root, series, known.get(bug.slug), bug, release)
+            ]
+            if due:
+                known.update(_run(root, series, pins, python, release, due, progress))
+                verdicts.write(series.folder, book)
+            yield [verdicts.judge(series, pins, book, bug, release) for bug in bugs]
+            advance(1)
+
+
+def _still_holds(root: Path, series: Series, known: Evidence | None, bug: Bug, release: Release) -> bool:
+    if known is None or known.reproducer != verdicts.digest(_file(root, bug)):
+        return False
+    return dict(known.patches) == {p.name: p.sha256 for p in verdicts.cures(series, bug, release)}
+
+
+def _file(root: Path, bug: Bug) -> Path:
+    return root / (bug.reproducer or "").partition("::")[0]
+
+
+def _run(
+    root: Path,
+    series: Series,
+    pins: Pins,
+    python: str,
+    release: Release,
+    bugs: Sequence[Bug],
+    progress: Progress,
+) -> dict[str, Evidence]:
+    pair = companion(pins, release)
+    beside = pair.fab if release.distribution is CORE else pair.core
+    stock = environments.make(pair, python, folder_of(root, pair, python, "stock"), progress)
+    patched = patched_environment(root, series, pins, pair, python, progress)
+    with (
+        progress.task(f"running {len(bugs)} reproducers on {release}"),
+        few_at_once() as pool,
+    ):
+        runs = {
+            bug.slug: (
+                pool.submit(_outcome, root, bug, stock),
+                pool.submit(_outcome, root, bug, patched) if verdicts.cures(series, bug, release) else None,
+            )
+            for bug in bugs
+        }
+        return {
+            bug.slug: Evidence(
+                str(beside),
+                python,
+                verdicts.digest(_file(root, bug)),
+                runs[bug.slug][0].result(),
+                other.result() if (other := runs[bug.slug][1]) is not None else None,
+                {patch.name: patch.sha256 for patch in verdicts.cures(series, bug, release)},
+            )
+            for bug in bugs
+        }
+
+
+def _outcome(root: Path, bug: Bug, environment: Environment) -> str:
+    file, _, name = (bug.reproducer or "").partition("::")
+    outcomes = proofs.run_tests(root, environment, file, [name])
+    if outcomes[name] != "not run":
+        return outcomes[name]
+    # The file could not be collected: that is its outcome.
+    return next((outcome for other, outcome in outcomes.items() if other != name), "not run")
