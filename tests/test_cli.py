@@ -25,6 +25,7 @@ COMMANDS = (
     "demo",
     "test-upstream",
     "judge",
+    "export",
 )
 
 

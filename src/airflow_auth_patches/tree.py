@@ -68,8 +68,8 @@ class Tree:
         }
         return run(["git", *arguments], cwd=self.folder, env=env, stdin=stdin)
 
-    def commit(self, message: str, date: str | None = None) -> None:
-        """Commit everything in the tree."""
+    def commit(self, message: str, date: str | None = None, author: str | None = None) -> None:
+        """Commit everything in the tree, by default as this project."""
         self.git("add", "--all", "--force")
         self.git(
             "commit",
@@ -77,6 +77,7 @@ class Tree:
             "--no-verify",
             "--allow-empty",
             "--cleanup=verbatim",
+            f"--author={author or f'{IDENTITY} <{EMAIL}>'}",
             "-F",
             "-",
             date=date,
@@ -147,6 +148,17 @@ def commit_patch(tree: Tree, patch: Patch) -> None:
 
     :raises Problem: when it does not apply.
     """
+    edit(tree, patch)
+    tree.commit(f"{patch.subject}\n\n{patch.body}\n", date=patch.date)
+    tree.git("notes", f"--ref={NOTES}", "add", "-m", patch.name, "HEAD")
+
+
+def edit(tree: Tree, patch: Patch) -> None:
+    """
+    Apply a patch in a tree, and commit nothing.
+
+    :raises Problem: when it does not apply.
+    """
     files = {
         path: (tree.folder / path).read_bytes() for path in patch.edits if (tree.folder / path).is_file()
     }
@@ -157,8 +169,6 @@ def commit_patch(tree: Tree, patch: Patch) -> None:
             f"{patch.path}:{fault.line}: {patch.name} does not apply to {tree.release}: {fault.what}",
             fault.remedy,
         ) from fault
-    tree.commit(f"{patch.subject}\n\n{patch.body}\n", date=patch.date)
-    tree.git("notes", f"--ref={NOTES}", "add", "-m", patch.name, "HEAD")
 
 
 def _refuse_if_worked_in(tree: Tree, series: Series, pins: Pins) -> None:

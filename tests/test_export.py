@@ -1,0 +1,257 @@
+"""Commits to send: `git am` takes them, they leave what the series means, and are worded for upstream."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from airflow_auth_patches import export as room
+from airflow_auth_patches import releases, series, tree
+from airflow_auth_patches.check import KNOWN_TRAILERS
+from airflow_auth_patches.cli import app
+from airflow_auth_patches.commands.export import Exported, export
+from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.series import Patch
+
+ROOT = Path(__file__).parents[1]
+AUTHOR = "Zoë Łukasz, of the Tests <zoe@example.org>"
+CORE, OLD_CORE = "apache-airflow-core==3.3.2", "apache-airflow-core==3.1.8"
+FAB, OLD_FAB = "apache-airflow-providers-fab==3.10.2", "apache-airflow-providers-fab==3.3.0"
+#: Added files that no commit carries: state machines, which need hypothesis.
+KEPT_HERE = "_machine.py"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sent:
+    """A release's tree, in which `sent` is the picture of the release with the exported commits on it."""
+
+    laid: tree.Tree
+    patches: list[Patch]
+    exported: Exported
+
+    @property
+    def commits(self) -> list[str]:
+        return self.laid.git("rev-list", "--reverse", "released..sent").split()
+
+
+@pytest.fixture(scope="module", params=[CORE, OLD_CORE, FAB, OLD_FAB])
+def sent(request, tmp_path_factory, pins):
+    root = tmp_path_factory.mktemp("project")
+    for name in ("patches", "airflow-core", "providers"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    loaded = series.load(root / "patches")
+    release = pins.release(request.param)
+    exported = export(root, loaded, pins, release, root / "out", author=AUTHOR)
+    laid = tree.lay(root, loaded, pins, release)
+    laid.git("tag", "released", "main~" + str(len(loaded.serving(release)) + 1))
+    laid.git("checkout", "--quiet", "-b", "sent", "released")
+    for file in exported.files:
+        laid.git("apply", "--check", file)
+        laid.git("am", file)
+        laid.git("apply", "--check", "--reverse", file)
+    return Sent(laid, loaded.serving(release), exported)
+
+
+def test_git_am_leaves_the_files_that_the_tree_has(sent):
+    news = room.news_lines(ROOT / "patches")
+    mine = {path for patch in sent.patches for path in patch.tests}
+    mine |= {f"{room.NEWS}/{news[patch.slug]}" for patch in sent.patches if patch.slug in news}
+    others = set(tree.added_files(ROOT, sent.laid.release)) - mine
+    assert len(mine) >= len(sent.patches)
+    difference = sent.laid.git("diff", "--name-status", "sent", "main").splitlines()
+    assert set(difference) == {f"A\t{path}" for path in others}
+    assert sent.laid.git("status", "--porcelain") == ""
+
+
+def test_each_patch_is_one_commit_with_its_edits_tests_and_news(sent):
+    news = room.news_lines(ROOT / "patches")
+    assert len(sent.commits) == len(sent.patches) == len(sent.exported.files)
+    for patch, commit in zip(sent.patches, sent.commits, strict=True):
+        paths = sent.laid.git("diff", "--name-only", f"{commit}^", commit).split()
+        lines = [f"{room.NEWS}/{news[patch.slug]}"] if patch.slug in news else []
+        assert sorted(paths) == sorted({*patch.edits, *patch.tests, *lines})
+
+
+def test_core_and_provider_are_never_in_one_commit(sent):
+    root = sent.laid.release.distribution.root
+    for path in sent.laid.git("diff", "--name-only", "released", "sent").split():
+        assert path.startswith(f"{root}/") or (root == "airflow-core" and path.startswith("shared/"))
+
+
+def test_author_date_and_message_pass_through_the_mail(sent):
+    for patch, commit in zip(sent.patches, sent.commits, strict=True):
+        author, date, subject = sent.laid.git("log", "-1", "--format=%an <%ae>%n%aD%n%s", commit).splitlines()
+        assert author == AUTHOR
+        assert date == patch.date
+        assert subject == patch.subject
+        assert len(subject) < 70
+        assert sent.laid.git("log", "-1", "--format=%B", commit).strip() == room.message(patch).strip()
+
+
+def test_no_trailer_of_this_series_goes_out(sent):
+    for file, patch in zip(sent.exported.files, sent.patches, strict=True):
+        head, _, _ = file.read_text().partition("\n---\n")
+        assert re.findall(rf"(?m)^(?:{'|'.join(KNOWN_TRAILERS)}):", head) == []
+        number = patch.trailers["Bug"][0].rpartition("/")[2]
+        assert f"\nrelated: #{number}\n" in head
+        assert patch.body.partition("\n")[0] in head
+        assert "airflow-auth-patches" not in file.read_text()
+
+
+def test_the_same_commits_are_the_same_bytes(sent, pins, project, tmp_path):
+    again = export(ROOT, project, pins, sent.laid.release, tmp_path / "again", author=AUTHOR)
+    assert [file.read_bytes() for file in again.files] == [file.read_bytes() for file in sent.exported.files]
+
+
+def test_every_added_file_is_of_a_patch(project):
+    news = room.news_lines(project.folder)
+    assert set(news) <= {patch.slug for patch in project.patches if patch.distribution is releases.CORE}
+    assert {p.slug for p in project.patches if p.distribution is releases.CORE and p.cures} <= set(news)
+    lines = {path.name for path in (ROOT / room.NEWS).iterdir()}
+    assert lines == set(news.values())
+    for line in lines:
+        assert (ROOT / room.NEWS / line).read_text().count("\n") == 1
+    tests = {path for patch in project.patches for path in patch.tests}
+    added = {
+        path.relative_to(ROOT).as_posix()
+        for dist in releases.DISTRIBUTIONS
+        for path in (ROOT / dist.root / "tests").rglob("*.py")
+    }
+    assert {path for path in added if not path.endswith(KEPT_HERE)} == tests
+
+
+def test_the_news_line_takes_the_number_of_the_pull_request(pins, project, tmp_path):
+    for slug, kind in (("action-logging-off-loop", "bugfix"), ("revoked-token-cache", "improvement")):
+        release = pins.release(CORE)
+        done = export(ROOT, project, pins, release, tmp_path / slug, [slug], author=AUTHOR, number=70001)
+        (file,) = done.files
+        assert file.name == f"0001-{slug}.patch"
+        news = re.findall(r"(?m)^\+\+\+ b/(airflow-core/newsfragments/.*)$", file.read_text())
+        assert news == [f"airflow-core/newsfragments/70001.{kind}.rst"]
+        assert not any("numbers of issues" in note for note in done.notes)
+
+
+def test_one_number_is_not_for_two_news_lines(pins, project, tmp_path):
+    names = ["action-logging-off-loop", "pool-slots-session"]
+    with pytest.raises(Problem, match=r"would both add .*/70001\.bugfix\.rst") as raised:
+        export(ROOT, project, pins, pins.release(CORE), tmp_path / "out", names, author=AUTHOR, number=70001)
+    assert raised.value.exit_code == Exit.USAGE
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_number_in_a_message_is_linked_and_a_count_is_not(project):
+    patch = next(p for p in project.patches if p.slug == "auth-manager-singleton")
+    text = room.message(patch)
+    assert "#62214, and its backport to v3-1-test, #62326,\nwere reverted in #62404" in text
+    assert text.endswith("\n\nrelated: #61108\nrelated: #62431\n")
+    counts = dataclasses.replace(patch, body="50,000 and 12345.6, /12345, v12345 and 123456.\n\nBug: none")
+    assert room.message(counts).splitlines()[2] == "50,000 and 12345.6, /12345, v12345 and 123456."
+
+
+@pytest.mark.parametrize(
+    ("release", "names", "said"),
+    [
+        (OLD_FAB, ["users-route"], "Providers are released from main only"),
+        (OLD_FAB, ["users-route"], "users-route is not for main: upstream's model has plain dates"),
+        (OLD_CORE, ["auth-manager-singleton"], "The message of auth-manager-singleton names appbuilder-init"),
+        (OLD_CORE, ["auth-manager-singleton"], "can do harm without appbuilder-init-lock"),
+        (CORE, ["revoked-token-cache"], "The news lines of revoked-token-cache have the numbers of issues"),
+    ],
+)
+def test_the_sender_is_told(release, names, said, pins, project, tmp_path):
+    done = export(ROOT, project, pins, pins.release(release), tmp_path, names, author=AUTHOR)
+    assert any(said in note for note in done.notes)
+
+
+def test_a_provider_patch_for_the_newest_release_is_for_main(pins, project, tmp_path):
+    names = ["security-manager-swap"]
+    assert export(ROOT, project, pins, pins.release(FAB), tmp_path, names, author=AUTHOR).notes == ()
+
+
+def test_a_commit_of_core_and_provider_is_refused(copy, pins, tmp_path):
+    path = copy / "patches/providers-fab/security-manager-swap.patch"
+    wrong = b"Tests: airflow-core/tests/unit/api_fastapi/test_auth_manager_purge_race.py\nTests: "
+    path.write_bytes(path.read_bytes().replace(b"Tests: ", wrong, 1))
+    loaded = series.load(copy / "patches")
+    names = ["security-manager-swap"]
+    with pytest.raises(Problem, match="not of apache-airflow-providers-fab"):
+        export(copy, loaded, pins, pins.release(FAB), tmp_path / "out", names, author=AUTHOR)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("--release", "apache-airflow-core==1.0"), Exit.USAGE, "not among the pinned releases"),
+        (("--release", CORE, "--author", "nobody"), Exit.USAGE, "'nobody' is no author"),
+        (("--release", CORE, "--author", "A <a@b>\nBcc: <c@d>"), Exit.USAGE, "is no author"),
+        (("--release", CORE), Exit.USAGE, "Git does not know who sends"),
+        (("--release", CORE, "--author", AUTHOR, "--pr", "0"), Exit.USAGE, "--pr"),
+        (("--release", CORE, "--author", AUTHOR, "--patch", "nonsense"), Exit.USAGE, "no patch 'nonsense'"),
+        (
+            ("--release", CORE, "--author", AUTHOR, "--patch", "users-route"),
+            Exit.REFUSED,
+            f"users-route does not serve {CORE}",
+        ),
+        (
+            ("--release", CORE, "--author", AUTHOR, "--patch", "revoked-token-cached-look-up"),
+            Exit.REFUSED,
+            "joins revoked-token-off-loop, revoked-token-cache",
+        ),
+        (
+            ("--release", FAB, "--author", AUTHOR, "--patch", "session-cleanup-registry"),
+            Exit.REFUSED,
+            "builds on flask-teardown-guard",
+        ),
+    ],
+)
+def test_bad_input_has_its_exit_code_and_makes_no_folder(arguments, code, said, tmp_path, nobody):
+    done = CliRunner().invoke(app, ["export", *arguments, "--output", str(tmp_path / "out")])
+    problem = done.exception
+    assert (problem.exit_code if isinstance(problem, Problem) else done.exit_code) == code
+    assert said in (str(problem) if isinstance(problem, Problem) else done.output)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "said"), [("", Exit.REFUSED, "is not empty"), ("mine", Exit.USAGE, "is no folder")]
+)
+def test_what_is_in_the_way_is_left_as_it_is(name, code, said, pins, project, tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(Problem, match=said) as raised:
+        export(ROOT, project, pins, pins.release(CORE), tmp_path / name, author=AUTHOR)
+    assert raised.value.exit_code == code
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_the_command_by_default_sends_as_who_git_says(tmp_path, nobody):
+    nobody.write_text("[user]\nname = Ann Sender\nemail = ann@example.org\n")
+    output = tmp_path / "out"
+    tool = Path(sys.executable).parent / "airflow-auth-patches"
+    command = [tool, "export", "--release", OLD_FAB, "--patch", "users-route", "--output", output]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert [Path(line) for line in done.stdout.splitlines()] == [output / "0001-users-route.patch"]
+    assert "\nFrom: Ann Sender <ann@example.org>\n" in (output / "0001-users-route.patch").read_text()
+    assert "Providers are released from main only" in done.stderr
+    again = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert again.returncode == Exit.REFUSED
+    assert "is not empty" in again.stderr
+
+
+@pytest.fixture
+def nobody(tmp_path, monkeypatch):
+    """Make git know no user, and return the configuration that it reads, which is empty."""
+    config = tmp_path / "gitconfig"
+    config.touch()
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.chdir(tmp_path)
+    return config
