@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -220,15 +221,44 @@ def test_what_is_no_airflow_is_refused(pins, project, python, tmp_path):
         patching.status(tmp_path / "env/bin/python", project, pins)
 
 
-def test_a_release_that_the_series_does_not_know_is_refused(tmp_path, project, pins, python):
+@pytest.mark.parametrize(
+    ("release", "state", "said"),
+    [
+        ("apache-airflow-core==3.1.4", "unknown", "3.1.4 is in no patch's range"),
+        ("apache-airflow-core==3.0.6", "out of scope", "3.0.6 is out of scope: the series begins with 3.1.0"),
+        (
+            "apache-airflow-providers-fab==3.2.0",
+            "out of scope",
+            "3.2.0 is out of scope: the series begins with 3.3.0",
+        ),
+    ],
+)
+def test_a_release_that_the_series_does_not_know_is_refused(
+    tmp_path, project, pins, python, release, state, said
+):
     environment = Environment(tmp_path / "env/bin/python")
     run(
         [environments.uv(), "venv", "--quiet", "--python", environments.interpreter(python), tmp_path / "env"]
     )
-    environments.install(environment, ["--no-deps", "apache-airflow-core==3.0.6"])
-    with pytest.raises(Problem, match=r"3\.0\.6 is in no patch's range"):
+    environments.install(environment, ["--no-deps", release])
+    with pytest.raises(Problem, match=re.escape(said)) as refused:
         patching.plan(environment.python, project, pins)
-    assert patching.status(environment.python, project, pins)[0].state == "unknown"
+    assert refused.value.exit_code == Exit.REFUSED
+    (row,) = patching.status(environment.python, project, pins)
+    assert (row.state, row.open) == (state, ())
+    assert said in row.notes[0]
+    assert ("Upgrade it" in row.notes[0]) == (state == "out of scope")
+
+
+def test_airflow_2_is_out_of_scope(tmp_path, project, pins, python):
+    environment = Environment(tmp_path / "env/bin/python")
+    run(
+        [environments.uv(), "venv", "--quiet", "--python", environments.interpreter(python), tmp_path / "env"]
+    )
+    environments.install(environment, ["--no-deps", "apache-airflow==2.11.0"])
+    with pytest.raises(Problem, match=r"Airflow 2\.11\.0 is out of scope.*core 3\.1\.0.*Upgrade") as refused:
+        patching.status(environment.python, project, pins)
+    assert refused.value.exit_code == Exit.REFUSED
 
 
 def test_core_alone_declares_the_requirement_that_a_patch_adds(tmp_path, project, pins, python):

@@ -19,7 +19,7 @@ from wheel.wheelfile import WheelFile
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.processes import run
 from airflow_auth_patches.progress import Progress, Silent
-from airflow_auth_patches.releases import DISTRIBUTIONS, Distribution, Pins, Release, fetch
+from airflow_auth_patches.releases import CORE, DISTRIBUTIONS, Distribution, Pins, Release, fetch
 from airflow_auth_patches.wheels import MANIFEST, write
 
 # Runs in the environment that is looked at, so it uses the standard library alone.
@@ -61,6 +61,14 @@ class Installed:
     manifest: Mapping[str, Any] | None
     release: Release | None
     editable: bool
+
+    @property
+    def out_of_scope(self) -> bool:
+        """Whether it is older than every release that the series knows."""
+        try:
+            return Version(self.version) < self.distribution.oldest
+        except InvalidVersion:
+            return False
 
     @property
     def slugs(self) -> list[str]:
@@ -115,6 +123,11 @@ def look(python: Path, pins: Pins) -> Installation:
         for dist in DISTRIBUTIONS
         if (entry := told["found"].get(dist.name))
     )
+    if not found and (old := told["versions"].get("apache-airflow")):
+        raise Problem(
+            f"Airflow {old} is out of scope: the series begins with {CORE.name} {CORE.oldest}.",
+            "Upgrade Airflow.",
+        )
     if not found:
         raise Problem(
             f"{python} has no Airflow: neither {' nor '.join(names)} is installed there.",
@@ -166,6 +179,12 @@ def pinned(installed: Installed) -> Release:
         local = Version(version).local
     except InvalidVersion:
         local = "?"
+    if installed.out_of_scope:
+        oldest = installed.distribution.oldest
+        raise Problem(
+            f"{name} {version} is out of scope: the series begins with {oldest}.",
+            f"Upgrade it, at least to {oldest}.",
+        )
     if installed.release is None or (local and not installed.manifest):
         raise Problem(
             f"{name} {version} is in no patch's range: the series does not know that release.",

@@ -39,12 +39,14 @@ class Distribution:
     :param root: the folder of its sources in Airflow's monorepo.
     :param package: the path of its package below ``src/`` there, and below site-packages where it is
         installed.
+    :param oldest: the first release that the series knows; what is older is out of scope.
     """
 
     name: str
     folder: str
     root: str
     package: str
+    oldest: Version
 
     @property
     def stem(self) -> str:
@@ -52,8 +54,14 @@ class Distribution:
         return self.name.replace("-", "_")
 
 
-CORE = Distribution("apache-airflow-core", "airflow-core", "airflow-core", "airflow")
-FAB = Distribution("apache-airflow-providers-fab", "providers-fab", "providers/fab", "airflow/providers/fab")
+CORE = Distribution("apache-airflow-core", "airflow-core", "airflow-core", "airflow", Version("3.1.0"))
+FAB = Distribution(
+    "apache-airflow-providers-fab",
+    "providers-fab",
+    "providers/fab",
+    "airflow/providers/fab",
+    Version("3.3.0"),
+)
 DISTRIBUTIONS = (CORE, FAB)
 
 

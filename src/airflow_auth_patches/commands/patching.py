@@ -250,7 +250,7 @@ class Standing:
     """
     How one distribution stands.
 
-    :param state: ``pristine``, ``patched``, ``changed`` or ``unknown``.
+    :param state: ``pristine``, ``patched``, ``changed``, ``unknown`` or ``out of scope``.
     :param applied: the slugs of the patches in it.
     :param open: the patches that serve it and are not in it.
     :param notes: what there is to say, a line each.
@@ -276,7 +276,8 @@ def status(python: Path, series: Series, pins: Pins, progress: Progress | None =
         try:
             release = room.pinned(found)
         except Problem as problem:
-            rows.append(Standing(found, "unknown", tuple(found.slugs), (), (problem.what,)))
+            state = "out of scope" if found.out_of_scope else "unknown"
+            rows.append(Standing(found, state, tuple(found.slugs), (), (f"{problem}",)))
             continue
         wrong = room.changed_files(found, progress)
         open_ = tuple(patch for patch in series.serving(release) if patch.slug not in found.slugs)
