@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import shutil
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from airflow_auth_patches import releases, series
-from airflow_auth_patches.releases import Pins
+from airflow_auth_patches.releases import CORE, Pins
 from airflow_auth_patches.series import Series
 
 ROOT = Path(__file__).parents[1]
@@ -51,3 +54,28 @@ def copy(tmp_path: Path) -> Path:
         shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", target)
     return target
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """Serve a package index from a folder, with an empty cache; return the folder of core's page."""
+    page = tmp_path / "index" / "simple" / CORE.name
+    page.mkdir(parents=True)
+    handler = functools.partial(Quiet, directory=str(tmp_path / "index"))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    monkeypatch.delenv("UV_DEFAULT_INDEX", raising=False)
+    monkeypatch.delenv("UV_INDEX_URL", raising=False)
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/simple/")
+    monkeypatch.setenv("AIRFLOW_AUTH_PATCHES_CACHE", str(tmp_path / "cache"))
+    yield page
+    server.shutdown()
+    server.server_close()
+    thread.join(10)
+    assert not thread.is_alive()

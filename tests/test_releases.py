@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import http.server
+import re
 import socket
-import threading
 from pathlib import Path
 
 import pytest
@@ -14,31 +12,6 @@ import pytest
 from airflow_auth_patches import releases, wheels
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.releases import CORE, FAB
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def index(tmp_path, monkeypatch):
-    """Serve a package index from a folder, with an empty cache; return the folder of core's page."""
-    page = tmp_path / "index" / "simple" / CORE.name
-    page.mkdir(parents=True)
-    handler = functools.partial(Quiet, directory=str(tmp_path / "index"))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    monkeypatch.delenv("UV_DEFAULT_INDEX", raising=False)
-    monkeypatch.delenv("UV_INDEX_URL", raising=False)
-    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/simple/")
-    monkeypatch.setenv("AIRFLOW_AUTH_PATCHES_CACHE", str(tmp_path / "cache"))
-    yield page
-    server.shutdown()
-    server.server_close()
-    thread.join(10)
-    assert not thread.is_alive()
 
 
 def _sha(content: bytes) -> str:
@@ -155,3 +128,40 @@ def test_wheel_and_sdist_agree_on_what_the_series_edits(project, pins):
         for path in patch.edits:
             if installed := releases.to_installed(path):
                 assert wheels.pristine(release, installed) == sources[path]
+
+
+def test_every_provider_is_paired_with_a_core_of_its_days_and_with_the_newest(pins):
+    assert len({pair.name for pair in pins.pairs}) == len(pins.pairs) >= 16
+    newest = max((each for each in pins.releases if each.distribution is CORE), key=lambda each: each.version)
+    for fab in (each for each in pins.releases if each.distribution is FAB):
+        cores = [pair.core for pair in pins.pairs if pair.fab is fab]
+        assert newest in cores, fab
+        assert any(abs((core.date - fab.date).days) <= 45 for core in cores), fab
+
+
+def test_the_first_pair_of_a_release_is_of_its_days(pins):
+    for release in {each for pair in pins.pairs for each in (pair.core, pair.fab)}:
+        first = next(pair for pair in pins.pairs if release in (pair.core, pair.fab))
+        assert abs((first.core.date - first.fab.date).days) <= 45, release
+
+
+def test_a_pair_is_resolved_when_both_are_there_and_says_why_it_was_chosen(pins):
+    for pair in pins.pairs:
+        assert pair.exclude_newer > max(pair.core.date, pair.fab.date), pair.name
+        assert pair.why, pair.name
+        assert {*pair.core.pythons} & {*pair.fab.pythons}, pair.name
+    assert 0 < len(pins.default_pairs) < len(pins.pairs)
+
+
+def test_every_release_is_pinned_whole(pins):
+    for release in pins.releases:
+        assert release.version >= release.distribution.oldest
+        assert release.pythons
+        assert all(re.fullmatch(r"3\.1\d", python) for python in release.pythons)
+        assert all(re.fullmatch(r"[0-9a-f]{64}", release.hashes[kind]) for kind in ("wheel", "sdist"))
+    for dist in (CORE, FAB):
+        mine = [release for release in pins.releases if release.distribution is dist]
+        assert mine == sorted(mine, key=lambda each: each.version)
+        assert [each.date for each in mine] == sorted(each.date for each in mine)
+    digests = [digest for release in pins.releases for digest in release.hashes.values()]
+    assert len(set(digests)) == len(digests)

@@ -112,12 +112,14 @@ class Pair:
 
     :param exclude_newer: the day as of which their dependencies are resolved.
     :param why: why this pair was chosen.
+    :param default: whether `prove` takes it when none is named.
     """
 
     core: Release
     fab: Release
     exclude_newer: datetime.date
     why: str
+    default: bool = False
 
     @property
     def name(self) -> str:
@@ -152,6 +154,11 @@ class Pins:
                 Exit.USAGE,
             )
         return found
+
+    @property
+    def default_pairs(self) -> tuple[Pair, ...]:
+        """The pairs that are taken where none is named."""
+        return tuple(pair for pair in self.pairs if pair.default)
 
     def find(self, dist: Distribution, version: str) -> Release | None:
         """Return the pinned release of a distribution with that public version, or ``None``."""
@@ -205,7 +212,7 @@ def load(folder: Path) -> Pins:
             core, fab = pins.find(CORE, entry["core"]), pins.find(FAB, entry["fab"])
             if core is None or fab is None:
                 raise KeyError(f"pair {entry['core']}+{entry['fab']}")
-            pairs.append(Pair(core, fab, entry["exclude-newer"], entry["why"]))
+            pairs.append(Pair(core, fab, entry["exclude-newer"], entry["why"], entry.get("default", False)))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Problem(f"{path} cannot be read: {error!r}.", "Restore it from the repository.") from error
     return Pins(pins.label, releases, tuple(pairs))

@@ -161,7 +161,7 @@ def refresh(release: ReleaseName) -> None:
 def prove(
     pair: Annotated[
         list[str] | None,
-        typer.Option("--pair", metavar="CORE+FAB", help="As in 3.1.6+3.3.0; by default all."),
+        typer.Option("--pair", metavar="CORE+FAB", help="As in 3.1.6+3.3.0; by default those marked so."),
     ] = None,
     names: Annotated[
         list[str] | None, typer.Option("--patch", metavar="NAME", help="Only this patch.")
@@ -179,7 +179,7 @@ def prove(
     root = checkout()
     if names:
         series.known(names)
-    pairs = [pins.pair(name) for name in pair] if pair else pins.pairs
+    pairs = [pins.pair(name) for name in pair] if pair else pins.default_pairs
     rows: list[dict[str, Any]] = []
     with show.Bars() as bars:
         for one in pairs:
