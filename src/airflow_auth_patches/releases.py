@@ -224,7 +224,8 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else platformdirs.user_cache_path("airflow-auth-patches")
 
 
-def _endpoint() -> str:
+def endpoint() -> str:
+    """Return the address of the package index."""
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
         if url := os.environ.get(name):
             return url
@@ -256,7 +257,7 @@ def fetch(release: Release, kind: Kind, progress: Progress | None = None) -> Pat
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{os.getpid()}.{name}")
     try:
-        with pypi_simple.PyPISimple(_endpoint()) as index:
+        with pypi_simple.PyPISimple(endpoint()) as index:
             page = index.get_project_page(release.distribution.name, timeout=60)
             package = next((found for found in page.packages if found.filename == name), None)
             if package is None:

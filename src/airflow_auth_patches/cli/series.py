@@ -1,4 +1,4 @@
-"""The commands of those who keep the series: list, check, tree, refresh, prove."""
+"""The commands of those who keep the series: list, check, add-release, tree, refresh, prove."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from airflow_auth_patches import check as lint
 from airflow_auth_patches import releases, show, tree, verdicts
 from airflow_auth_patches import series as series_room
 from airflow_auth_patches.cli.common import Json, ReleaseName, app, checkout, known
+from airflow_auth_patches.commands import add_release as add_command
 from airflow_auth_patches.commands import prove as prove_command
 from airflow_auth_patches.errors import Exit
+from airflow_auth_patches.fit import Fit, Verdict
 from airflow_auth_patches.series import Patch
 
 
@@ -124,6 +126,68 @@ def check(json: Json = False) -> None:
             show.out.print(escape(str(fault)), soft_wrap=True, highlight=False)
         show.out.print("no faults" if not faults else f"{len(faults)} fault{'s' * (len(faults) > 1)}")
     raise typer.Exit(Exit.FAULT if faults else Exit.OK)
+
+
+def _fit_notes(fit: Fit) -> str:
+    if fit.verdict is Verdict.NOT_NEEDED:
+        return fit.why
+    if fit.verdict is Verdict.NEEDS_VARIANT:
+        return "\n".join(str(misfit) for misfit in fit.misfits)
+    return "in range" if fit.in_range else "widen Applies-To"
+
+
+@app.command("add-release")
+def add_release(
+    release: ReleaseName,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing.")] = False,
+    json: Json = False,
+) -> None:
+    """
+    Pin a new release: fetch and verify it, tell of every patch how it stands to it, write releases.toml.
+
+    What is told of a patch is what text can tell; the reproducer of a bug decides whether a release has it.
+
+    Example: airflow-auth-patches add-release apache-airflow-core==3.3.3 --dry-run
+    """
+    checkout()
+    series, pins = known()
+    with show.Bars() as bars:
+        added = add_command.add_release(series, pins, release, dry_run=dry_run, progress=bars)
+    found = added.release
+    if json:
+        show.as_json(
+            {
+                "release": str(found),
+                "date": str(found.date),
+                "pythons": list(found.pythons),
+                **found.hashes,
+                "written": not dry_run,
+                "patches": [
+                    {
+                        "patch": fit.slug,
+                        "form": fit.form,
+                        "verdict": fit.verdict.value,
+                        "in_range": fit.in_range,
+                        "why": fit.why,
+                        "hunks": [
+                            {"patch": m.patch, "line": m.line, "path": m.path, "fault": m.what}
+                            for m in fit.misfits
+                        ],
+                    }
+                    for fit in added.fits
+                ],
+            }
+        )
+        return
+    show.table(
+        f"The patches on {found}, as far as text can tell",
+        ("patch", "verdict", "form", "notes"),
+        [(fit.slug, fit.verdict.value, fit.form, _fit_notes(fit)) for fit in added.fits],
+    )
+    show.out.print("Whether the release has a bug, the bug's reproducer decides (bugs.toml).")
+    show.out.print(
+        f"{found} of {found.date} {'would be' if dry_run else 'is'} pinned.", highlight=False, soft_wrap=True
+    )
 
 
 @app.command("tree")

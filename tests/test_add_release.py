@@ -1,0 +1,274 @@
+"""A new release is fetched, verified and judged, and its entry is written whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+from wheel.wheelfile import WheelFile
+
+from airflow_auth_patches import fit, hunks, pinning, releases, series
+from airflow_auth_patches.commands.add_release import add_release
+from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.fit import Verdict
+from airflow_auth_patches.releases import CORE, FAB, Pins, Release
+from airflow_auth_patches.series import Patch, Series
+
+NEW = Release(CORE, Version("3.3.9"), datetime.date(2026, 11, 20), ("3.11", "3.12"), {})
+
+
+def without(text: str, release: Release) -> tuple[str, str]:
+    """Return releases.toml without the pairs of a release, and without its entry too."""
+    key = "core" if release.distribution is CORE else "fab"
+    named = rf'\[\[pair\]\]\n(?:.+\n)*?{key} = "{re.escape(str(release.version))}"\n(?:.+\n)*\n'
+    text = re.sub(named, "", text)
+    cut = text.replace(pinning.entry(release), "")
+    assert len(cut) == len(text) - len(pinning.entry(release))
+    return text, re.sub(r"\n\n\n+", "\n\n", cut).rstrip("\n") + "\n"
+
+
+def test_every_entry_is_written_as_it_stands(pins: Pins, root: Path) -> None:
+    for release in pins.releases:
+        whole, cut = without((root / "patches/releases.toml").read_text(), release)
+        assert pinning.with_entry(cut, release) == whole
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "apache-airflow-core==3.1.0",
+        "apache-airflow-core==3.3.2",
+        "apache-airflow-providers-fab==3.6.1",
+        "apache-airflow-providers-fab==3.10.2",
+    ],
+)
+def test_a_pinned_release_that_is_taken_out_comes_back_byte_for_byte(
+    name: str, pins: Pins, copy: Path
+) -> None:
+    path = copy / "patches/releases.toml"
+    release = pins.release(name)
+    whole, cut = without(path.read_text(), release)
+    path.write_text(cut)
+    folder = copy / "patches"
+    added = add_release(series.load(folder), releases.load(folder), name)
+    assert path.read_text() == whole
+    assert added.release == release
+    assert not list(folder.glob(".*"))
+    for each in added.fits:
+        serving = [patch.name for patch in series.load(folder).serving(release) if patch.slug == each.slug]
+        assert ([each.form] if each.in_range else []) == serving
+        if each.in_range:
+            assert each.verdict is (Verdict.VARIANT if "~" in each.form else Verdict.APPLIES)
+
+
+def test_the_command(pins: Pins, copy: Path) -> None:
+    path = copy / "patches/releases.toml"
+    whole, cut = without(path.read_text(), pins.release("apache-airflow-providers-fab==3.10.1"))
+    path.write_text(cut)
+    shutil.copytree(Path(releases.__file__).parent, copy / "src/airflow_auth_patches")
+
+    def tool(*arguments: str) -> str:
+        main = "from airflow_auth_patches.cli import main; main()"
+        return subprocess.run(
+            [sys.executable, "-c", main, "add-release", "apache-airflow-providers-fab==3.10.1", *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=300,
+            env={**os.environ, "PYTHONPATH": str(copy / "src")},
+        ).stdout
+
+    told = json.loads(tool("--dry-run", "--json"))
+    assert path.read_text() == cut
+    assert (told["written"], told["date"]) == (False, "2026-10-13")
+    judged = {patch["patch"]: patch for patch in told["patches"]}
+    assert judged["flask-teardown-guard"]["verdict"] == "applies"
+    assert judged["users-route"]["verdict"] == "not needed"
+    assert judged["users-route"]["why"] == "fixed in 3.4.0"
+    assert "would be pinned" in " ".join(tool("--dry-run").split())
+    assert path.read_text() == cut
+    assert "reproducer" in tool()
+    assert path.read_text() == whole
+
+
+# What text tells of each patch, with the series as it was before a release that it knows now.
+
+
+def before(project: Series, pins: Pins, name: str) -> tuple[Series, Pins, Release]:
+    """Return the series and the pins without a release, and that release."""
+    release = pins.release(name)
+    known = tuple(each for each in pins.releases if each != release)
+    cut: list[Patch] = []
+    for patch in project.patches:
+        narrowed = dataclasses.replace(
+            patch, applies_to=patch.applies_to & SpecifierSet(f"!={release.version}")
+        )
+        cut += [narrowed if patch.serves(release) else patch] if any(map(narrowed.serves, known)) else []
+    return Series(project.folder, tuple(cut), project.bugs), Pins("x", known, ()), release
+
+
+def test_a_release_in_no_range_is_judged_by_the_text(project: Series, pins: Pins) -> None:
+    old, known, release = before(project, pins, "apache-airflow-core==3.3.2")
+    judged = {each.slug: each for each in fit.judge(old, known, release, releases.sources(release))}
+    assert not any(each.in_range for each in judged.values())
+    assert judged["pool-slots-session"].verdict is Verdict.APPLIES
+    assert judged["failed-run-session"].why == "fixed in 3.3.2"
+    assert judged["backfill-authorization-off-loop"].verdict is Verdict.NOT_NEEDED
+    lists = judged["response-fields-lists"]
+    assert (lists.form, lists.verdict) == ("response-fields-lists~3.3.1", Verdict.NEEDS_VARIANT)
+    for misfit in lists.misfits:
+        line = (
+            (project.folder / "airflow-core/response-fields-lists~3.3.1.patch")
+            .read_text()
+            .splitlines()[misfit.line - 1]
+        )
+        assert line.startswith("@@ ")
+        assert misfit.path.startswith("airflow-core/")
+        assert "occur" in misfit.what
+    assert lists.misfits
+
+
+def test_a_variant_that_applies_is_named(project: Series, pins: Pins) -> None:
+    old, known, release = before(project, pins, "apache-airflow-core==3.1.5")
+    judged = {each.slug: each for each in fit.judge(old, known, release, releases.sources(release))}
+    assert judged["pool-slots-session"].verdict is Verdict.VARIANT
+    assert judged["pool-slots-session"].form == "pool-slots-session~3.1"
+    assert not judged["pool-slots-session"].in_range
+
+
+def test_what_upstream_has_taken_is_not_needed(project: Series, pins: Pins) -> None:
+    old, known, release = before(project, pins, "apache-airflow-core==3.3.2")
+    files = dict(releases.sources(release))
+    (patch,) = (p for p in old.patches if p.name == "pool-slots-session")
+    files.update(hunks.apply_all(files, patch.edits))
+    judged = {each.slug: each for each in fit.judge(old, known, release, files)}
+    assert judged["pool-slots-session"].verdict is Verdict.NOT_NEEDED
+    assert judged["pool-slots-session"].why == "what pool-slots-session edits is so already"
+
+
+# What an index may serve instead: nothing of it is pinned.
+
+Publish = Callable[..., None]
+
+
+def sdist(path: Path, files: Iterable[tuple[str, str]]) -> None:
+    with tarfile.open(path, "w:gz") as tar:
+        for name, text in files:
+            info = tarfile.TarInfo(f"{NEW.filename('sdist').removesuffix('.tar.gz')}/{name}")
+            info.size = len(text.encode())
+            tar.addfile(info, io.BytesIO(text.encode()))
+
+
+@pytest.fixture
+def publish(index: Path) -> Publish:
+    """Return a function that serves a small release, whole unless told otherwise."""
+
+    def do(
+        *,
+        version: str = "3.3.9",
+        module: str = "x = 1\n",
+        attributes: str = ' data-upload-time="2026-11-20T23:59:59.000001Z"',
+        digest: str | None = None,
+        kinds: Iterable[releases.Kind] = ("wheel", "sdist"),
+        broken: bool = False,
+    ) -> None:
+        head = f"Metadata-Version: 2.4\nName: {CORE.name}\nVersion: {version}\n"
+        pythons = "".join(f"Classifier: Programming Language :: Python :: {p}\n" for p in ("3.11", "3.12"))
+        with WheelFile(index / NEW.filename("wheel"), "w") as wheel:
+            wheel.writestr("airflow/settings.py", "x = 1\n")
+            wheel.writestr(f"{wheel.dist_info_path}/METADATA", head + pythons)
+        sdist(index / NEW.filename("sdist"), [("src/airflow/settings.py", module), ("PKG-INFO", head)])
+        if broken:
+            (index / NEW.filename("sdist")).write_bytes(b"no archive")
+        links = ""
+        for kind in kinds:
+            name = NEW.filename(kind)
+            sha = digest or hashlib.sha256((index / name).read_bytes()).hexdigest()
+            links += f'<a href="{name}#sha256={sha}"{attributes}>{name}</a>'
+        (index / "index.html").write_text(f"<html><body>{links}</body></html>")
+
+    return do
+
+
+def test_a_whole_release_is_pinned(publish: Publish, copy: Path) -> None:
+    publish()
+    folder = copy / "patches"
+    added = add_release(series.load(folder), releases.load(folder), f"{CORE.name}==3.3.9")
+    found = releases.load(folder).release(f"{CORE.name}==3.3.9")
+    assert found == added.release
+    assert (found.pythons, found.date) == (NEW.pythons, NEW.date)
+    verdicts = {each.verdict for each in added.fits}
+    assert verdicts == {Verdict.NEEDS_VARIANT, Verdict.NOT_NEEDED}  # it has not one of the files
+    assert all(each.misfits for each in added.fits if each.verdict is Verdict.NEEDS_VARIANT)
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "said"),
+    [
+        ({"attributes": ""}, Exit.UNREACHABLE, "does not tell the day of upload"),
+        ({"kinds": ("wheel",)}, Exit.UNREACHABLE, r"has no apache_airflow_core-3\.3\.9\.tar\.gz"),
+        ({"kinds": ("sdist",)}, Exit.UNREACHABLE, r"has no apache_airflow_core-3\.3\.9-py3"),
+        ({"attributes": ' data-yanked="bad"'}, Exit.REFUSED, "was yanked: bad"),
+        ({"attributes": ' data-upload-time="soon"'}, Exit.UNREACHABLE, "cannot be asked"),
+        ({"digest": "0" * 64}, Exit.CORRUPT, "has the SHA-256"),
+        ({"version": "3.3.8"}, Exit.CORRUPT, "says that it is apache-airflow-core 3.3.8"),
+        ({"module": "x = 2\n"}, Exit.CORRUPT, "airflow/settings.py is not the same"),
+        ({"broken": True}, Exit.CORRUPT, "is not whole"),
+    ],
+)
+def test_anything_else_is_refused_and_nothing_is_written(
+    publish: Publish, copy: Path, what: dict[str, object], code: Exit, said: str
+) -> None:
+    publish(**what)
+    folder = copy / "patches"
+    held = (folder / "releases.toml").read_bytes()
+    with pytest.raises(Problem, match=said) as refused:
+        add_release(series.load(folder), releases.load(folder), f"{CORE.name}==3.3.9")
+    assert refused.value.exit_code is code
+    assert refused.value.remedy
+    assert (folder / "releases.toml").read_bytes() == held
+
+
+def test_a_write_that_fails_leaves_what_was_there(
+    pins: Pins, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copy / "patches"
+    held = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(Problem, match="no space left"):
+        pinning.write(folder, dataclasses.replace(pins.releases[0], version=Version("3.3.9")))
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == held
+
+
+def test_a_comment_stays_with_what_it_is_about(pins: Pins, root: Path) -> None:
+    release = pins.release(f"{FAB.name}==3.6.1")
+    _, cut = without((root / "patches/releases.toml").read_text(), release)
+    head = f'[[{FAB.name}]]\nversion = "3.6.2"'
+    commented = cut.replace(head, f"# Two lines\n# on 3.6.2.\n{head}")
+    assert f"{pinning.entry(release)}\n# Two lines\n# on 3.6.2.\n{head}" in pinning.with_entry(
+        commented, release
+    )
+
+
+def test_a_file_that_is_laid_out_in_another_way_is_refused(pins: Pins) -> None:
+    release = pins.release(f"{FAB.name}==3.6.1")
+    with pytest.raises(Problem, match="has no place"):
+        pinning.with_entry(f'"{FAB.name}" = []\n', release)
