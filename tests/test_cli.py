@@ -19,13 +19,13 @@ COMMANDS = (
     "status",
     "apply",
     "revert",
-    "add-release",
     "tree",
     "refresh",
     "prove",
     "demo",
     "test-upstream",
     "judge",
+    "add-release",
     "export",
 )
 
