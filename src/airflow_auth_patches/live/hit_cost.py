@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 ROUNDS = 9
-#: Seconds that each round of calls should take.
+#: Seconds that a round of calls takes at least, when it is chosen.
 ROUND = 0.2
 PATIENCE = 120.0
 
@@ -52,6 +52,20 @@ def each(call: Callable[[], object], threads: int, count: int) -> float:
     return (time.perf_counter() - begun) / (threads * count)
 
 
+def enough(call: Callable[[], object], threads: int) -> int:
+    """
+    Tell how often each thread must call for a round that is long beside the start of threads.
+
+    :param call: what each thread calls.
+    :param threads: how many there are.
+    """
+    count = 20
+    # Doubled until it is, as one slow start would make a few calls look long.
+    while each(call, threads, count) * threads * count < ROUND:
+        count *= 2
+    return count
+
+
 def timed(calls: Mapping[str, Callable[[], object]], threads: int) -> dict[str, float]:
     """
     Tell the seconds of one call of each: the shortest of rounds in turns, which others disturbed least.
@@ -59,10 +73,7 @@ def timed(calls: Mapping[str, Callable[[], object]], threads: int) -> dict[str, 
     :param calls: what is called, by name.
     :param threads: in how many threads at once.
     """
-    counts = {}
-    for name, call in calls.items():
-        once = each(call, threads, 20)
-        counts[name] = max(20, round(ROUND / (once * threads)))
+    counts = {name: enough(call, threads) for name, call in calls.items()}
     rounds = [
         {name: each(call, threads, counts[name]) for name, call in calls.items()} for _ in range(ROUNDS)
     ]
