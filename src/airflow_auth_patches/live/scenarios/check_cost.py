@@ -14,7 +14,7 @@ from airflow_auth_patches.live.scenario import Scenario
 from airflow_auth_patches.live.server import Server
 
 PAIRS = ("3.2.2+3.6.5", "3.3.2+3.10.2")
-ROUNDS = 7
+ROUNDS = 9
 WARMING = 60
 REQUESTS = 300
 CONCURRENCY = 30

@@ -31,9 +31,9 @@ DISTINCT = Settings(
     revocation_cache_ttl=0,
     inside=(loop.WATCH, checks.WATCH),
 )
-#: A stop of the loop counts as the check's when it is so many times as long as the longest without any check:
-#: both are single worst cases, of a process that is out of breath. On stock it is the pool's time-out.
-STOP = 2.0
+#: Seconds that the loop may stand still beyond the longest without any check, while other threads went on: as
+#: garbage is collected, or no processor is given, all stand still. On stock it is the pool's time-out.
+BEYOND = 0.1
 
 
 def warm_token(server: Server) -> Observation:
@@ -150,28 +150,39 @@ def tell(loads: list[Load], free: list[Load]) -> Observation:
     if loads[-1].finished:
         seen = [each.seen for each in loads if each.seen is not None]
         used = [each.used for each in loads if each.used is not None]
-        without = longest([each.seen for each in free if each.seen is not None])
+        without = [each.seen for each in free if each.seen is not None]
         queries = sum(on_loop(each) for each in seen)
         most, held = max(each.most for each in used), max(each.held for each in used)
         told += [
-            f"longest stop of the loop {longest(seen) * 1000:.0f} ms, without a check"
-            f" {without * 1000:.0f} ms",
+            f"loop blocked for {blocked(seen) * 1000:.0f} ms at most, without a check"
+            f" {blocked(without) * 1000:.0f} ms",
+            f"stopped for {stopped(seen) * 1000:.0f} ms at most, garbage collection included, without a check"
+            f" {stopped(without) * 1000:.0f} ms",
             f"{queries} of the check's {sum(each.queries for each in used)} queries on the loop",
             f"it had {most} connection at most, {held} when idle",
         ]
-        failed = failed or longest(seen) > without * STOP or bool(queries) or most > 1 or held > 0
+        failed = failed or blocked(seen) > blocked(without) + BEYOND or bool(queries) or most > 1 or held > 0
     else:
         told.append("the server stands still, the rest was not tried")
     return Observation(sees="; ".join(told), failed=failed, measurements=measurements, pool_timeouts=given_up)
 
 
-def longest(seen: Sequence[loop.Report]) -> float:
+def stopped(seen: Sequence[loop.Report]) -> float:
     """
     Tell the longest stop of the loop, in seconds.
 
     :param seen: what was seen of it.
     """
     return max((each.longest_stop for each in seen), default=0.0)
+
+
+def blocked(seen: Sequence[loop.Report]) -> float:
+    """
+    Tell the longest stop of the loop in which other threads of its process went on, in seconds.
+
+    :param seen: what was seen of it.
+    """
+    return max((each.longest_block for each in seen), default=0.0)
 
 
 def on_loop(seen: loop.Report) -> int:
