@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from airflow_auth_patches import environments, installed, proofs
@@ -119,11 +119,12 @@ def prove(
     :raises Problem: when an environment cannot be made.
     """
     progress = progress or Silent()
+    every = (*series.patches, *unlisted(series.folder))
     if names is not None:
-        series.known(names)
+        replace(series, patches=every).known(names)
     serving: list[Patch] = [
         patch
-        for patch in (*series.patches, *unlisted(series.folder))
+        for patch in every
         if (patch.serves(pair.core) or patch.serves(pair.fab)) and (names is None or patch.slug in names)
     ]
     if not serving:
