@@ -160,7 +160,6 @@ def test_a_number_in_a_message_is_linked_and_a_count_is_not(project):
     [
         (OLD_FAB, ["users-route"], "Providers are released from main only"),
         (OLD_FAB, ["users-route"], "users-route is not for main: upstream's model has plain dates"),
-        (OLD_CORE, ["auth-manager-singleton"], "The message of auth-manager-singleton names appbuilder-init"),
         (OLD_CORE, ["auth-manager-singleton"], "can do harm without appbuilder-init-lock"),
         (CORE, ["revoked-token-cache"], "The news lines of revoked-token-cache have the numbers of issues"),
     ],
@@ -168,6 +167,15 @@ def test_a_number_in_a_message_is_linked_and_a_count_is_not(project):
 def test_the_sender_is_told(release, names, said, pins, project, tmp_path):
     done = export(ROOT, project, pins, pins.release(release), tmp_path, names, author=AUTHOR)
     assert any(said in note for note in done.notes)
+
+
+def test_a_message_that_names_another_patch_of_ours_is_pointed_out(copy, pins, tmp_path):
+    path = copy / "patches/providers-fab/security-manager-swap.patch"
+    path.write_text(path.read_text().replace("\n\n", "\n\nAs in users-route.\n", 1))
+    names = ["security-manager-swap"]
+    loaded = series.load(copy / "patches")
+    done = export(copy, loaded, pins, pins.release(FAB), tmp_path / "out", names, author=AUTHOR)
+    assert "The message of security-manager-swap names users-route" in "".join(done.notes)
 
 
 def test_a_provider_patch_for_the_newest_release_is_for_main(pins, project, tmp_path):
