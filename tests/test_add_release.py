@@ -47,6 +47,13 @@ def test_every_entry_is_written_as_it_stands(pins: Pins, root: Path) -> None:
         assert pinning.with_entry(cut, release) == whole
 
 
+def test_every_provider_says_which_cores_it_allows(pins: Pins) -> None:
+    assert {str(r): str(r.core) for r in pins.releases} == {
+        str(r): str(pinning.core_of(r)) for r in pins.releases
+    }
+    assert {str(r.core) for r in pins.releases if r.distribution is FAB} == {">=3.0.2"}
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -13,6 +13,7 @@ import pytest
 
 from airflow_auth_patches import environments, wheels
 from airflow_auth_patches.commands import patching
+from airflow_auth_patches.commands.status import status
 from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.processes import run
@@ -67,7 +68,7 @@ def environment(stock, project, pins) -> Environment:
 def states(environment, project, pins):
     return {
         row.installed.distribution.folder: (row.state, row.applied)
-        for row in patching.status(environment.python, project, pins)
+        for row in status(environment.python, project, pins)
     }
 
 
@@ -129,7 +130,7 @@ def test_the_plan_changes_nothing_and_shows_the_diff(environment, project, pins)
 
 @pytest.mark.parametrize("fault", ["changed", "missing"])
 def test_a_file_that_is_not_what_it_should_be_is_refused(environment, project, pins, fault):
-    site = patching.status(environment.python, project, pins)[0].installed.site
+    site = status(environment.python, project, pins)[0].installed.site
     path = site / "airflow/settings.py"
     content = path.read_bytes()
     path.unlink()  # replaced, not written to: uv may have linked it from its cache
@@ -149,7 +150,7 @@ def test_a_file_that_is_not_what_it_should_be_is_refused(environment, project, p
 
 def test_a_patched_file_changed_by_hand_is_refused(environment, project, pins):
     patching.apply(patching.plan(environment.python, project, pins, ["session-cleanup"]), pins)
-    site = patching.status(environment.python, project, pins)[0].installed.site
+    site = status(environment.python, project, pins)[0].installed.site
     path = site / "airflow/providers/fab/auth_manager/fab_auth_manager.py"
     content = path.read_bytes()
     path.unlink()
@@ -211,14 +212,14 @@ def test_a_patch_for_another_release_is_refused_with_its_range(environment, proj
 
 def test_what_is_no_airflow_is_refused(pins, project, python, tmp_path):
     with pytest.raises(Problem, match="is not an interpreter"):
-        patching.status(tmp_path / "python", project, pins)
+        status(tmp_path / "python", project, pins)
     with pytest.raises(Problem, match="does not run as a Python"):
-        patching.status(Path("/bin/true"), project, pins)
+        status(Path("/bin/true"), project, pins)
     run(
         [environments.uv(), "venv", "--quiet", "--python", environments.interpreter(python), tmp_path / "env"]
     )
     with pytest.raises(Problem, match="has no Airflow"):
-        patching.status(tmp_path / "env/bin/python", project, pins)
+        status(tmp_path / "env/bin/python", project, pins)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +245,7 @@ def test_a_release_that_the_series_does_not_know_is_refused(
     with pytest.raises(Problem, match=re.escape(said)) as refused:
         patching.plan(environment.python, project, pins)
     assert refused.value.exit_code == Exit.REFUSED
-    (row,) = patching.status(environment.python, project, pins)
+    (row,) = status(environment.python, project, pins)
     assert (row.state, row.open) == (state, ())
     assert said in row.notes[0]
     assert ("Upgrade it" in row.notes[0]) == (state == "out of scope")
@@ -257,7 +258,7 @@ def test_airflow_2_is_out_of_scope(tmp_path, project, pins, python):
     )
     environments.install(environment, ["--no-deps", "apache-airflow==2.11.0"])
     with pytest.raises(Problem, match=r"Airflow 2\.11\.0 is out of scope.*core 3\.1\.0.*Upgrade") as refused:
-        patching.status(environment.python, project, pins)
+        status(environment.python, project, pins)
     assert refused.value.exit_code == Exit.REFUSED
 
 

@@ -12,8 +12,8 @@ from airflow_auth_patches import environments, proofs, verdicts
 from airflow_auth_patches.commands import matrix
 from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.errors import Problem
-from airflow_auth_patches.releases import CORE, FAB, Pins
-from airflow_auth_patches.series import Series
+from airflow_auth_patches.releases import CORE, FAB, Pins, Release
+from airflow_auth_patches.series import Bug, Series
 from airflow_auth_patches.verdicts import Book, Evidence, Kind
 
 RED, PASSED = "failed: assert 5 == 1", "passed"
@@ -22,19 +22,28 @@ OLD, NEW = "apache-airflow-core==3.1.8", "apache-airflow-core==3.3.2"
 RACE = "auth-manager-race"
 
 
+def now(series: Series, bug: Bug, release: Release) -> dict[str, str]:
+    """Give the patches that are to cure a bug on a release, as evidence has them."""
+    return {patch.name: patch.sha256 for patch in verdicts.cures(series, bug, release)}
+
+
 @pytest.fixture
 def ask(project: Series, pins: Pins):
     """Judge a bug on a release, from outcomes given as ``{release: (stock, patched)}``."""
 
     def judge(outcomes: dict[str, tuple[str, str | None]], release: str, bug: str = RACE, **fields):
         entry = replace(project.bugs[bug], **fields)
+        # Where none was to cure it, the series had none.
+        series = project if any(patched for _, patched in outcomes.values()) else replace(project, patches=())
         book: Book = {
             name: {
-                bug: Evidence("beside", "3.11", "0" * 64, stock, patched, {"a-patch": "1"} if patched else {})
+                bug: Evidence(
+                    "beside", "3.11", "0" * 64, stock, patched, now(series, entry, pins.release(name))
+                )
             }
             for name, (stock, patched) in outcomes.items()
         }
-        return verdicts.judge(project, pins, book, entry, pins.release(release))
+        return verdicts.judge(series, pins, book, entry, pins.release(release))
 
     return judge
 
@@ -59,7 +68,18 @@ def ask(project: Series, pins: Pins):
 def test_verdict(ask, outcomes, release, kind):
     cell = ask(outcomes, release)
     assert cell.kind is kind
-    assert cell.by == (("a-patch",) if kind in (Kind.PATCHED, Kind.NOT_CURED) else ())
+    assert cell.by == (("auth-manager-singleton",) if kind in (Kind.PATCHED, Kind.NOT_CURED) else ())
+
+
+def test_what_was_run_with_another_patch_says_nothing(project: Series, pins: Pins):
+    bug, release = project.bugs[RACE], pins.release(OLD)
+    book: Book = {OLD: {RACE: Evidence("beside", "3.11", "0" * 64, RED, PASSED, now(project, bug, release))}}
+    assert verdicts.judge(project, pins, book, bug, release).kind is Kind.PATCHED
+    (patch,) = verdicts.cures(project, bug, release)
+    edited = replace(patch, content=patch.content + b"\n")
+    series = replace(project, patches=tuple(edited if p is patch else p for p in project.patches))
+    cell = verdicts.judge(series, pins, book, bug, release)
+    assert (cell.kind, cell.reason) == (Kind.NOT_RUN, "not since its patches changed")
 
 
 def test_code_that_is_not_there_is_not_affected_where_the_bug_says_what_is_missing(ask):
@@ -89,7 +109,11 @@ def test_releases_with_one_verdict_are_one_row(project: Series, pins: Pins):
     book: Book = {
         str(release): {
             RACE: Evidence(
-                "beside", "3.11", "0" * 64, *((RED, PASSED) if old else (PASSED, None)), {"p": "1"}
+                "beside",
+                "3.11",
+                "0" * 64,
+                *((RED, PASSED) if old else (PASSED, None)),
+                now(project, project.bugs[RACE], release),
             )
         }
         for release in pins.releases
@@ -98,7 +122,7 @@ def test_releases_with_one_verdict_are_one_row(project: Series, pins: Pins):
     }
     rows = [row for row in verdicts.as_rows(verdicts.matrix(project, pins, book), CORE) if row[0] == RACE]
     assert rows == [
-        (RACE, "3.1.0 to 3.1.8", "patched", "p"),
+        (RACE, "3.1.0 to 3.1.8", "patched", "auth-manager-singleton"),
         (RACE, "3.2.0 to 3.3.2", "fixed upstream", ""),
     ]
 
@@ -119,7 +143,7 @@ def test_faults_name_what_is_stale(project: Series, pins: Pins, root: Path, tmp_
         verdicts.digest(root / str(bug.reproducer).partition("::")[0]),
         RED,
         PASSED,
-        {patch.name: patch.sha256 for patch in verdicts.cures(project, bug, release)},
+        now(project, bug, release),
     )
 
     def told(evidence: Evidence) -> list[str]:

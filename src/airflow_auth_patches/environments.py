@@ -99,7 +99,7 @@ def make(pair: Pair, python: str, folder: Path, progress: Progress | None = None
     :param folder: where the environment is, or will be; what else is there is removed.
     :raises Problem: when that Python is missing or the packages cannot be installed; the folder is then gone.
     """
-    wanted = [str(pair.core), str(pair.fab), *EXTRAS]
+    wanted = [str(pair.core), str(pair.fab), *pair.core.constraints, *pair.fab.constraints, *EXTRAS]
     spec = "\n".join([python, str(pair.exclude_newer), *wanted])
     marker = folder / ".ready"
     environment = Environment(folder / "bin" / "python")

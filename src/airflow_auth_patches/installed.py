@@ -26,6 +26,7 @@ from airflow_auth_patches.wheels import MANIFEST, write
 _LOOK = """
 import importlib.metadata as m, json, sys, importlib.util as u
 out = {"pip": u.find_spec("pip") is not None, "found": {}, "versions": {}}
+out["runs"] = "%d.%d" % sys.version_info[:2]
 for d in m.distributions():
     if d.metadata and d.metadata["Name"]:
         out["versions"].setdefault(d.metadata["Name"].lower().replace("_", "-"), d.version)
@@ -83,12 +84,14 @@ class Installation:
 
     :param python: its interpreter, as it was named.
     :param versions: the version of every distribution in it, by normalised name.
+    :param runs: its Python version, as in ``3.11``.
     """
 
     python: Path
     pip: bool
     found: tuple[Installed, ...]
     versions: Mapping[str, str]
+    runs: str
 
 
 def look(python: Path, pins: Pins) -> Installation:
@@ -133,7 +136,7 @@ def look(python: Path, pins: Pins) -> Installation:
             f"{python} has no Airflow: neither {' nor '.join(names)} is installed there.",
             "Name the python of your Airflow: --python PATH.",
         )
-    return Installation(python, told["pip"], found, told["versions"])
+    return Installation(python, told["pip"], found, told["versions"], told["runs"])
 
 
 def changed_files(installed: Installed, progress: Progress | None = None) -> list[str]:

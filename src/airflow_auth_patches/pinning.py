@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import re
 import sys
@@ -15,12 +16,15 @@ from pathlib import Path
 
 import pypi_simple
 import requests
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 from wheel.wheelfile import WheelError, WheelFile
 
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.progress import Progress
 from airflow_auth_patches.releases import (
+    CORE,
     Distribution,
     Kind,
     Pins,
@@ -103,7 +107,17 @@ def find(dist: Distribution, version: Version, progress: Progress | None = None)
         hashes[kind] = package.digests["sha256"].lower()
         uploaded.append(days[name])
     found = Release(dist, version, max(uploaded), (), hashes)
-    return Release(dist, version, found.date, _verified(found, progress), hashes)
+    pythons = _verified(found, progress)
+    return Release(dist, version, found.date, pythons, hashes, core_of(found))
+
+
+def core_of(release: Release) -> SpecifierSet:
+    """Return the cores that a release allows, by its sdist; a core allows all."""
+    if release.distribution is CORE:
+        return SpecifierSet()
+    head = BytesHeaderParser().parsebytes(sources(release)[f"{release.distribution.root}/PKG-INFO"])
+    asked = [Requirement(each) for each in head.get_all("Requires-Dist", [])]
+    return next((each.specifier for each in asked if each.name == "apache-airflow"), SpecifierSet())
 
 
 def _page(dist: Distribution) -> tuple[pypi_simple.ProjectPage, Mapping[str, datetime.date]]:
@@ -163,6 +177,8 @@ def entry(release: Release) -> str:
         f"pythons = [{pythons}]\n"
         f'wheel = "{release.hashes["wheel"]}"\n'
         f'sdist = "{release.hashes["sdist"]}"\n'
+        + (f'core = "{release.core}"\n' if release.core else "")
+        + (f"constraints = {json.dumps(release.constraints)}\n" if release.constraints else "")
     )
 
 

@@ -16,6 +16,7 @@ from typing import Literal
 import platformdirs
 import pypi_simple
 import requests
+from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from airflow_auth_patches.errors import Exit, Problem
@@ -88,6 +89,8 @@ class Release:
 
     :param pythons: the Python versions its wheel names, such as ``3.11``.
     :param hashes: SHA-256 in hexadecimal of its wheel and of its sdist.
+    :param core: of a provider, the cores that it allows.
+    :param constraints: what it does not start without, beside what it asks for itself.
     """
 
     distribution: Distribution
@@ -95,6 +98,8 @@ class Release:
     date: datetime.date
     pythons: tuple[str, ...]
     hashes: Mapping[Kind, str] = field(hash=False)
+    core: SpecifierSet = field(default_factory=SpecifierSet)
+    constraints: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.distribution.name}=={self.version}"
@@ -202,6 +207,8 @@ def load(folder: Path) -> Pins:
                 date=entry["date"],
                 pythons=tuple(entry["pythons"]),
                 hashes={"wheel": entry["wheel"], "sdist": entry["sdist"]},
+                core=SpecifierSet(entry.get("core", "")),
+                constraints=tuple(entry.get("constraints", ())),
             )
             for dist in DISTRIBUTIONS
             for entry in raw[dist.name]

@@ -32,6 +32,8 @@ class Kind(str, Enum):
     NOT_RUN = "not run"  #: nothing is known
 
 
+#: Verdicts that say nothing of the release.
+UNKNOWN = (Kind.NOT_RUN, Kind.UNCLEAR)
 LEGEND = (
     "Not affected: the reproducer passes on stock, or the code that fails is not there. Fixed upstream: it "
     "passes, and failed on an older release. Patched: it fails on stock, and passes with the patch. "
@@ -146,6 +148,8 @@ def judge(series: Series, pins: Pins, book: Book, bug: Bug, release: Release) ->
     found = book.get(str(release), {}).get(bug.slug)
     if found is None:
         return Cell(release, bug.slug, Kind.NOT_RUN)
+    if dict(found.patches) != {patch.name: patch.sha256 for patch in cures(series, bug, release)}:
+        return Cell(release, bug.slug, Kind.NOT_RUN, reason="not since its patches changed", evidence=found)
     if _absent(bug, found.stock):
         return Cell(release, bug.slug, Kind.NOT_AFFECTED, evidence=found)
     if found.stock == "passed":

@@ -10,8 +10,10 @@ from rich.markup import escape
 from rich.syntax import Syntax
 
 from airflow_auth_patches import show, wheels
+from airflow_auth_patches.advice import Upgrade
 from airflow_auth_patches.cli.common import All, Json, Names, Python, app, known, one_of
 from airflow_auth_patches.commands import patching
+from airflow_auth_patches.commands import status as command
 from airflow_auth_patches.errors import Exit, Problem
 
 
@@ -62,41 +64,74 @@ def wheel(
 @app.command()
 def status(python: Python, json: Json = False) -> None:
     """
-    Tell how an installed Airflow stands: its releases, the patches in it, those that it lacks.
+    Tell how an installed Airflow stands: its releases, the bugs they have, and what to do first.
 
     Example: airflow-auth-patches status --python /opt/airflow/bin/python
     """
     series, pins = known()
     with show.Bars() as bars:
-        rows = patching.status(python, series, pins, bars)
-    told: list[dict[str, Any]] = [
-        {
-            "distribution": r.installed.distribution.name,
-            "version": r.installed.version,
-            "state": r.state,
-            "applied": list(r.applied),
-            "open": [{"patch": p.slug, "trade_off": p.trade_off} for p in r.open],
-            "notes": list(r.notes),
-        }
-        for r in rows
-    ]
+        rows = command.status(python, series, pins, bars)
     if json:
-        show.as_json(told)
+        show.as_json([_standing(row) for row in rows])
         return
+    for row in rows:
+        if row.upgrade:
+            show.out.print(_advice(row, row.upgrade), highlight=False, soft_wrap=True)
     show.table(
         f"{python}",
-        ("distribution and version", "state", "patches in it", "patches it lacks", "notes"),
+        ("distribution and version", "state", "bugs in it", "patches in it", "patches it lacks", "notes"),
         [
             (
-                f"{r['distribution']}\n{r['version']}",
-                r["state"],
-                "\n".join(r["applied"]) or "-",
-                "\n".join(p["patch"] + ("\n(trade-off)" if p["trade_off"] else "") for p in r["open"]) or "-",
-                "\n".join(r["notes"][:5]) or "-",
+                f"{row.installed.distribution.name}\n{row.installed.version}",
+                row.state,
+                "\n".join(cell.bug for cell in row.bugs) or "-",
+                "\n".join(row.applied) or "-",
+                "\n".join(p.slug + ("\n(trade-off)" if p.trade_off else "") for p in row.open) or "-",
+                escape("\n".join(row.notes[:5])) or "-",
             )
-            for r in told
+            for row in rows
         ],
     )
+    for row in rows:
+        for cell in row.bugs:
+            cure = f"cured by {', '.join(cell.by)}" if cell.by else f"no patch: {cell.reason}"
+            show.out.print(
+                f"{cell.bug}: {series.bugs[cell.bug].sees} ({cure}).",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
+
+
+def _advice(row: command.Standing, upgrade: Upgrade) -> str:
+    name, version = row.installed.distribution.name, row.installed.version
+    said = f"First upgrade {name} {version} to {upgrade.release.version}: it cures {', '.join(upgrade.cures)}"
+    said += f", and leaves {', '.join(upgrade.leaves)}" if upgrade.leaves else ", which is all it has"
+    said += f"; it brings {', '.join(upgrade.brings)}" if upgrade.brings else ""
+    return f"{said}. Then patch what is left: `airflow-auth-patches apply`."
+
+
+def _standing(row: command.Standing) -> dict[str, Any]:
+    upgrade = row.upgrade
+    return {
+        "distribution": row.installed.distribution.name,
+        "version": row.installed.version,
+        "state": row.state,
+        "applied": list(row.applied),
+        "open": [{"patch": p.slug, "trade_off": p.trade_off} for p in row.open],
+        "notes": list(row.notes),
+        "bugs": [
+            {"bug": cell.bug, "verdict": cell.kind.value, "by": list(cell.by), "reason": cell.reason}
+            for cell in row.bugs
+        ],
+        "upgrade": upgrade
+        and {
+            "to": str(upgrade.release),
+            "cures": list(upgrade.cures),
+            "leaves": list(upgrade.leaves),
+            "brings": list(upgrade.brings),
+        },
+    }
 
 
 @app.command()

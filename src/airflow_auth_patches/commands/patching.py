@@ -1,4 +1,4 @@
-"""Patch an installed Airflow, tell how it stands, and put it back."""
+"""Patch an installed Airflow, and put it back."""
 
 from __future__ import annotations
 
@@ -243,52 +243,3 @@ def _replace(
             _whole(found, progress)
 
     room.replace(installation, new, restore, verify, progress)
-
-
-@dataclass(frozen=True)
-class Standing:
-    """
-    How one distribution stands.
-
-    :param state: ``pristine``, ``patched``, ``changed``, ``unknown`` or ``out of scope``.
-    :param applied: the slugs of the patches in it.
-    :param open: the patches that serve it and are not in it.
-    :param notes: what there is to say, a line each.
-    """
-
-    installed: Installed
-    state: str
-    applied: tuple[str, ...]
-    open: tuple[Patch, ...]
-    notes: tuple[str, ...]
-
-
-def status(python: Path, series: Series, pins: Pins, progress: Progress | None = None) -> list[Standing]:
-    """
-    Tell how an installed Airflow stands; nothing is changed.
-
-    :param python: its interpreter.
-    :return: one standing for each of our distributions that is installed.
-    :raises Problem: when there is no Airflow, or a pristine wheel to compare with cannot be fetched.
-    """
-    rows = []
-    for found in room.look(python, pins).found:
-        try:
-            release = room.pinned(found)
-        except Problem as problem:
-            state = "out of scope" if found.out_of_scope else "unknown"
-            rows.append(Standing(found, state, tuple(found.slugs), (), (f"{problem}",)))
-            continue
-        wrong = room.changed_files(found, progress)
-        open_ = tuple(patch for patch in series.serving(release) if patch.slug not in found.slugs)
-        current = {(patch.name, patch.sha256) for patch in series.serving(release)}
-        applied = {(p["name"], p["sha256"]) for p in (found.manifest or {"patches": []})["patches"]}
-        notes = list(wrong)
-        if applied - current:
-            other = ", ".join(sorted(name for name, _ in applied - current))
-            notes.append(f"{other} is of another series: apply again")
-        if not open_ and not applied:
-            notes.append("in no patch's range")
-        state = "changed" if wrong else "patched" if found.manifest else "pristine"
-        rows.append(Standing(found, state, tuple(found.slugs), open_, tuple(notes)))
-    return rows

@@ -1,0 +1,80 @@
+"""Tell how an installed Airflow stands: the bugs it has, and what to do about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_auth_patches import advice, verdicts
+from airflow_auth_patches import installed as room
+from airflow_auth_patches.advice import Upgrade
+from airflow_auth_patches.errors import Problem
+from airflow_auth_patches.installed import Installed
+from airflow_auth_patches.progress import Progress
+from airflow_auth_patches.releases import CORE, FAB, Pins
+from airflow_auth_patches.series import Patch, Series
+from airflow_auth_patches.verdicts import Cell
+
+
+@dataclass(frozen=True)
+class Standing:
+    """
+    How one distribution stands.
+
+    :param state: ``pristine``, ``patched``, ``changed``, ``unknown`` or ``out of scope``.
+    :param applied: the slugs of the patches in it.
+    :param open: the patches that serve it and are not in it.
+    :param notes: what there is to say, a line each.
+    :param bugs: the verdicts on the bugs that it has, as it is.
+    :param upgrade: what cures some of them with no patch, of the provider alone.
+    """
+
+    installed: Installed
+    state: str
+    applied: tuple[str, ...]
+    open: tuple[Patch, ...]
+    notes: tuple[str, ...]
+    bugs: tuple[Cell, ...] = ()
+    upgrade: Upgrade | None = None
+
+
+def status(python: Path, series: Series, pins: Pins, progress: Progress | None = None) -> list[Standing]:
+    """
+    Tell how an installed Airflow stands; nothing is changed.
+
+    :param python: its interpreter.
+    :return: one standing for each of our distributions that is installed.
+    :raises Problem: when there is no Airflow, or a pristine wheel to compare with cannot be fetched.
+    """
+    installation = room.look(python, pins)
+    book = verdicts.read(series.folder)
+    core = next((found.release for found in installation.found if found.distribution is CORE), None)
+    rows = []
+    for found in installation.found:
+        try:
+            release = room.pinned(found)
+        except Problem as problem:
+            state = "out of scope" if found.out_of_scope else "unknown"
+            rows.append(Standing(found, state, tuple(found.slugs), (), (f"{problem}",)))
+            continue
+        wrong = room.changed_files(found, progress)
+        open_ = tuple(patch for patch in series.serving(release) if patch.slug not in found.slugs)
+        current = {(patch.name, patch.sha256) for patch in series.serving(release)}
+        applied = {(p["name"], p["sha256"]) for p in (found.manifest or {"patches": []})["patches"]}
+        notes = list(wrong)
+        if applied - current:
+            other = ", ".join(sorted(name for name, _ in applied - current))
+            notes.append(f"{other} is of another series: apply again")
+        if not open_ and not applied:
+            notes.append("in no patch's range")
+        cells = advice.cells_of(series, pins, book, release)
+        if unknown := [cell.bug for cell in cells if cell.kind in verdicts.UNKNOWN]:
+            notes.append(f"not known: {', '.join(unknown)}")
+        bugs = tuple(advice.held(cells, found.slugs))
+        upgrade = None
+        if found.distribution is FAB and bugs:
+            has = [cell.bug for cell in bugs]
+            upgrade = advice.upgrade(series, pins, book, release, core, installation.runs, has)
+        state = "changed" if wrong else "patched" if found.manifest else "pristine"
+        rows.append(Standing(found, state, tuple(found.slugs), open_, tuple(notes), bugs, upgrade))
+    return rows
