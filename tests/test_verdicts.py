@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from airflow_auth_patches import environments, proofs, verdicts
+from airflow_auth_patches import check as lint
+from airflow_auth_patches import environments, proofs, verdict_page, verdicts
 from airflow_auth_patches.commands import matrix
 from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.errors import Problem
@@ -122,8 +123,8 @@ def test_releases_with_one_verdict_are_one_row(project: Series, pins: Pins):
     }
     rows = [row for row in verdicts.as_rows(verdicts.matrix(project, pins, book), CORE) if row[0] == RACE]
     assert rows == [
-        (RACE, "3.1.0 to 3.1.8", "patched", "auth-manager-singleton"),
-        (RACE, "3.2.0 to 3.3.2", "fixed upstream", ""),
+        (RACE, "3.1.0 to 3.1.8", "patched", "auth-manager-singleton", "stock failed, patched passed"),
+        (RACE, "3.2.0 to 3.3.2", "fixed upstream", "", "stock passed"),
     ]
 
 
@@ -180,12 +181,13 @@ def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     return ran
 
 
-def test_what_holds_is_not_run_again(copy: Path, project: Series, pins: Pins, root: Path, runs: list[str]):
+def test_what_holds_is_not_run_again(copy: Path, project: Series, pins: Pins, runs: list[str]):
+    (copy / "docs").mkdir()
     series = replace(project, folder=copy / "patches")
     wanted = [pins.release(OLD)]
 
     def judged(**words) -> dict[str, Kind]:
-        (cells,) = matrix.judge(root, series, pins, "3.11", wanted, **words)
+        (cells,) = matrix.judge(copy, series, pins, "3.11", wanted, **words)
         return {cell.bug: cell.kind for cell in cells}
 
     first = judged()
@@ -197,3 +199,21 @@ def test_what_holds_is_not_run_again(copy: Path, project: Series, pins: Pins, ro
     assert len(runs) == count
     judged(again=True)
     assert len(runs) == 2 * count
+    book = verdicts.read(series.folder)
+    page = (copy / verdict_page.FILE).read_text()
+    assert page == verdict_page.render(series, pins, book)
+    assert not verdict_page.stale(copy, series, pins, book)
+    assert f"| `{RACE}` | 3.1.8 | patched | auth-manager-singleton | stock failed, patched passed |" in page
+    del book[OLD][RACE]
+    assert verdict_page.stale(copy, series, pins, book)
+
+
+def test_the_page_has_a_cell_for_every_bug_and_release(project: Series, pins: Pins):
+    page = verdict_page.render(project, pins, {}).splitlines()
+    for bug in project.bugs.values():
+        mine = [r for r in pins.releases if r.distribution is verdicts.distribution_of(bug)]
+        assert f"| `{bug.slug}` | " + " | ".join(["not run"] * len(mine)) + " |" in page
+
+
+def test_the_verdicts_are_of_what_is_here(root: Path, project: Series, pins: Pins):
+    assert [str(fault) for fault in lint.check_verdicts(root, project, pins)] == []

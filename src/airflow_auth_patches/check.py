@@ -11,7 +11,8 @@ It checks that
 * every patch is the bytes that ``refresh`` would write;
 * no variant could be one with another, and no two serve one release;
 * every test of a patch has its place in ``proofs/``, and no file that the series adds is in a pinned sdist;
-* core patches have a news line, and providers none.
+* core patches have a news line, and providers none;
+* the verdicts on the bugs are of the patches and reproducers that are here, and their page says the same.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_auth_patches import hunks, proofs, tree
+from airflow_auth_patches import hunks, proofs, tree, verdict_page, verdicts
 from airflow_auth_patches.errors import Problem
 from airflow_auth_patches.progress import Progress, Silent
 from airflow_auth_patches.releases import CORE, DISTRIBUTIONS, Distribution, Pins, Release, sources
@@ -88,6 +89,23 @@ def check(root: Path, folder: Path, pins: Pins, progress: Progress | None = None
             faults += _applies(root, series, pins, release, progress)
             advance(1)
     return sorted(set(faults), key=lambda fault: (str(fault.path), fault.line, fault.what))
+
+
+def check_verdicts(root: Path, series: Series, pins: Pins) -> list[Fault]:
+    """
+    Check that every verdict was run with what is here now, and that their page says the same.
+
+    :param root: the checkout of this project.
+    :return: every fault; empty when there is none.
+    :raises Problem: when the evidence cannot be read.
+    """
+    book = verdicts.read(series.folder)
+    again = "run `airflow-auth-patches judge`"
+    path = series.folder / verdicts.FILE
+    found = [Fault(path, 1, f"{what} ({again})") for what in verdicts.faults(root, series, pins, book)]
+    if verdict_page.stale(root, series, pins, book):
+        found.append(Fault(root / verdict_page.FILE, 1, f"The page is not what the verdicts are: {again}."))
+    return found
 
 
 def _folder(folder: Path, dist: Distribution, order: Sequence[str]) -> Iterator[Fault]:

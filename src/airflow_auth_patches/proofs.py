@@ -224,7 +224,11 @@ def run_tests(
         done = attempt(
             words,
             cwd=root,
-            env={"PYTHONPATH": str(root / "tests/standin"), **(variables or {})},
+            env={
+                "PYTHONPATH": str(root / "tests/standin"),
+                "AUTH_PATCHES_DATABASES": str(root / "build" / "databases"),
+                **(variables or {}),
+            },
             timeout=timeout,
         )
         if not report.exists():

@@ -194,24 +194,34 @@ def matrix(series: Series, pins: Pins, book: Book) -> list[Cell]:
     ]
 
 
-def as_rows(cells: Sequence[Cell], distribution: Distribution) -> list[tuple[str, str, str, str]]:
+def as_rows(cells: Sequence[Cell], distribution: Distribution) -> list[tuple[str, str, str, str, str]]:
     """
     Lay the verdicts of a distribution out for people: releases in a row with the same verdict together.
 
-    :return: for each bug, in the order of the releases: bug, releases, verdict, and what cures it or why not.
+    :return: for each bug, in the order of the releases: bug, releases, verdict, what cures it or why not, and
+        what its reproducer did there.
     """
     mine = [cell for cell in cells if cell.release.distribution is distribution]
     rows = []
     for bug in dict.fromkeys(cell.bug for cell in mine):
         same = groupby(
             (cell for cell in mine if cell.bug == bug),
-            key=lambda cell: (cell.kind.value, _slugs(cell.by) or cell.reason),
+            key=lambda cell: (cell.kind.value, _slugs(cell.by) or cell.reason, _did(cell.evidence)),
         )
-        for (verdict, told), some in same:
+        for (verdict, told, did), some in same:
             versions = [str(cell.release.version) for cell in some]
             span = versions[0] if len(versions) == 1 else f"{versions[0]} to {versions[-1]}"
-            rows.append((bug, span, verdict, told))
+            rows.append((bug, span, verdict, told, did))
     return rows
+
+
+def _did(evidence: Evidence | None) -> str:
+    if evidence is None:
+        return ""
+    stock = "failed" if is_red(evidence.stock) else evidence.stock
+    if evidence.patched is None:
+        return f"stock {stock}"
+    return f"stock {stock}, patched {'failed' if is_red(evidence.patched) else evidence.patched}"
 
 
 def _slugs(names: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from airflow_auth_patches import series as series_room
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.releases import Pins
 from airflow_auth_patches.series import Series
+from airflow_auth_patches.verdicts import Kind
 
 EPILOG = (
     "Exit codes: 0 done; 1 a fault, or an outcome that is not cured or not shown; "
@@ -82,3 +83,9 @@ def checkout() -> Path:
 def one_of(names: list[str] | None, everything: bool) -> None:
     if names and everything:
         raise Problem("--all and --patch exclude each other.", "Give one of them.", Exit.USAGE)
+
+
+def verdict_words(verdict: str) -> str:
+    """Return a verdict as it is printed: in red what must not be, in yellow what no patch is for."""
+    colour = {Kind.PATCHED: "green", Kind.OPEN: "yellow", Kind.NOT_AFFECTED: "dim", Kind.FIXED: "dim"}
+    return f"[{colour.get(Kind(verdict), 'bold red')}]{verdict}[/]"

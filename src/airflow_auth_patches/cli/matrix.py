@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from airflow_auth_patches import show, verdicts
-from airflow_auth_patches.cli.common import Json, app, checkout, known
+from airflow_auth_patches.cli.common import Json, app, checkout, known, verdict_words
 from airflow_auth_patches.commands import matrix
 from airflow_auth_patches.errors import Exit
 from airflow_auth_patches.verdicts import Kind
@@ -45,7 +45,10 @@ def judge_(
         show.table(
             "Verdicts",
             ("release", "bug", "verdict", "by", ""),
-            [(str(c.release), c.bug, c.kind.value, ", ".join(c.by), escape(c.reason)) for c in cells],
+            [
+                (str(c.release), c.bug, verdict_words(c.kind.value), ", ".join(c.by), escape(c.reason))
+                for c in cells
+            ],
         )
     bad = any(cell.kind in (Kind.NOT_CURED, Kind.UNCLEAR, Kind.NOT_RUN) for cell in cells)
     raise typer.Exit(Exit.FAULT if bad else Exit.OK)

@@ -10,7 +10,7 @@ from rich.markup import escape
 from airflow_auth_patches import check as lint
 from airflow_auth_patches import releases, show, tree, verdicts
 from airflow_auth_patches import series as series_room
-from airflow_auth_patches.cli.common import Json, ReleaseName, app, checkout, known
+from airflow_auth_patches.cli.common import Json, ReleaseName, app, checkout, known, verdict_words
 from airflow_auth_patches.commands import add_release as add_command
 from airflow_auth_patches.commands import prove as prove_command
 from airflow_auth_patches.errors import Exit
@@ -50,8 +50,11 @@ def list_(
         for distribution in releases.DISTRIBUTIONS:
             show.table(
                 distribution.name,
-                ("bug", "releases", "verdict", "by, or why"),
-                verdicts.as_rows(cells, distribution),
+                ("bug", "releases", "verdict", "by, or why", "its reproducer"),
+                [
+                    (bug, span, verdict_words(verdict), escape(told), escape(did))
+                    for bug, span, verdict, told, did in verdicts.as_rows(cells, distribution)
+                ],
             )
         show.out.print(verdicts.LEGEND, soft_wrap=True)
         return
@@ -116,9 +119,12 @@ def check(json: Json = False) -> None:
 
     Example: airflow-auth-patches check
     """
-    folder = series_room.default_folder()
+    folder, root = series_room.default_folder(), checkout()
+    pins = releases.load(folder)
     with show.Bars() as bars:
-        faults = lint.check(checkout(), folder, releases.load(folder), bars)
+        faults = lint.check(root, folder, pins, bars)
+    if not faults:  # what is in a broken series has no verdict
+        faults = lint.check_verdicts(root, series_room.load(folder), pins)
     if json:
         show.as_json([{"path": str(f.path), "line": f.line, "fault": f.what} for f in faults])
     else:

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from airflow_auth_patches import environments, proofs, verdicts
+from airflow_auth_patches import environments, proofs, verdict_page, verdicts
 from airflow_auth_patches.commands.prove import few_at_once, folder_of, patched_environment
 from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.errors import Exit, Problem
@@ -49,7 +49,7 @@ def judge(
     progress: Progress | None = None,
 ) -> Iterator[list[Cell]]:
     """
-    Run the reproducers on releases, keeping the evidence of each as soon as it is whole.
+    Run the reproducers on releases, keeping the evidence of each, and the page, as soon as it is whole.
 
     What was run already with the same reproducer and the same patches is not run again.
 
@@ -73,8 +73,10 @@ def judge(
             if due:
                 known.update(_run(root, series, pins, python, release, due, progress))
                 verdicts.write(series.folder, book)
+                verdict_page.write(root, series, pins, book)
             yield [verdicts.judge(series, pins, book, bug, release) for bug in bugs]
             advance(1)
+    verdict_page.write(root, series, pins, book)  # its words may be others where nothing was due
 
 
 def _still_holds(root: Path, series: Series, known: Evidence | None, bug: Bug, release: Release) -> bool:

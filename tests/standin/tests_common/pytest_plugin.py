@@ -2,14 +2,21 @@
 Pytest plugin: a fresh AIRFLOW_HOME with its own SQLite database, and the monorepo's markers.
 
 It must be loaded with ``-p`` before anything imports Airflow. ``AIRFLOW_HOME`` is a temporary folder that
-goes with the session. Tests marked ``db_test`` get an initialised database; the first one pays for it.
+goes with the session. Tests marked ``db_test`` get an initialised database; the first one pays for it, or,
+where ``AUTH_PATCHES_DATABASES`` names a folder, the first one of all runs on the same installation.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+import sqlite3
+import sys
 import tempfile
+from contextlib import closing
+from importlib.metadata import distributions
+from pathlib import Path
 
 import pytest
 
@@ -52,7 +59,36 @@ def _providers_configuration() -> None:
 def _initialised_database() -> None:
     from airflow.utils.db import initdb
 
+    if not (folder := os.environ.get("AUTH_PATCHES_DATABASES")):
+        initdb()
+        return
+    template = Path(folder) / f"{_installed()}.db"
+    mine = Path(_home) / "unittests.db"
+    if template.exists():
+        _copy(template, mine)
+        return
     initdb()
+    template.parent.mkdir(parents=True, exist_ok=True)
+    draft = template.with_suffix(f".{os.getpid()}")
+    _copy(mine, draft)
+    draft.replace(template)  # whole, whoever else makes it now
+
+
+def _installed() -> str:
+    """Return a digest of all that is installed: what an empty database is made by."""
+    found = sorted(distributions(), key=lambda each: (each.metadata["Name"], each.version))
+    digest = hashlib.sha256(sys.version.encode())
+    for each in found:
+        name = each.metadata["Name"]
+        told = each.read_text("RECORD") if name.startswith("apache-airflow") else ""
+        digest.update(f"{name} {each.version}\n{told}".encode())
+    return digest.hexdigest()
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a SQLite database, what is in its write-ahead log included, also into one that is open."""
+    with closing(sqlite3.connect(source)) as one, closing(sqlite3.connect(target)) as other:
+        one.backup(other)
 
 
 @pytest.fixture(autouse=True)
