@@ -33,8 +33,8 @@ lint: setup ## ruff and mypy
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-test-upstream: setup ## the provider's own tests on stock and patched: make test-upstream PAIR=3.3.2+3.10.2
-	$(TOOL) test-upstream --pair $(PAIR)
+test-upstream: setup ## the provider's own tests, stock and patched, a pair of each minor, or PAIR=3.3.2+3.10.2
+	$(TOOL) test-upstream $(if $(PAIR),--pair $(PAIR))
 
 check: setup ## the lint of the series
 	$(TOOL) check

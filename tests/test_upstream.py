@@ -10,8 +10,10 @@ from packaging.specifiers import SpecifierSet
 
 from airflow_auth_patches import releases, upstream
 from airflow_auth_patches.cli import upstream as command
+from airflow_auth_patches.commands.upstream import judge
 from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.proofs import tally
 from airflow_auth_patches.releases import FAB
 
 HERE = Environment(Path(sys.executable))
@@ -243,6 +245,20 @@ def test_how_the_command_ends(monkeypatch, capsys, patched, code, said):
     runs = {"tests/a.py::test_a": "passed"}, {"tests/a.py::test_a": patched}
     monkeypatch.setattr(command, "judge", lambda *_: upstream.compare(*runs))
     with pytest.raises(command.typer.Exit) as ended:
-        command.upstream_("3.3.2+3.10.2")
+        command.upstream_(["3.3.2+3.10.2"])
     assert ended.value.exit_code == code
     assert said in capsys.readouterr().out
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("name", ["3.1.6+3.3.0", "3.3.2+3.10.2"])
+def test_what_passes_on_stock_passes_on_patched(root, project, pins, name):
+    found = judge(root, project, pins, pins.pair(name), "3.11")
+    assert (found.broken, found.wrong) == ((), ())
+    assert found.holds
+    assert tally(found.patched)["passed"] > 500
+
+
+def test_one_pair_of_each_minor_of_the_provider(pins):
+    minors = [pair.fab.version.release[:2] for pair in pins.minor_pairs]
+    assert minors == sorted({r.version.release[:2] for r in pins.releases if r.distribution is FAB})

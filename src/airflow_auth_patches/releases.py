@@ -165,6 +165,14 @@ class Pins:
         """The pairs that are taken where none is named."""
         return tuple(pair for pair in self.pairs if pair.default)
 
+    @property
+    def minor_pairs(self) -> tuple[Pair, ...]:
+        """The first pair of each minor of the provider."""
+        first: dict[tuple[int, int], Pair] = {}
+        for pair in self.pairs:
+            first.setdefault((pair.fab.version.major, pair.fab.version.minor), pair)
+        return tuple(first[minor] for minor in sorted(first))
+
     def find(self, dist: Distribution, version: str) -> Release | None:
         """Return the pinned release of a distribution with that public version, or ``None``."""
         try:

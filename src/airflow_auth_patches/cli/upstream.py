@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -12,6 +12,8 @@ from airflow_auth_patches.cli.common import Json, app, checkout, known
 from airflow_auth_patches.commands.upstream import judge
 from airflow_auth_patches.errors import Exit
 from airflow_auth_patches.proofs import tally
+from airflow_auth_patches.releases import Pair
+from airflow_auth_patches.upstream import Comparison
 
 COLUMNS = ("passed", "failed", "error", "skipped")
 
@@ -19,9 +21,9 @@ COLUMNS = ("passed", "failed", "error", "skipped")
 @app.command("test-upstream")
 def upstream_(
     pair: Annotated[
-        str,
-        typer.Option("--pair", metavar="CORE+FAB", help="As in 3.3.2+3.10.2.", show_default=False),
-    ],
+        list[str] | None,
+        typer.Option("--pair", metavar="CORE+FAB", help="As in 3.3.2+3.10.2; by default one of each minor."),
+    ] = None,
     python: Annotated[str, typer.Option("--python", metavar="X.Y", help="The Python to run on.")] = "3.11",
     expression: Annotated[
         str | None, typer.Option("-k", metavar="EXPR", help="Only these tests, as pytest selects them.")
@@ -34,36 +36,48 @@ def upstream_(
     Example: airflow-auth-patches test-upstream --pair 3.3.2+3.10.2
     """
     series, pins = known()
-    chosen = pins.pair(pair)
-    with show.Bars() as bars:
-        found = judge(checkout(), series, pins, chosen, python, expression, bars)
-    runs = {"stock": found.stock, "patched": found.patched}
+    chosen = [pins.pair(name) for name in pair] if pair else pins.minor_pairs
+    found: list[tuple[Pair, Comparison]] = []
+    with show.Bars() as bars, bars.task("comparing pairs", len(chosen)) as advance:
+        for one in chosen:
+            found.append((one, judge(checkout(), series, pins, one, python, expression, bars)))
+            advance(1)
+            if not json:
+                _told(*found[-1])
     if json:
-        show.as_json(
-            {
-                "pair": chosen.name,
-                "python": python,
-                "runs": {
-                    word: {
-                        "counts": tally(outcomes),
-                        "not_passed": {test: said for test, said in outcomes.items() if said != "passed"},
-                    }
-                    for word, outcomes in runs.items()
-                },
-                "broken": list(found.broken),
-                "listed": dict(found.listed),
-                "unsteady": list(found.unsteady),
-                "cured": list(found.cured),
-                "wrong": list(found.wrong),
+        show.as_json([_as_data(one, python, comparison) for one, comparison in found])
+    holds = all(comparison.holds for _, comparison in found)
+    if not json:
+        _say("Nothing that passes on stock fails on patched." if holds else "Does not hold.")
+    raise typer.Exit(Exit.OK if holds else Exit.FAULT)
+
+
+def _as_data(pair: Pair, python: str, found: Comparison) -> dict[str, Any]:
+    return {
+        "pair": pair.name,
+        "python": python,
+        "runs": {
+            word: {
+                "counts": tally(outcomes),
+                "not_passed": {test: said for test, said in outcomes.items() if said != "passed"},
             }
-        )
-        raise typer.Exit(Exit.OK if found.holds else Exit.FAULT)
+            for word, outcomes in (("stock", found.stock), ("patched", found.patched))
+        },
+        "broken": list(found.broken),
+        "listed": dict(found.listed),
+        "unsteady": list(found.unsteady),
+        "cured": list(found.cured),
+        "wrong": list(found.wrong),
+    }
+
+
+def _told(pair: Pair, found: Comparison) -> None:
     show.table(
-        f"Upstream's tests of FAB {chosen.fab.version} on core {chosen.core.version}",
+        f"Upstream's tests of FAB {pair.fab.version} on core {pair.core.version}",
         ("", *COLUMNS),
         [
             (word, *(str(tally(outcomes).get(column, 0)) for column in COLUMNS))
-            for word, outcomes in runs.items()
+            for word, outcomes in (("stock", found.stock), ("patched", found.patched))
         ],
     )
     for test in found.broken:
@@ -78,8 +92,6 @@ def upstream_(
         _say(f"{test}: passes on patched only.")
     for line in found.wrong:
         _say(line)
-    _say("Nothing that passes on stock fails on patched." if found.holds else "Does not hold.")
-    raise typer.Exit(Exit.OK if found.holds else Exit.FAULT)
 
 
 def _say(line: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from airflow_auth_patches import environments
@@ -37,10 +38,15 @@ def judge(
     stock = environments.make(pair, python, folder_of(root, pair, python, "stock"), progress)
     patched = patched_environment(root, series, pins, pair, python, progress)
     extra = room.packages(root, pair, python, stock, progress)
-    with progress.task(f"running upstream's tests on {pair.name}, stock"):
-        on_stock = room.run_sdist(root, folder, extra, stock, (), expression)
-    with progress.task(f"running upstream's tests on {pair.name}, patched"):
-        on_patched = room.run_sdist(root, folder, extra, patched, (), expression)
+    with (
+        progress.task(f"running upstream's tests on {pair.name}, stock and patched"),
+        ThreadPoolExecutor(2) as pool,
+    ):
+        runs = [
+            pool.submit(room.run_sdist, root, folder, extra, environment, (), expression)
+            for environment in (stock, patched)
+        ]
+        on_stock, on_patched = (run.result() for run in runs)
     again = None
     if differ := room.differing(on_stock, on_patched):
         with progress.task(f"running the {len(differ)} that differ again, alone, on both"):
