@@ -135,3 +135,23 @@ def test_always_applies_to_the_file_it_was_made_from(old, new):
     old_bytes, new_bytes = b"head\n" + b"".join(old), b"head\n" + b"".join(new)
     if patch := git_diff(old_bytes, new_bytes):
         assert apply(old_bytes, patch) == new_bytes
+
+
+@settings(max_examples=40, deadline=None)
+@given(old=LINES, new=LINES, before=st.integers(0, 3))
+def test_each_line_of_the_result_is_told_its_origin(old, new, before):
+    old_bytes, new_bytes = b"head\n" + b"".join(old), b"head\n" + b"".join(new)
+    patch = git_diff(old_bytes, new_bytes)
+    if not patch:
+        return
+    target, parsed = b"moved\n" * before + old_bytes, hunks.parse(patch)["f.py"]
+    try:
+        result = hunks.apply(target, parsed).splitlines()
+    except hunks.HunkFault:
+        return
+    was, text = target.splitlines(), patch.splitlines()
+    told = hunks.origins(target, parsed)
+    assert [was[line - 1] if line > 0 else text[-line - 1][1:] for line in told] == result
+    kept = [line for line in told if line > 0]
+    assert kept == sorted(set(kept))
+    assert len(told) - len(kept) == sum(line.startswith(b"+") for line in text[4:] if line[:3] != b"+++")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_auth_patches.errors import Exit, Problem
-from airflow_auth_patches.processes import run
+from airflow_auth_patches.processes import program, run
 from airflow_auth_patches.progress import Progress, Silent
 from airflow_auth_patches.releases import Pair
 
@@ -52,11 +52,7 @@ def uv() -> Path:
 
     :raises Problem: when there is none.
     """
-    beside = Path(sys.executable).parent / "uv"
-    found = str(beside) if beside.exists() else shutil.which("uv")
-    if not found:
-        raise Problem("uv was not found.", "Install it: python -m pip install uv.", Exit.USAGE)
-    return Path(found)
+    return program("uv", "Install it: python -m pip install uv.")
 
 
 def _candidates(version: str) -> Iterator[str]:

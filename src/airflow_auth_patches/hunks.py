@@ -127,6 +127,26 @@ def _place(lines: Sequence[bytes], hunk: Hunk, shift: int) -> int:
     return places[0]
 
 
+def _lines(content: bytes) -> list[bytes]:
+    """Return the lines of a file with their ends; a lone carriage return ends none."""
+    lines = content.split(b"\n")
+    return [line + b"\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
+
+
+def _placed(lines: Sequence[bytes], hunks: Sequence[Hunk]) -> list[patch_ng.Hunk]:
+    """Return the library's hunks, each at the line where its old text stands."""
+    placed, shift, end = [], 0, 0
+    for hunk in hunks:
+        line = _place(lines, hunk, shift)
+        if line <= end:
+            raise HunkFault("The hunk stands before the end of the one above it.", hunk.line)
+        shift, end = line - hunk.start, line + len(hunk.old) - 1
+        moved = copy.deepcopy(hunk.parsed)
+        moved.startsrc = line
+        placed.append(moved)
+    return placed
+
+
 def apply(content: bytes, hunks: Sequence[Hunk]) -> bytes:
     """
     Apply hunks to a file.
@@ -138,19 +158,33 @@ def apply(content: bytes, hunks: Sequence[Hunk]) -> bytes:
     :return: the file with the hunks applied.
     :raises HunkFault: when a hunk has no such place, or overlaps the one before.
     """
-    lines = content.splitlines(keepends=True) if b"\r" not in content else content.split(b"\n")
-    if b"\r" in content:
-        lines = [line + b"\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
-    placed, shift, end = [], 0, 0
-    for hunk in hunks:
-        line = _place(lines, hunk, shift)
-        if line <= end:
-            raise HunkFault("The hunk stands before the end of the one above it.", hunk.line)
-        shift, end = line - hunk.start, line + len(hunk.old) - 1
-        moved = copy.deepcopy(hunk.parsed)
-        moved.startsrc = line
-        placed.append(moved)
+    placed = _placed(_lines(content), hunks)
     return b"".join(patch_ng.PatchSet().patch_stream(io.BytesIO(content), placed))
+
+
+def origins(content: bytes, hunks: Sequence[Hunk]) -> list[int]:
+    """
+    Tell where each line of the result of :func:`apply` is from.
+
+    :param content: the file as it was.
+    :return: for each line of the patched file, the line of ``content`` that it was, from 1, or minus the
+        line of the patch file that adds it.
+    :raises HunkFault: as :func:`apply` does.
+    """
+    lines = _lines(content)
+    told: list[int] = []
+    following = 1
+    for hunk, placed in zip(hunks, _placed(lines, hunks), strict=True):
+        told += range(following, placed.startsrc)
+        following = placed.startsrc
+        for number, line in enumerate(placed.text, hunk.line + 1):
+            if line[:1] == b"+":
+                told.append(-number)
+                continue
+            if line[:1] == b" ":
+                told.append(following)
+            following += 1
+    return [*told, *range(following, len(lines) + 1)]
 
 
 def apply_all(files: Mapping[str, bytes], edits: Mapping[str, Sequence[Hunk]]) -> dict[str, bytes]:

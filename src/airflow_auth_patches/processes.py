@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from airflow_auth_patches.errors import Exit, Problem
+
+
+def program(name: str, remedy: str) -> Path:
+    """
+    Return the path of a program: beside this Python, else on ``PATH``.
+
+    :param remedy: how to get it.
+    :raises Problem: when there is none.
+    """
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if not found:
+        raise Problem(f"{name} was not found.", remedy, Exit.USAGE)
+    return Path(found)
 
 
 def attempt(
