@@ -328,8 +328,10 @@ def test_transaction_whose_rollback_fails_is_not_entered():
     session.flush()
     connection = session.connection().connection.dbapi_connection
     connection.rollback()
-    with mock.patch.object(settings.engine.dialect, "do_rollback", autospec=True, side_effect=OSError):
-        with pytest.raises(OSError):
+    with mock.patch.object(
+        settings.engine.dialect, "do_rollback", autospec=True, side_effect=OSError("gone")
+    ):
+        with pytest.raises(OSError, match="gone"):
             session.rollback()
     session.close()
     RevokedToken.revoke("later", in_an_hour(), session=session)
@@ -520,7 +522,9 @@ def test_clean_up_keeps_its_schedule_when_all_are_hits(clock):
 def test_clean_up_that_fails_does_not_fail_a_hit(clock, monkeypatch):
     RevokedToken.is_revoked("token")
     RevokedToken._last_cleanup_time = 0.0
-    monkeypatch.setattr(settings, "NonScopedSession", mock.Mock(side_effect=OSError))
+    monkeypatch.setattr(
+        settings, "NonScopedSession", mock.Mock(spec=settings.NonScopedSession, side_effect=OSError)
+    )
     assert outcome(RevokedToken.is_revoked, "token") is False
 
 

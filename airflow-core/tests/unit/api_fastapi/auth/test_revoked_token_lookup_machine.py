@@ -21,8 +21,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from hypothesis import Phase, settings
-from hypothesis import strategies as st
+from hypothesis import Phase, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from airflow.api_fastapi.auth.tokens import RevokedTokenLookup

@@ -29,6 +29,7 @@ import pytest
 from sqlalchemy import event
 
 from airflow import settings
+from airflow._shared.timezones import timezone
 from airflow.api_fastapi.app import create_app, get_auth_manager, purge_cached_app
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
@@ -38,7 +39,6 @@ from airflow.models.backfill import Backfill
 from airflow.models.dagbundle import DagBundleModel
 from airflow.models.team import Team
 from airflow.utils.session import create_session
-from airflow.utils.timezone import utcnow
 
 from tests_common.test_utils.config import conf_vars
 
@@ -265,7 +265,7 @@ def world() -> World:
             ]
         )
         session.flush()
-        backfill = Backfill(dag_id=name, from_date=utcnow(), to_date=utcnow())
+        backfill = Backfill(dag_id=name, from_date=timezone.utcnow(), to_date=timezone.utcnow())
         log = Log(event="test", task_instance=None, dag_id=name)
         session.add_all([backfill, log])
         session.flush()

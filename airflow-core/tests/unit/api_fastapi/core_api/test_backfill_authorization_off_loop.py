@@ -27,6 +27,7 @@ import pytest
 from sqlalchemy import event, func, select
 
 from airflow import settings
+from airflow._shared.timezones import timezone
 from airflow.api_fastapi.app import create_app, get_auth_manager, purge_cached_app
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
@@ -34,7 +35,6 @@ from airflow.models import DagModel, Log
 from airflow.models.backfill import Backfill
 from airflow.models.dagbundle import DagBundleModel
 from airflow.utils.session import create_session
-from airflow.utils.timezone import utcnow
 
 from tests_common.test_utils.config import conf_vars
 
@@ -137,7 +137,7 @@ def backfill() -> Backfill:
         session.flush()
         session.add(DagModel(dag_id=name, bundle_name=name))
         session.flush()
-        backfill = Backfill(dag_id=name, from_date=utcnow(), to_date=utcnow())
+        backfill = Backfill(dag_id=name, from_date=timezone.utcnow(), to_date=timezone.utcnow())
         session.add(backfill)
     return backfill
 

@@ -113,7 +113,7 @@ def records(app: FastAPI):
     """Return the list of what the module logs."""
     records: list[logging.LogRecord] = []
     handler = logging.Handler()
-    handler.emit = records.append  # type: ignore[method-assign]
+    handler.emit = records.append  # type: ignore[assignment,method-assign]
     logger = logging.getLogger(fab_auth_manager.__name__)
     logger.addHandler(handler)
     yield records

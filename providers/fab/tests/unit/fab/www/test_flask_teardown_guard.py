@@ -116,7 +116,7 @@ def records() -> Iterator[list[logging.LogRecord]]:
     """Return the list of what the module logs from a warning on."""
     records: list[logging.LogRecord] = []
     handler = logging.Handler(logging.WARNING)
-    handler.emit = records.append  # type: ignore[method-assign]
+    handler.emit = records.append  # type: ignore[assignment,method-assign]
     logger = logging.getLogger(utils.__name__)
     logger.addHandler(handler)
     yield records
