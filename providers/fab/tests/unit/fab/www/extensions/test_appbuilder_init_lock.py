@@ -34,6 +34,7 @@ from airflow import settings
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 from airflow.providers.fab.auth_manager.fab_auth_manager import FabAuthManager
 from airflow.providers.fab.auth_manager.security_manager.override import FabAirflowSecurityManagerOverride
+from airflow.providers.fab.www import utils
 from airflow.providers.fab.www.extensions import init_appbuilder as module
 from airflow.providers.fab.www.security_manager import AirflowSecurityManagerV2
 
@@ -165,6 +166,7 @@ def share(monkeypatch):
 
         monkeypatch.setattr(module, "create_auth_manager", create_auth_manager)
         monkeypatch.setattr(module, "get_auth_manager", lambda: auth_manager)
+        monkeypatch.setattr(utils, "get_auth_manager", lambda: auth_manager)
         return auth_manager
 
     return share_auth_manager
