@@ -9,7 +9,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from airflow_auth_patches import check as lint
-from airflow_auth_patches import environments, proofs, verdict_page, verdicts
+from airflow_auth_patches import environments, reproduce, verdict_page, verdicts
 from airflow_auth_patches.commands import matrix
 from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.errors import Problem
@@ -171,11 +171,12 @@ def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """Have reproducers red on stock and passed on patched, without any Airflow; list what ran."""
     ran: list[str] = []
 
-    def run_tests(root: Path, environment: Environment, file: str, only: list[str]) -> dict[str, str]:
-        ran.append(f"{environment.python} {only[0]}")
-        return dict.fromkeys(only, RED if environment.python == Path("stock") else PASSED)
+    def reproduced(root: Path, environment: Environment, bugs: list[Bug]) -> dict[str, str]:
+        ran.extend(f"{environment.python} {bug.slug}" for bug in bugs)
+        said = RED if environment.python == Path("stock") else PASSED
+        return dict.fromkeys((bug.slug for bug in bugs), said)
 
-    monkeypatch.setattr(proofs, "run_tests", run_tests)
+    monkeypatch.setattr(reproduce, "reproduce", reproduced)
     monkeypatch.setattr(environments, "make", lambda *_: Environment(Path("stock")))
     monkeypatch.setattr(matrix, "patched_environment", lambda *_: Environment(Path("patched")))
     return ran

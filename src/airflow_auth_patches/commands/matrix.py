@@ -6,9 +6,8 @@ import datetime
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from airflow_auth_patches import environments, proofs, verdict_page, verdicts
+from airflow_auth_patches import environments, reproduce, verdict_page, verdicts
 from airflow_auth_patches.commands.prove import few_at_once, folder_of, patched_environment
-from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.progress import Progress, Silent
 from airflow_auth_patches.releases import CORE, Pair, Pins, Release
@@ -102,34 +101,22 @@ def _run(
     beside = pair.fab if release.distribution is CORE else pair.core
     stock = environments.make(pair, python, folder_of(root, pair, python, "stock"), progress)
     patched = patched_environment(root, series, pins, pair, python, progress)
+    cured = [bug for bug in bugs if verdicts.cures(series, bug, release)]
     with (
-        progress.task(f"running {len(bugs)} reproducers on {release}"),
+        progress.task(f"running {len(bugs)} reproducers on {release}, stock and patched"),
         few_at_once() as pool,
     ):
-        runs = {
-            bug.slug: (
-                pool.submit(_outcome, root, bug, stock),
-                pool.submit(_outcome, root, bug, patched) if verdicts.cures(series, bug, release) else None,
-            )
-            for bug in bugs
-        }
-        return {
-            bug.slug: Evidence(
-                str(beside),
-                python,
-                verdicts.digest(_file(root, bug)),
-                runs[bug.slug][0].result(),
-                other.result() if (other := runs[bug.slug][1]) is not None else None,
-                {patch.name: patch.sha256 for patch in verdicts.cures(series, bug, release)},
-            )
-            for bug in bugs
-        }
-
-
-def _outcome(root: Path, bug: Bug, environment: Environment) -> str:
-    file, _, name = (bug.reproducer or "").partition("::")
-    outcomes = proofs.run_tests(root, environment, file, [name])
-    if outcomes[name] != "not run":
-        return outcomes[name]
-    # The file could not be collected: that is its outcome.
-    return next((outcome for other, outcome in outcomes.items() if other != name), "not run")
+        on_stock = pool.submit(reproduce.reproduce, root, stock, bugs)
+        on_patched = pool.submit(reproduce.reproduce, root, patched, cured)
+        before, after = on_stock.result(), on_patched.result()
+    return {
+        bug.slug: Evidence(
+            str(beside),
+            python,
+            verdicts.digest(_file(root, bug)),
+            before[bug.slug],
+            after.get(bug.slug),
+            {patch.name: patch.sha256 for patch in verdicts.cures(series, bug, release)},
+        )
+        for bug in bugs
+    }

@@ -65,6 +65,8 @@ def _initialised_database() -> None:
     template = Path(folder) / f"{_installed()}.db"
     mine = Path(_home) / "unittests.db"
     if template.exists():
+        for left in Path(_home).glob("unittests.db*"):  # by a child that was forked earlier
+            left.unlink()
         _copy(template, mine)
         return
     initdb()
