@@ -132,11 +132,12 @@ two_classes = pytest.mark.parametrize(
 
 @pytest.fixture(autouse=True)
 def _module_as_it_was(monkeypatch):
-    """Begin with no app and no auth manager, and put back what there was."""
-    monkeypatch.setattr(app_module, "app", None)
-    monkeypatch.setattr(app_module, "auth_manager", None)
+    """Begin with no app and no auth manager, and leave none."""
+    app_module.purge_cached_app()
     monkeypatch.setattr(RecordingAuthManager, "begun", [])
     monkeypatch.setattr(RecordingAuthManager, "in_constructor", None)
+    yield
+    app_module.purge_cached_app()
 
 
 @pytest.fixture
@@ -148,7 +149,11 @@ def gathering(monkeypatch) -> Gathering:
     lock behind that check.
     """
     gathering = Gathering()
-    monkeypatch.setattr(app_module, "_auth_manager_lock", ReportingLock(gathering.come), raising=False)
+    # From 3.2 on the lock is that of a class.
+    if state := getattr(app_module, "_AuthManagerState", None):
+        monkeypatch.setattr(state, "_lock", ReportingLock(gathering.come))
+    else:
+        monkeypatch.setattr(app_module, "_auth_manager_lock", ReportingLock(gathering.come), raising=False)
     monkeypatch.setattr(RecordingAuthManager, "in_constructor", gathering.come_and_wait)
     return gathering
 
