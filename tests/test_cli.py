@@ -27,6 +27,7 @@ COMMANDS = (
     "judge",
     "add-release",
     "export",
+    "lint-upstream",
 )
 
 

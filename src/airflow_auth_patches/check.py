@@ -11,7 +11,7 @@ It checks that
 * every patch is the bytes that ``refresh`` would write;
 * no variant could be one with another, and no two serve one release;
 * every test of a patch has its place in ``proofs/``, and no file that the series adds is in a pinned sdist;
-* core patches have a news line, and providers none;
+* core patches have a news line; `lint-upstream` judges those, and the added files;
 * the verdicts on the bugs are of the patches and reproducers that are here, and their page says the same.
 """
 

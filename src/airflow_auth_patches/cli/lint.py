@@ -1,0 +1,59 @@
+"""The command that looks at our files as upstream will: lint-upstream."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from airflow_auth_patches import show
+from airflow_auth_patches.cli.common import Json, app, checkout, known
+from airflow_auth_patches.commands import lint_upstream as command
+from airflow_auth_patches.errors import Exit
+
+
+@app.command("lint-upstream")
+def lint_upstream(
+    every: Annotated[
+        bool, typer.Option("--all", help="Each form of each patch, not only those of the newest releases.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """
+    Check our files as upstream's hooks and reviewers will: the tests, the news lines, what patches add.
+
+    Example: airflow-auth-patches lint-upstream --all
+    """
+    root = checkout()
+    series, pins = known()
+    with show.Bars() as bars:
+        linted = command.lint_upstream(root, series, pins, every=every, progress=bars)
+    if json:
+        rows = [(finding, "") for finding in linted.findings] + list(linted.excused)
+        show.as_json(
+            {
+                "releases": [str(release) for release in linted.releases],
+                "findings": [
+                    {
+                        "path": str(finding.path.relative_to(root)),
+                        "line": finding.line,
+                        "rule": finding.rule,
+                        "finding": finding.what,
+                        "do": finding.remedy,
+                        "excused": why or None,
+                    }
+                    for finding, why in rows
+                ],
+            }
+        )
+    else:
+        for finding in linted.findings:
+            text = str(finding).removeprefix(f"{root}/")
+            show.out.print(escape(text), soft_wrap=True, highlight=False)
+        for finding, why in linted.excused:
+            text = f"{finding.path.relative_to(root)}:{finding.line}: {finding.rule}: stays: {why}"
+            show.out.print(escape(text), soft_wrap=True, highlight=False)
+        count = len(linted.findings)
+        show.out.print("nothing found" if not count else f"{count} finding{'s' * (count > 1)}")
+    raise typer.Exit(Exit.FAULT if linted.findings else Exit.OK)

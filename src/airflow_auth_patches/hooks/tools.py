@@ -1,0 +1,176 @@
+"""Ruff and mypy, told what they are told upstream: on our files, and on what patches add to a release's."""
+
+from __future__ import annotations
+
+import collections
+import difflib
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow_auth_patches import tree
+from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.hooks.added import Edited, Finding, Patched
+from airflow_auth_patches.processes import attempt, program, run
+
+#: The facts of upstream's configuration.
+RUFF = Path(__file__).with_name("upstream-ruff.toml")
+MYPY = Path(__file__).with_name("upstream-mypy.ini")
+REMEDY = "Install the development tools: make setup."
+
+
+def ruff_on_edits(patched: Patched) -> Iterator[Finding]:
+    """
+    Give what ruff finds in the patched files and not in the stock ones, and what it would format otherwise.
+
+    :raises Problem: when ruff is missing or fails.
+    """
+    files = {path: file for path, file in patched.files.items() if path.endswith(".py")}
+    if not files:
+        return
+    with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as name:
+        stock, after = Path(name) / "stock", Path(name) / "patched"
+        tree.write_files(stock, {path: file.before for path, file in files.items()})
+        tree.write_files(after, {path: file.after for path, file in files.items()})
+        known = collections.Counter(_key(path, found, files[path].before) for path, found in _ruff(stock))
+        for path, found in _ruff(after):
+            key = _key(path, found, files[path].after)
+            if known[key] > 0:
+                known[key] -= 1
+                continue
+            yield files[path].finding(
+                found["location"]["row"], _code(found), _sentence(found["message"]), _what_to_do(found)
+            )
+        run([program("ruff", REMEDY), "format", "--quiet", "--no-cache", "--config", RUFF, "."], cwd=after)
+        for path, file in files.items():
+            yield from _formatted(file, (after / path).read_text())
+
+
+def ruff_on_added(root: Path) -> Iterator[Finding]:
+    """
+    Give what ruff finds in the files that the series adds, and those that it would format otherwise.
+
+    :param root: the checkout of this project.
+    :raises Problem: when ruff is missing or fails.
+    """
+    folders = _folders(root)
+    for path, found in _ruff(root, *folders):
+        yield Finding(
+            root / path,
+            found["location"]["row"],
+            _sentence(found["message"]),
+            _code(found),
+            _what_to_do(found),
+        )
+    told = attempt(
+        [program("ruff", REMEDY), "format", "--no-cache", "--config", RUFF, "--diff", *folders], cwd=root
+    )
+    path = ""
+    for line in told.stdout.splitlines():
+        if line.startswith("--- "):
+            path = line.removeprefix("--- ")
+        elif match := re.match(r"@@ -(\d+)", line):
+            yield Finding(
+                root / path,
+                # A hunk of ruff's shows three lines before what it changes.
+                int(match[1]) + 3 * (match[1] != "1"),
+                "Ruff formats it otherwise.",
+                "format",
+                f"Run ruff format --config {_shown(root, RUFF)}.",
+            )
+
+
+def mypy_on_added(root: Path) -> Iterator[Finding]:
+    """
+    Give what mypy finds in the files that the series adds; what is imported from Airflow is Any to it.
+
+    :param root: the checkout of this project.
+    :raises Problem: when mypy is missing or fails otherwise than by findings.
+    """
+    files = [file for folder in _folders(root) for file in sorted((root / folder).rglob("*.py"))]
+    if not files:
+        return
+    with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as cache:
+        told = attempt(
+            [
+                program("mypy", REMEDY),
+                *("--config-file", MYPY, "--cache-dir", cache, "--output", "json"),
+                *(file.relative_to(root) for file in files),
+            ],
+            cwd=root,
+        )
+    lines = [line for line in told.stdout.splitlines() if line.startswith("{")]
+    if told.returncode and not lines:
+        raise Problem(f"mypy failed: {(told.stderr or told.stdout).strip()}", "", Exit.FAILED)
+    for found in map(json.loads, lines):
+        if found["severity"] == "error":
+            yield Finding(
+                root / found["file"],
+                max(found["line"], 1),
+                _sentence(found["message"]),
+                f"mypy {found['code']}" if found["code"] else "mypy",
+                found["hint"] or "Correct the type.",
+            )
+
+
+def _shown(root: Path, path: Path) -> Path:
+    return path.relative_to(root) if path.is_relative_to(root) else path
+
+
+def _folders(root: Path) -> list[str]:
+    return [folder for folder in ("airflow-core", "providers") if (root / folder).is_dir()]
+
+
+def _ruff(folder: Path, *paths: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return what ruff finds: ``[(path below the folder, its own entry)]``."""
+    told = run(
+        [
+            program("ruff", REMEDY),
+            *("check", "--quiet", "--no-cache", "--exit-zero", "--output-format", "json", "--config", RUFF),
+            *(paths or (".",)),
+        ],
+        cwd=folder,
+    )
+    base = folder.resolve()
+    return [
+        (Path(found["filename"]).resolve().relative_to(base).as_posix(), found) for found in json.loads(told)
+    ]
+
+
+def _code(found: Mapping[str, Any]) -> str:
+    return found["code"] or "syntax"
+
+
+def _key(path: str, found: Mapping[str, Any], content: bytes) -> tuple[str, str, str, bytes]:
+    """Return what makes two findings the same wherever they stand: the text of the line, and what is said."""
+    lines = content.splitlines()
+    row = found["location"]["row"]
+    text = lines[row - 1].strip() if row <= len(lines) else b""
+    return path, _code(found), found["message"], text
+
+
+def _sentence(message: str) -> str:
+    return message if message.endswith((".", "!", "?")) else f"{message}."
+
+
+def _what_to_do(found: Mapping[str, Any]) -> str:
+    if (fix := found.get("fix")) and fix.get("message"):
+        return _sentence(fix["message"])
+    return f"See {found['url']}" if found.get("url") else "Correct it."
+
+
+def _formatted(file: Edited, formatted: str) -> Iterator[Finding]:
+    """Give each place that a patch adds and ruff formats otherwise."""
+    was, wanted = file.lines, formatted.split("\n")
+    if was == wanted:
+        return
+    for kind, start, end, _, _ in difflib.SequenceMatcher(None, was, wanted, autojunk=False).get_opcodes():
+        if kind == "equal":
+            continue
+        touched: Sequence[int] = range(start + 1, end + 1) or (start, start + 1)
+        line = next((line for line in touched if file.adds(line)), None)
+        if line is not None:
+            yield file.finding(line, "format", "Ruff formats it otherwise.", "Format it in a tree.")
