@@ -6,6 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+import typer
+
+from airflow_auth_patches.cli import app
+from airflow_auth_patches.series import Patch
 
 LINK = re.compile(r"\]\((?!https?://)([^)#]*)(?:#([^)]*))?\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -53,3 +57,65 @@ def test_every_bug_has_a_page(root, project):
     assert sorted(slug for slug, _ in rows) == sorted(project.bugs)
     for slug, page in rows:
         assert f"`{slug}`" in (root / "docs" / page).read_text()
+
+
+ROW = re.compile(
+    r"^\| \[`([\w-]+)`\]\(\S+/([\w-]+)\.patch\) \| (.*?) \| (.*?) \| (.*?) \| (.*?) \|$", re.MULTILINE
+)
+
+
+def linked(url: str) -> str:
+    return f"[{url.rpartition('/')[2]}]({url})"
+
+
+def told_upstream(patch: Patch) -> tuple[str, str, str]:
+    """Return the columns of docs/upstream.md that the trailers of a patch give."""
+    (sent,) = patch.trailers["Forwarded"]
+    if sent == "no":
+        sent = "not sent"
+    elif sent.startswith("https://"):
+        sent = linked(sent)
+    else:
+        sent = sent.replace("not-needed", "not needed", 1)
+    fixed = [
+        each.removeprefix("apache-airflow-").removeprefix("providers-")
+        for each in patch.trailers.get("Fixed-In", ())
+    ]
+    return sent, ", ".join(fixed) or "-", ", ".join(map(linked, patch.trailers["Bug"]))
+
+
+def test_the_page_of_upstream_says_what_the_trailers_say(root, project):
+    rows = ROW.findall((root / "docs/upstream.md").read_text())
+    assert [(slug, file) for slug, file, *_ in rows] == [
+        (slug, slug) for slug in dict.fromkeys(patch.slug for patch in project.patches)
+    ]
+    told = {slug: tuple(columns) for slug, _, *columns, _ in rows}
+    for patch in project.patches:
+        assert told[patch.slug] == told_upstream(patch), patch.name
+    for *_, note in rows:
+        assert note
+        for number, url in re.findall(r"\[(\d+)\]\((\S+?)\)", note):
+            assert re.fullmatch(rf"https://github\.com/apache/airflow/(pull|issues)/{number}", url)
+
+
+@pytest.mark.parametrize("pattern", DOCUMENTS)
+def test_the_commands_that_are_named_are_there(root, pattern):
+    commands = typer.main.get_command(app).commands
+    targets = set(re.findall(r"^([\w-]+):.*##", (root / "Makefile").read_text(), re.MULTILINE))
+    named = 0
+    for page in sorted(root.glob(pattern)):
+        text = page.read_text()
+        code = "\n".join([*re.findall(r"^    .*$", text, re.MULTILINE), *re.findall(r"`([^`\n]+)`", text)])
+        for line in code.splitlines():
+            line = line.partition("#")[0].strip()
+            if match := re.match(r"airflow-auth-patches (\w[\w-]*)(.*)", line):
+                named += 1
+                assert match[1] in commands, line
+                options = {
+                    name for each in commands[match[1]].params for name in (*each.opts, *each.secondary_opts)
+                }
+                assert set(re.findall(r"(?<!\S)--[\w-]+", match[2])) <= options | {"--help"}, line
+            elif match := re.match(r"make ((?:[a-z][\w-]*(?: |$))+)", line):
+                named += 1
+                assert set(match[1].split()) <= targets, line
+    assert named or pattern == "docs/bugs/*.md"
