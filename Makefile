@@ -28,10 +28,14 @@ test: setup ## all tests: the tool, the proofs of each patch, the guards, one li
 test-quick: setup ## the tool's own tests only, without Airflow environments
 	$(VENV)/bin/python -m pytest -m 'not proof and not live' $(ARGS)
 
-lint: setup ## ruff and mypy
+lint: setup ## ruff, mypy, and lint-upstream
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(TOOL) lint-upstream
+
+lint-upstream: setup ## look at our files as upstream's hooks and reviewers will: ARGS=--all for every form
+	$(TOOL) lint-upstream $(ARGS)
 
 test-upstream: setup ## the provider's own tests, stock and patched, a pair of each minor, or PAIR=3.3.2+3.10.2
 	$(TOOL) test-upstream $(if $(PAIR),--pair $(PAIR))
@@ -48,4 +52,4 @@ refresh: setup ## write the commits edited there back to patches/: make refresh 
 clean: ## remove what was built, and .venv
 	rm -rf build dist $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo test test-quick test-upstream lint check tree refresh clean
+.PHONY: help setup demo test test-quick test-upstream lint lint-upstream check tree refresh clean
