@@ -159,6 +159,8 @@ def test_ruff_tells_only_what_is_new(patched):
         ('def new(value):\n    log.info("{}".format(value))\n', "G001"),
         ("def new(value=[]):\n    return value\n", "B006"),
         ("def new():\n    raise Exception\n", "TRY002"),
+        ('def new(value):\n    raise ValueError(f"{value}")\n', "EM102"),
+        ("def new():\n    from starlette.exceptions import HTTPException\n", "TID251"),
         ("import json\n", "E402"),
         ("class New:\n    pass\n", "D101"),
         ("def  new():\n    pass\n", "format"),
@@ -170,9 +172,10 @@ def test_ruff_finds_what_a_patch_adds_at_its_line_of_the_patch(patched, code, ru
     told = list(tools.ruff_on_edits(made))
     assert rule in rules(told)
     for finding in told:
-        assert finding.path.read_text().splitlines()[finding.line - 1].startswith("+")
-        assert f"{MODULE}:" in finding.what
-        assert "apache-airflow-core==3.3.2" in finding.what
+        match = re.match(rf"{MODULE}:(\d+) of apache-airflow-core==3\.3\.2: ", finding.what)
+        assert match
+        line = made.files[MODULE].lines[int(match[1]) - 1]
+        assert finding.path.read_text().splitlines()[finding.line - 1] == f"+{line}"
 
 
 def test_ruff_finds_what_a_patch_leaves_behind(patched):
