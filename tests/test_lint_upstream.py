@@ -198,6 +198,21 @@ def test_a_line_is_of_the_last_patch_that_adds_it(patched):
     assert finding.path.read_text().splitlines()[finding.line - 1] == "+    assert value"
 
 
+def test_what_does_not_parse_is_a_finding(patched, pins, tmp_path, ours):
+    made = patched({MODULE: STOCK}, {MODULE: f"{STOCK}\n\ndef new(:\n    pass\n"})
+    assert "invalid-syntax" in rules(list(tools.ruff_on_edits(made)))
+    assert list(source.check(made.files[MODULE])) == []
+    assert list(registry.check(made, pins)) == []
+    assert list(tests.check(tmp_path, MODULE, ours("def new(:\n    pass\n"))) == []
+    assert "invalid-syntax" in rules(list(tools.ruff_on_added(tmp_path)))
+
+
+def test_nothing_is_added(tmp_path):
+    (tmp_path / "other.py").write_text("import os\n")
+    assert list(tools.ruff_on_added(tmp_path)) == []
+    assert list(tools.mypy_on_added(tmp_path)) == []
+
+
 def test_a_clean_addition_is_clean(patched):
     code = 'async def new(*, session) -> None:\n    log.info("%s", session)\n'
     made = patched({MODULE: STOCK}, {MODULE: f"{STOCK}\n\n{code}"})

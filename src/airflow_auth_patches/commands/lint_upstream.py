@@ -103,15 +103,15 @@ def lint_upstream(
     """
     progress = progress or Silent()
     releases = chosen(series, pins, every=every)
-    found: dict[tuple[Path, int, str], Finding] = {}
+    found: dict[tuple[Path, int, str, str], Finding] = {}
     with progress.task("looking at our files as upstream does", len(releases) + 1) as advance:
         for finding in _ours(root, series, releases):
-            found.setdefault((finding.path, finding.line, finding.rule), finding)
+            found.setdefault(_same(finding), finding)
         advance(1)
         for release in reversed(releases):
             # A form that serves several releases is found on each: the newest says it.
             for finding in _release(root, series, pins, release, progress):
-                found.setdefault((finding.path, finding.line, finding.rule), finding)
+                found.setdefault(_same(finding), finding)
             advance(1)
     known = excuses(series.folder)
     left: list[Finding] = []
@@ -125,6 +125,12 @@ def lint_upstream(
     if every:
         left += _idle(root, series, known, [finding for finding, _ in excused])
     return Linted(tuple(releases), tuple(left), tuple(excused))
+
+
+def _same(finding: Finding) -> tuple[Path, int, str, str]:
+    """Return what a finding has on every release: what it says, without the release and its line."""
+    _, _, said = finding.what.rpartition("==")
+    return finding.path, finding.line, finding.rule, said.partition(": ")[2] or finding.what
 
 
 def _ours(root: Path, series: Series, releases: Sequence[Release]) -> Iterator[Finding]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from airflow_auth_patches import hunks, tree
@@ -56,6 +58,11 @@ class Edited:
         """The lines of the patched file, as Python and git count them: a form feed ends none."""
         return self.after.decode().split("\n")
 
+    @cached_property
+    def syntax(self) -> ast.Module:
+        """The syntax tree of the patched file, empty where it does not parse, which ruff tells."""
+        return parsed(self.after)
+
     def adds(self, line: int) -> bool:
         """Tell whether a patch adds that line of the patched file, from 1."""
         return 0 < line <= len(self.origins) and self.origins[line - 1] is not None
@@ -93,6 +100,14 @@ class Patched:
     release: Release
     files: Mapping[str, Edited]
     added: Mapping[str, Path]
+
+
+def parsed(content: bytes) -> ast.Module:
+    """Return the syntax tree of a file, an empty one where it does not parse."""
+    try:
+        return ast.parse(content)
+    except SyntaxError:
+        return ast.Module([], [])
 
 
 def look(root: Path, series: Series, release: Release, progress: Progress | None = None) -> Patched:

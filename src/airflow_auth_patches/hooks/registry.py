@@ -186,7 +186,7 @@ def _calls(patched: Patched, *, added: bool) -> Iterator[tuple[Edited, ast.Call,
     """Give the calls of methods: file, call, what the method is of, its name."""
     for path, file in patched.files.items():
         if path.endswith(".py"):
-            for node in ast.walk(ast.parse(file.after)):
+            for node in ast.walk(file.syntax):
                 if (
                     isinstance(node, ast.Call)
                     and isinstance(node.func, ast.Attribute)
@@ -226,7 +226,7 @@ def _metrics(patched: Patched) -> Iterator[Finding]:
             )
     for path, file in patched.files.items():
         if path.endswith(".py"):
-            for node in ast.walk(ast.parse(file.after)):
+            for node in ast.walk(file.syntax):
                 if (
                     isinstance(node, ast.ImportFrom)
                     and (node.module or "").endswith("observability.metrics.stats")

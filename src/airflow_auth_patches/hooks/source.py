@@ -28,13 +28,12 @@ def check(file: Edited) -> Iterator[Finding]:
     * ``local-import``: an import in a function has its reason in a comment on that line or the one above.
     * ``inclusive-language``.
     """
-    tree = ast.parse(file.after)
     for number, text in file.added_lines():
         if word := WORDS.search(text):
             yield file.finding(
                 number, "inclusive-language", f"Upstream does not take {word[0]!r}.", "Find another word."
             )
-    for node in ast.walk(tree):
+    for node in ast.walk(file.syntax):
         if isinstance(node, Function):
             yield from _signature(file, node)
             yield from _body(file, node)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from airflow_auth_patches.hooks.added import Finding
+from airflow_auth_patches.hooks.added import Finding, parsed
 from airflow_auth_patches.releases import CORE
 
 MOCKS = {"Mock", "MagicMock", "AsyncMock", "NonCallableMock", "NonCallableMagicMock"}
@@ -42,7 +42,7 @@ def check(root: Path, path: str, file: Path) -> Iterator[Finding]:
             yield Finding(
                 file, number, "Core's tests have no version flags.", "version-flag", "Ask for what is there."
             )
-    for node in ast.walk(ast.parse(content)):
+    for node in ast.walk(parsed(content.encode())):
         if isinstance(node, ast.Call):
             yield from _call(file, node)
         elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

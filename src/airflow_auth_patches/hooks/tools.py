@@ -44,7 +44,10 @@ def ruff_on_edits(patched: Patched) -> Iterator[Finding]:
             yield files[path].finding(
                 found["location"]["row"], _code(found), _sentence(found["message"]), _what_to_do(found)
             )
-        run([program("ruff", REMEDY), "format", "--quiet", "--no-cache", "--config", RUFF, "."], cwd=after)
+        # What does not parse stays as it is, and was told above.
+        attempt(
+            [program("ruff", REMEDY), "format", "--quiet", "--no-cache", "--config", RUFF, "."], cwd=after
+        )
         for path, file in files.items():
             yield from _formatted(file, (after / path).read_text())
 
@@ -57,6 +60,8 @@ def ruff_on_added(root: Path) -> Iterator[Finding]:
     :raises Problem: when ruff is missing or fails.
     """
     folders = _folders(root)
+    if not folders:
+        return
     for path, found in _ruff(root, *folders):
         yield Finding(
             root / path,
