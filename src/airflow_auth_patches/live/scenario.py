@@ -9,6 +9,7 @@ from enum import Enum
 from airflow_auth_patches.live.load import Request, Result, send
 from airflow_auth_patches.live.outcomes import Kind, Measurement, Observation
 from airflow_auth_patches.live.preparation import Settings
+from airflow_auth_patches.live.reached import Reached
 from airflow_auth_patches.live.server import Server
 
 #: The patches that cure what was reported, and none of the root causes beneath.
@@ -63,7 +64,7 @@ class Scenario:
 
 
 def rounds(
-    server: Server, name: str, requests: Sequence[Request], *, count: int, deadline: float
+    server: Reached, name: str, requests: Sequence[Request], *, count: int, deadline: float
 ) -> Measurement:
     """
     Send the same requests together, time after time.

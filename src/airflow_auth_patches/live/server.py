@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-import httpx
 import jwt
 
 from airflow_auth_patches.environments import Environment
@@ -20,19 +19,19 @@ from airflow_auth_patches.live.kept import Kept
 from airflow_auth_patches.live.memory import resident
 from airflow_auth_patches.live.ports import free_port
 from airflow_auth_patches.live.preparation import (
-    USER,
     Preparation,
     Settings,
     airflow_environment,
     place_inside,
 )
+from airflow_auth_patches.live.reached import Reached
 
 BOOT_DEADLINE = 180.0
 #: Seconds to end by itself: short, as nothing that it would tidy up is used again.
 GRACE = 0.5
 
 
-class Server:
+class Server(Reached):
     """
     One API server with a database of its own, or another's, stopped at the end of a ``with`` block.
 
@@ -58,7 +57,8 @@ class Server:
         log: Path,
         beside: str = "",
     ) -> None:
-        self.pair = pair
+        self._port = free_port()
+        super().__init__(f"http://127.0.0.1:{self._port}", pair)
         self.database = prepared.database
         self.name = name
         self.log = log
@@ -66,16 +66,7 @@ class Server:
         self._environment = environment
         self._prepared = prepared
         self._beside = beside
-        self._port = free_port()
         self._process: Kept | None = None
-        self._client = httpx.Client(
-            base_url=self.url, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
-        )
-
-    @property
-    def url(self) -> str:
-        """Where it answers."""
-        return f"http://127.0.0.1:{self._port}"
 
     def __enter__(self) -> Server:
         self.log.unlink(missing_ok=True)
@@ -92,7 +83,7 @@ class Server:
         traceback: TracebackType | None,
     ) -> None:
         with shield():
-            self._client.close()
+            self.close()
             self.stop()
             if not self._beside:
                 self.database.drop(self.name)
@@ -164,18 +155,6 @@ class Server:
             time.sleep(0.05)
         return self
 
-    def healthy(self, timeout: float = 10) -> bool:
-        """
-        Tell whether its health page answers.
-
-        :param timeout: seconds to wait for it.
-        """
-        try:
-            answer = self._client.get("/api/v2/monitor/health", timeout=timeout)
-        except httpx.TransportError:
-            return False
-        return answer.status_code == 200
-
     def stop(self) -> None:
         """End it, by force after a grace; nothing when it has ended."""
         if self._process is not None:
@@ -210,27 +189,6 @@ class Server:
             self.database.kill_connections(self.name)
         self._start()
         self.wait()
-
-    def token(self) -> str:
-        """
-        Ask for a token as a user does.
-
-        :raises Problem: when it is refused.
-        """
-        try:
-            answer = self._client.post("/auth/token", json=USER, timeout=60)
-        except httpx.TransportError as error:
-            raise Problem(
-                f"The API server of {self.pair} gave no token: {error!r}.", "", Exit.FAILED
-            ) from error
-        if answer.status_code != 201:
-            raise Problem(
-                f"The API server of {self.pair} answered {answer.status_code} to a lone request for a token.",
-                "",
-                Exit.FAILED,
-            )
-        token: str = answer.json()["access_token"]
-        return token
 
     def tokens(self, count: int, users: Sequence[int] = ()) -> list[str]:
         """

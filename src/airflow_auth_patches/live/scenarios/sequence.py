@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from airflow_auth_patches.live.load import Request, Result, send
 from airflow_auth_patches.live.outcomes import Kind, Measurement, Observation
-from airflow_auth_patches.live.preparation import USER
+from airflow_auth_patches.live.reached import Reached
 from airflow_auth_patches.live.scenario import Scenario
 from airflow_auth_patches.live.scenarios.token_race import NO_USERS, PAIRS, fab_requests, observe
-from airflow_auth_patches.live.server import Server
 
 ROUNDS = 3
 DEADLINE = 20.0
 
 
-def run(server: Server) -> Observation:
+def run(server: Reached) -> Observation:
     """
     Ask for a token, for FAB's users and roles with it, then for core's pages, each after the other.
 
@@ -24,8 +23,8 @@ def run(server: Server) -> Observation:
     for _ in range(ROUNDS):
         token = server.token()
         requests = [
-            Request("POST", "/auth/token", 201, json=USER),
-            Request("POST", "/auth/token/cli", 201, json=USER),
+            Request("POST", "/auth/token", 201, json=server.user),
+            Request("POST", "/auth/token/cli", 201, json=server.user),
             *fab_requests(server, token),
             Request("GET", "/api/v2/dags", token=token),
             Request("GET", "/api/v2/pools", token=token),

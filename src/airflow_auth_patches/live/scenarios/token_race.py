@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from airflow_auth_patches.live.load import Request
 from airflow_auth_patches.live.outcomes import Measurement, Observation, race_errors
-from airflow_auth_patches.live.preparation import USER, Settings
+from airflow_auth_patches.live.preparation import Settings
+from airflow_auth_patches.live.reached import Reached
 from airflow_auth_patches.live.scenario import Scenario, rounds
 from airflow_auth_patches.live.server import Server
 
@@ -17,7 +18,7 @@ NO_USERS = "FAB 3.3.0 answers its list of users with 500 for a reason of its own
 AMPLE = Settings(pool_size=20, max_overflow=30)
 
 
-def observe(server: Server, mark: int, measurements: tuple[Measurement, ...]) -> Observation:
+def observe(server: Reached, mark: int, measurements: tuple[Measurement, ...]) -> Observation:
     """
     Put together what was measured and what the log says of the races.
 
@@ -37,6 +38,16 @@ def observe(server: Server, mark: int, measurements: tuple[Measurement, ...]) ->
     )
 
 
+def five_tokens(server: Reached) -> Measurement:
+    """
+    Log in 5 times at once, three times over.
+
+    :param server: where to.
+    """
+    log_in = Request("POST", "/auth/token", 201, json=server.user)
+    return rounds(server, "5 at once", [log_in] * 5, count=3, deadline=FEW_DEADLINE)
+
+
 def tokens_at_once(server: Server) -> Observation:
     """
     Log in 5 times, then 20 times at once, without any token before.
@@ -44,15 +55,15 @@ def tokens_at_once(server: Server) -> Observation:
     :param server: a fresh one.
     """
     mark = server.log_size()
-    log_in = Request("POST", "/auth/token", 201, json=USER)
-    few = rounds(server, "5 at once", [log_in] * 5, count=3, deadline=FEW_DEADLINE)
+    log_in = Request("POST", "/auth/token", 201, json=server.user)
+    few = five_tokens(server)
     if few.result.unfinished:
         server.restart()
     many = rounds(server, "20 at once", [log_in] * 20, count=2, deadline=MANY_DEADLINE)
     return observe(server, mark, (few, many))
 
 
-def fab_requests(server: Server, token: str) -> list[Request]:
+def fab_requests(server: Reached, token: str) -> list[Request]:
     """
     List the requests to FAB's own API that the server can answer when it is alone with them.
 
@@ -67,6 +78,21 @@ def fab_requests(server: Server, token: str) -> list[Request]:
     return [Request("GET", path, token=token) for path in paths]
 
 
+def three_mixed(server: Reached, token: str) -> Measurement:
+    """
+    Ask for a token, for FAB's roles and for Dags at once, five times over, as the source did.
+
+    :param server: where to.
+    :param token: an administrator's.
+    """
+    requests = [
+        Request("POST", "/auth/token", 201, json=server.user),
+        fab_requests(server, token)[0],
+        Request("GET", "/api/v2/dags", token=token),
+    ]
+    return rounds(server, "3 at once", requests, count=5, deadline=FEW_DEADLINE)
+
+
 def mixed(server: Server) -> Observation:
     """
     Ask for tokens, FAB's pages and Dags at once: three, as the source did, then a heavier mix.
@@ -75,12 +101,13 @@ def mixed(server: Server) -> Observation:
     """
     token = server.token()
     mark = server.log_size()
-    log_in = Request("POST", "/auth/token", 201, json=USER)
-    log_in_cli = Request("POST", "/auth/token/cli", 201, json=USER)
-    dags = Request("GET", "/api/v2/dags", token=token)
-    fab = fab_requests(server, token)
-    few = rounds(server, "3 at once", [log_in, fab[0], dags], count=5, deadline=FEW_DEADLINE)
-    heavy = [log_in, log_in_cli, *fab, dags] * 3
+    few = three_mixed(server, token)
+    heavy = [
+        Request("POST", "/auth/token", 201, json=server.user),
+        Request("POST", "/auth/token/cli", 201, json=server.user),
+        *fab_requests(server, token),
+        Request("GET", "/api/v2/dags", token=token),
+    ] * 3
     if few.result.unfinished:
         server.restart()
     many = rounds(server, f"{len(heavy)} at once", heavy, count=2, deadline=MANY_DEADLINE)
