@@ -141,12 +141,13 @@ def _observation(observation: Observation, log: Path) -> dict[str, Any]:
         "warnings": observation.warnings,
         "log_errors": observation.log_errors,
         "log": str(log),
-        "measurements": [_measurement(each) for each in observation.measurements],
+        "measurements": [measurement_data(each) for each in observation.measurements],
         "details": dict(observation.details),
     }
 
 
-def _measurement(measurement: Measurement) -> dict[str, Any]:
+def measurement_data(measurement: Measurement) -> dict[str, Any]:
+    """Give a measurement as plain data, for JSON: counts, outcomes, and times in seconds."""
     result = measurement.result
     return {
         "name": measurement.name,

@@ -1,0 +1,267 @@
+"""The commands behind breeze-scripts: apply-to-checkout, start-fab, verify, stop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from airflow_auth_patches import breeze as room
+from airflow_auth_patches import show
+from airflow_auth_patches.cli.common import Json, Names, app, known
+from airflow_auth_patches.commands import breeze as command
+from airflow_auth_patches.commands.breeze import Step
+from airflow_auth_patches.errors import Exit, Problem
+
+breeze = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Airflow in Breeze with a branch of patches; what [b]breeze-scripts/[/] calls.",
+    epilog=(
+        "Exit codes: 0 done; 1 a scenario of verify failed; 2 an argument, or a program that is missing, or "
+        "verify has no proof that the patched code is what runs; 6 Docker does not answer; 130 interrupted. "
+        "What apply-to-checkout, start-fab and stop call ends with its own."
+    ),
+)
+app.add_typer(breeze, name="breeze")
+
+Checkout = Annotated[Path, typer.Argument(metavar="CHECKOUT", help="A git checkout of Airflow.")]
+Base = Annotated[
+    str | None,
+    typer.Option(
+        "--base",
+        metavar="REF",
+        help="What the branch comes from; by default the nearest of upstream's branches and of the tags.",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the commands and run none.")]
+
+
+def _values(flag: str) -> str:
+    return "|".join(room.FLAGS[flag] or ())
+
+
+def _say(text: str) -> None:
+    show.err.print(escape(text), highlight=False, soft_wrap=True)
+
+
+def _print(*lines: Sequence[object]) -> None:
+    for words in lines:
+        show.out.print(escape(room.shell(words)), highlight=False, soft_wrap=True)
+
+
+def _show(step: Step) -> None:
+    for note in step.notes:
+        _say(note)
+    _print(("cd", step.folder), step.words)
+
+
+@breeze.command("apply-to-checkout")
+def apply_to_checkout(
+    checkout: Checkout,
+    release: Annotated[
+        str | None,
+        typer.Option(
+            "--release",
+            metavar="RELEASE",
+            help="In whose form, as in apache-airflow-core==3.3.2; by default the newest that fits.",
+        ),
+    ] = None,
+    names: Names = None,
+    branch: Annotated[str | None, typer.Option("--branch", metavar="NAME", help="What to call it.")] = None,
+    author: Annotated[
+        str | None,
+        typer.Option("--author", metavar="'NAME <MAIL>'", help="Who they are from; by default who git says."),
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """
+    Put patches on a branch of an Airflow checkout, as `export --checkout` makes it.
+
+    Without --patch, all that serve the release; without --release and --patch, that of core.
+
+    Example: breeze-scripts/apply-to-checkout --patch auth-manager-singleton ~/airflow
+    """
+    series, pins = known()
+    step = command.apply_to_checkout(
+        series, pins, checkout, release=release, names=names, name=branch, author=author
+    )
+    if dry_run:
+        _print(step.words)
+        return
+    command.become(step)
+
+
+@breeze.command("start-fab")
+def start_fab(
+    checkout: Checkout = Path("."),
+    branch: Annotated[
+        str | None,
+        typer.Option("--branch", metavar="NAME", help="Refuse unless this is what is checked out."),
+    ] = None,
+    base: Base = None,
+    core: Annotated[
+        bool | None,
+        typer.Option(
+            "--core/--provider",
+            help="What is to run; by default what the branch changed.",
+            show_default=False,
+        ),
+    ] = None,
+    backend: Annotated[str, typer.Option("--backend", metavar=_values("--backend"))] = "postgres",
+    version: Annotated[
+        str | None,
+        typer.Option(
+            "--backend-version",
+            metavar="VERSION",
+            help=f"PostgreSQL {_values('--postgres-version')}, MySQL {_values('--mysql-version')}.",
+        ),
+    ] = None,
+    auth_manager: Annotated[
+        str, typer.Option("--auth-manager", metavar=_values("--auth-manager"))
+    ] = "FabAuthManager",
+    executor: Annotated[str, typer.Option("--executor", metavar=_values("--executor"))] = "LocalExecutor",
+    airflow: Annotated[
+        str | None,
+        typer.Option(
+            "--use-airflow-version",
+            metavar="X.Y.Z",
+            help="The core under a changed provider; by default the newest release.",
+        ),
+    ] = None,
+    connections: Annotated[
+        bool, typer.Option("--load-default-connections", help="Load Airflow's default connections.")
+    ] = False,
+    examples: Annotated[bool, typer.Option("--load-example-dags", help="Load the example Dags.")] = False,
+    db_reset: Annotated[bool, typer.Option("--db-reset", help="Empty the database first.")] = False,
+    answer: Annotated[
+        str | None, typer.Option("--answer", metavar=_values("--answer"), help="To all questions.")
+    ] = None,
+    multiplexer: Annotated[
+        str | None, typer.Option("--terminal-multiplexer", metavar=_values("--terminal-multiplexer"))
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """
+    Start Airflow in Breeze with what the branch of a checkout changed.
+
+    Where that is core, all sources are mounted; where it is the FAB provider alone, the providers on a
+    released core.
+
+    Example: breeze-scripts/start-fab --backend mysql --backend-version 8.4 --dry-run ~/airflow
+    """
+    _, pins = known()
+    switches = {
+        "--load-default-connections": connections,
+        "--load-example-dags": examples,
+        "--db-reset": db_reset,
+    }
+    wish = room.Wish(
+        backend=backend,
+        version=version,
+        auth_manager=auth_manager,
+        executor=executor,
+        terminal_multiplexer=multiplexer,
+        answer=answer,
+        switches=tuple(flag for flag, wanted in switches.items() if wanted),
+    )
+    step = command.start(pins, checkout, wish, name=branch, base=base, core=core, airflow=airflow)
+    if not dry_run:
+        command.ready()
+    _show(step)
+    if not dry_run:
+        command.become(step)
+
+
+@breeze.command()
+def stop(checkout: Checkout = Path("."), dry_run: DryRun = False) -> None:
+    """
+    Stop what start-fab started, by `breeze down`.
+
+    Example: breeze-scripts/stop ~/airflow
+    """
+    step = command.stop(checkout)
+    if not dry_run:
+        command.ready()
+    _show(step)
+    if not dry_run:
+        command.become(step)
+
+
+@breeze.command()
+def verify(
+    url: Annotated[
+        str, typer.Option("--url", metavar="URL", help="The API server, on this machine.")
+    ] = f"http://127.0.0.1:{room.PORT}",
+    checkout: Annotated[
+        Path | None,
+        typer.Option("--checkout", metavar="PATH", help="The Airflow checkout that the server runs."),
+    ] = None,
+    branch: Annotated[
+        str | None,
+        typer.Option("--branch", metavar="NAME", help="Its branch; by default what is checked out."),
+    ] = None,
+    base: Base = None,
+    python: Annotated[
+        Path | None,
+        typer.Option(
+            "--python",
+            metavar="PATH",
+            help="The interpreter of a server without Breeze; with --container, that in it.",
+        ),
+    ] = None,
+    container: Annotated[
+        str | None,
+        typer.Option(
+            "--container", metavar="NAME", help="The container; by default the one that publishes the port."
+        ),
+    ] = None,
+    names: Names = None,
+    username: Annotated[str, typer.Option("--username", help="An administrator.")] = "admin",
+    password: Annotated[
+        str, typer.Option("--password", envvar="AIRFLOW_AUTH_PATCHES_PASSWORD", help="The password.")
+    ] = "admin",
+    json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """
+    Prove that a running API server runs the patched code, then ask it as users do.
+
+    Sequential, 5 tokens at once, 5 rounds of 3 mixed requests. docs/breeze.md says what the proof is.
+
+    Exit codes: 0 all well; 1 a scenario failed; 2 not proven to be the patched code, or an argument.
+
+    Example: breeze-scripts/verify --checkout ~/airflow
+    """
+    try:
+        from airflow_auth_patches.commands import verify as proving
+        from airflow_auth_patches.commands.expected import Subject, expect
+    except ModuleNotFoundError as error:
+        raise Problem(
+            f"The verification needs {error.name}, which is not installed.",
+            "Run `make setup`, or install airflow-auth-patches[live].",
+            Exit.USAGE,
+        ) from error
+    series, pins = known()
+    subject = Subject(checkout, branch, base, python, container, names)
+    with show.Bars() as bars:
+        if dry_run:
+            expected = expect(subject, series, pins, bars)
+            for line in proving.lines(url, subject, expected):
+                show.out.print(escape(line), highlight=False, soft_wrap=True)
+            return
+        proof = proving.prove(url, subject, series, pins, bars)
+        _say(str(proof))
+        seen = dict(proving.observe(url, proof, {"username": username, "password": password}, bars))
+    if json:
+        show.as_json(proving.as_data(proof, seen))
+    else:
+        show.table(
+            url,
+            ("scenario", "outcome", "what was seen"),
+            [(name, "failed" if each.failed else "well", escape(each.sees)) for name, each in seen.items()],
+        )
+    raise typer.Exit(Exit.FAULT if any(each.failed for each in seen.values()) else Exit.OK)

@@ -1,0 +1,120 @@
+"""`breeze-scripts/verify` on a real API server without Breeze: only patched code that runs is verified."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_auth_patches import environments
+from airflow_auth_patches.commands import patching, prove
+from airflow_auth_patches.commands.expected import Subject, expect
+from airflow_auth_patches.errors import Problem
+from airflow_auth_patches.live.postgresql import PostgreSQL
+from airflow_auth_patches.live.preparation import Keys, Preparation
+from airflow_auth_patches.live.scenarios.token_race import AMPLE
+from airflow_auth_patches.live.server import Server
+from airflow_auth_patches.progress import Silent
+from airflow_auth_patches.releases import Pins
+from airflow_auth_patches.series import Series
+
+pytestmark = pytest.mark.live
+PAIR = "3.1.6+3.3.0"
+
+
+def test_only_patched_code_that_runs_is_verified(
+    room: Path, tmp_path: Path, root: Path, project: Series, pins: Pins, python: str
+) -> None:
+    pair = pins.pair(PAIR)
+    environment = environments.make(pair, python, prove.folder_of(root, pair, python, "verify"))
+    patching.revert(environment.python, pins)
+
+    def apply(*names: str) -> None:
+        patching.apply(patching.plan(environment.python, project, pins, names or None), pins)
+
+    with (
+        PostgreSQL(room / "postgresql") as database,
+        Preparation(environment, database, "prepared", room / "pair", Keys()) as prepared,
+    ):
+        prepared.wait()
+        with Server(
+            environment, PAIR, "verify", prepared=prepared, settings=AMPLE, log=tmp_path / "server.log"
+        ) as server:
+            server.wait()
+            verify = verifying(root, environment.python, server.url)
+
+            stock = verify()
+            assert (stock.returncode, stock.stdout) == (2, "")
+            assert "has no patch in it" in stock.stderr
+            with pytest.raises(Problem, match="has no patch in it"):  # nor where none is wanted
+                expect(Subject(python=environment.python), replace(project, patches=()), pins, Silent())
+
+            apply()  # beneath a server that loaded the stock code
+            late = verify()
+            assert (late.returncode, late.stdout) == (2, "")
+            assert "is patched, and was changed after process" in late.stderr
+
+            server.restart()
+            patched = verify()
+            assert patched.returncode == 0, patched.stdout + patched.stderr
+            told = json.loads(patched.stdout)
+            assert told["proof"]["versions"] == {
+                "apache-airflow-core": f"3.1.6+{pins.label}",
+                "apache-airflow-providers-fab": f"3.3.0+{pins.label}",
+            }
+            assert {"auth-manager-singleton", "appbuilder-init-lock"} <= {*told["proof"]["patches"]}
+            assert {file["path"] for file in told["proof"]["files"]} >= {
+                "airflow/api_fastapi/app.py",
+                "airflow/providers/fab/www/extensions/init_appbuilder.py",
+            }
+            assert summary(told) == [
+                ("sequence", False, 18),
+                ("token-race", False, 15),
+                ("mixed-race", False, 15),
+            ]
+
+            apply("session-cleanup")  # alone, it leaves the races
+            server.restart()
+            lacking = verify()
+            assert (lacking.returncode, lacking.stdout) == (2, "")
+            assert "lacks auth-manager-singleton" in lacking.stderr
+            racing = verify("--patch", "session-cleanup")
+            assert racing.returncode == 1, racing.stderr
+            assert ("token-race", True) in [each[:2] for each in summary(json.loads(racing.stdout))]
+
+            patching.revert(environment.python, pins)
+            gone = verify("--patch", "session-cleanup")
+            assert (gone.returncode, gone.stdout) == (2, "")
+            assert "has no patch in it" in gone.stderr
+
+
+def verifying(root: Path, python: Path, url: str) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Give a function that runs the script on a server without Breeze, with more arguments if there are."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+    def verify(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [root / "breeze-scripts" / "verify", "--python", python, "--url", url, "--json", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+            env={**os.environ, "PATH": path},
+        )
+
+    return verify
+
+
+def summary(told: Any) -> list[tuple[str, bool, int]]:
+    """Return the name of each scenario, whether it failed and how many requests it sent."""
+    return [
+        (each["name"], each["failed"], sum(one["requests"] for one in each["measurements"]))
+        for each in told["scenarios"]
+    ]
