@@ -28,10 +28,11 @@ test: setup ## all tests: the tool, the proofs of each patch, the guards, one li
 test-quick: setup ## the tool's own tests only, without Airflow environments
 	$(VENV)/bin/python -m pytest -m 'not proof and not live' $(ARGS)
 
-lint: setup ## ruff, mypy, and lint-upstream
+lint: setup ## ruff, mypy, shellcheck and lint-upstream
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/shellcheck --external-sources breeze-scripts/*
 	$(TOOL) lint-upstream
 
 lint-upstream: setup ## look at our files as upstream's hooks and reviewers will: ARGS=--all for every form
