@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_auth_patches import branch, wheels
-from airflow_auth_patches.commands import patching
+from airflow_auth_patches.commands.status import status
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.live.listening import blob
 from airflow_auth_patches.progress import Progress
@@ -81,7 +81,7 @@ def expect(subject: Subject, series: Series, pins: Pins, progress: Progress) -> 
 def _of_installation(
     python: Path, names: Sequence[str] | None, series: Series, pins: Pins, progress: Progress
 ) -> Expected:
-    rows = patching.status(python, series, pins, progress)
+    rows = status(python, series, pins, progress)
     for row in rows:
         if row.state not in ("pristine", "patched"):
             told = f"{row.installed.distribution.name} {row.installed.version}"
