@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,6 +36,28 @@ def test_a_file_with_its_hash_is_fetched_once(index, pins, tmp_path):
     assert path.read_bytes() == content
     (index / "index.html").unlink()
     assert releases.fetch(pinned, "wheel") == path
+
+
+def test_threads_that_fetch_the_same_file_do_not_spoil_it(index, pins, tmp_path):
+    content = b"a wheel" * 100_000
+    newest = pins.release("apache-airflow-core==3.3.2")
+    pinned = releases.Release(CORE, newest.version, newest.date, newest.pythons, {"wheel": _sha(content)})
+    publish(index, pinned, content)
+    both = threading.Barrier(2, timeout=30)
+
+    class Together:
+        """Lets the two begin at once, and end at once."""
+
+        @contextmanager
+        def task(self, *_):
+            both.wait()
+            yield lambda units: None
+            both.wait()
+
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(releases.fetch, pinned, "wheel", Together()) for _ in range(2)]
+        assert [run.result().read_bytes() for run in runs] == [content, content]
+    assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
 def test_another_hash_is_refused_and_not_kept(index, pins, tmp_path):

@@ -8,6 +8,7 @@ import hashlib
 import os
 import sys
 import tarfile
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -270,7 +271,7 @@ def fetch(release: Release, kind: Kind, progress: Progress | None = None) -> Pat
     if target.exists() and sha256(target) == pinned:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{os.getpid()}.{name}")
+    partial = target.with_name(f".{os.getpid()}.{threading.get_ident()}.{name}")
     try:
         with pypi_simple.PyPISimple(endpoint()) as index:
             page = index.get_project_page(release.distribution.name, timeout=60)
