@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -103,9 +103,10 @@ def prove(
     python: str,
     names: Sequence[str] | None = None,
     *,
+    tests: bool = True,
     guards: bool | Collection[str] = True,
     progress: Progress | None = None,
-) -> Iterator[Row]:
+) -> Generator[Row, None, None]:
     """
     Prove the patches that serve a pair, yielding each proof as it ends.
 
@@ -115,6 +116,7 @@ def prove(
     :param root: the checkout of this project.
     :param python: the Python version, as in ``3.11``.
     :param names: the slugs to prove, by default all that serve the pair.
+    :param tests: whether to run the tests and state machines as they are.
     :param guards: whether to take the guards out too, or the slugs of the patches whose guards to take out.
     :raises Problem: when an environment cannot be made.
     """
@@ -132,12 +134,14 @@ def prove(
     stock = environments.make(pair, python, folder_of(root, pair, python, "stock"), progress)
     patched = patched_environment(root, series, pins, pair, python, progress)
     known = {patch.slug: proofs.load(series.folder, patch.slug) for patch in serving}
-    tests = [
+    plain = [
         (prove_one, slug, environment)
         for slug in known
         for prove_one, environment in ((proofs.prove_stock, stock), (proofs.prove_patched, patched))
     ]
-    tests += [(proofs.prove_machine, slug, patched) for slug, proof in known.items() if proof.machine]
+    plain += [(proofs.prove_machine, slug, patched) for slug, proof in known.items() if proof.machine]
+    if not tests:
+        plain = []
     newest = max(pins.pairs, key=lambda one: (one.core.version, one.fab.version))
     alone = [slug for slug, proof in known.items() if proof.alone and guards and pair == newest]
     mine = [
@@ -146,11 +150,11 @@ def prove(
         if (guards if isinstance(guards, bool) else patch.slug in guards)
         for guard in known[patch.slug].guards_of(patch)
     ]
-    total = len(tests) + len(alone) + len(mine)
+    total = len(plain) + len(alone) + len(mine)
     with progress.task(f"proving {pair.name} on Python {python}", total) as advance:
         with few_at_once() as pool:
             runs = [
-                pool.submit(one, root, known[slug], slug, environment) for one, slug, environment in tests
+                pool.submit(one, root, known[slug], slug, environment) for one, slug, environment in plain
             ]
             for run in runs:
                 yield Row(pair, python, run.result())
