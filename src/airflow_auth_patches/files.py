@@ -1,0 +1,29 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from airflow_auth_patches.errors import Problem
+
+
+def write_whole(path: Path, text: str) -> None:
+    """
+    Write a file, whole or not at all, also where an interruption comes between.
+
+    :param path: the file; its folder is made where it is not there.
+    :raises Problem: when it cannot be written; what was there before is then still there.
+    """
+    draft = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        raise Problem(
+            f"{path} cannot be written: {error}.", "What was there before is still there."
+        ) from error
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
