@@ -24,6 +24,7 @@ COMMANDS = (
     "prove",
     "demo",
     "test-upstream",
+    "test-matrix",
     "judge",
     "add-release",
     "export",

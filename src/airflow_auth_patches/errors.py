@@ -9,7 +9,7 @@ class Exit(IntEnum):
     """The exit codes of the command line."""
 
     OK = 0
-    FAULT = 1  #: a check, a lint or a proof found a fault, or `demo` what is not cured or not shown
+    FAULT = 1  #: a check, lint, proof or cell has a fault, or `demo` what is not cured or not shown
     USAGE = 2  #: an argument that names nothing: a patch, a release, a path
     REFUSED = 3  #: the installation or the tree is not what it must be; nothing was changed
     UNREACHABLE = 4  #: a release could not be fetched

@@ -8,11 +8,33 @@ import sys
 from rich.markup import escape
 
 from airflow_auth_patches import show
-from airflow_auth_patches.cli import breeze, demo, export, lint, matrix, operator, series, upstream
+from airflow_auth_patches.cli import (
+    breeze,
+    demo,
+    export,
+    lint,
+    matrix,
+    operator,
+    series,
+    test_matrix,
+    upstream,
+)
 from airflow_auth_patches.cli.common import Stopped, app
 from airflow_auth_patches.errors import Problem
 
-__all__ = ["app", "breeze", "demo", "export", "lint", "main", "matrix", "operator", "series", "upstream"]
+__all__ = [
+    "app",
+    "breeze",
+    "demo",
+    "export",
+    "lint",
+    "main",
+    "matrix",
+    "operator",
+    "series",
+    "test_matrix",
+    "upstream",
+]
 
 
 def _stop(number: int, _: object) -> None:

@@ -1,0 +1,197 @@
+"""Fill the test matrix: run its cells, keep what each gave, and clear up after each pair."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+
+from airflow_auth_patches import disk, environments, matrix_results
+from airflow_auth_patches.cells import Cell
+from airflow_auth_patches.commands import prove
+from airflow_auth_patches.matrix_results import Book, Outcome, Result, State
+from airflow_auth_patches.processes import run as run_program
+from airflow_auth_patches.progress import Progress, Silent
+from airflow_auth_patches.releases import Pair
+
+Run = Callable[[Cell], Outcome]
+#: The environments that proofs make, see `prove.folder_of`.
+KINDS = ("stock", "patched", "alone")
+#: Runs of pytest that one pair keeps busy, see `prove.few_at_once`.
+AT_ONCE = 3
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def jobs_for(count: int) -> int:
+    """Return how many pairs to run at once on so many cores: one for every three."""
+    return max(1, count // AT_ONCE)
+
+
+def interpreters(versions: Sequence[str]) -> dict[str, str | None]:
+    """
+    Look for Pythons on this machine.
+
+    :return: ``{X.Y: X.Y.Z}``, or ``{X.Y: None}`` for one that is not there.
+    """
+    found: dict[str, str | None] = {}
+    for version in versions:
+        path = environments.interpreter(version)
+        told = "import platform; print(platform.python_version())"
+        found[version] = run_program([path, "-c", told], timeout=30).strip() if path else None
+    return found
+
+
+class Place:
+    """
+    Where the cells of a pair and Python run, one after the other: their environments.
+
+    :param root: the checkout of this project.
+    """
+
+    def __init__(self, root: Path, pair: Pair, python: str, cells: Sequence[Cell]) -> None:
+        self.waiting = deque(cells)
+        self.folders = [prove.folder_of(root, pair, python, kind) for kind in KINDS]
+        self.folders.append(root / "build" / "upstream" / f"packages-{pair.name}-py{python}")
+        self._left = {folder for folder in self.folders if _is_ready(folder)}
+
+    def clear(self) -> None:
+        """Remove its environments, but for those that were there before."""
+        for folder in self.folders:
+            if folder not in self._left:
+                # Its mark goes first: what an interruption leaves is then not taken for an environment.
+                (folder / ".ready").unlink(missing_ok=True)
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_ready(folder: Path) -> bool:
+    return (folder / ".ready").exists()
+
+
+def fill(
+    root: Path,
+    folder: Path,
+    cells: Sequence[Cell],
+    book: Book,
+    run: Run,
+    *,
+    machine: Mapping[str, str | None],
+    jobs: int = 1,
+    again: bool = False,
+    keep: bool = False,
+    stopped: threading.Event | None = None,
+    written: Callable[[], None] = lambda: None,
+    progress: Progress | None = None,
+) -> list[Cell]:
+    """
+    Run the cells that are due, and keep what each gave as soon as it is whole.
+
+    What passed and still holds is not run again. An interruption keeps the whole cells and nothing of those
+    that were being run; the environments that were made go then too.
+
+    :param root: the checkout of this project, under whose ``build/envs`` the environments are.
+    :param folder: the folder of the results.
+    :param book: what is kept; the results are entered in it too.
+    :param run: runs one cell; with several jobs, in several threads.
+    :param machine: the Pythons of the cells, see :func:`interpreters`.
+    :param jobs: how many pairs to run at once; the cells of one pair and Python follow each other.
+    :param again: whether to run too what passed.
+    :param keep: whether to leave the environments that were made.
+    :param stopped: is set when an interruption is to end what ``run`` is doing.
+    :param written: called after each cell, when its result is kept.
+    :return: the cells that were run.
+    :raises Problem: when a result cannot be written.
+    """
+    progress, stopped = progress or Silent(), stopped or threading.Event()
+
+    def enter(cell: Cell, result: Result) -> None:
+        book[cell.name] = result
+        matrix_results.write(folder, book)
+        written()
+
+    due = [cell for cell in cells if again or matrix_results.is_due(cell, book)]
+    able = [cell for cell in due if machine.get(cell.python)]
+    for cell in due:
+        if not machine.get(cell.python):
+            missing = f"Python {cell.python} is not on this machine"
+            enter(cell, Result(State.SKIPPED, cell.fingerprint, _now(), reason=missing))
+    groups = [(key, list(some)) for key, some in groupby(able, key=lambda cell: (cell.pair, cell.python))]
+    live: list[Place] = []
+    waiting = deque(groups)
+    running: dict[Future[Result], tuple[Place, Cell]] = {}
+    try:
+        with (
+            progress.task(f"running {len(able)} cells of the matrix", len(able)) as advance,
+            ThreadPoolExecutor(jobs) as pool,
+        ):
+
+            def begin(place: Place) -> None:
+                cell = place.waiting.popleft()
+                running[pool.submit(_run, cell, run, place, live, keep, progress)] = (place, cell)
+
+            try:
+                while waiting or running:
+                    while waiting and len(running) < jobs:
+                        (pair, python), some = waiting.popleft()
+                        live.append(Place(root, pair, python, some))
+                        begin(live[-1])
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        place, cell = running.pop(future)
+                        enter(cell, future.result())
+                        advance(1)
+                        if place.waiting:
+                            begin(place)
+                        else:
+                            live.remove(place)
+            except BaseException:
+                stopped.set()
+                raise
+    finally:
+        for place in live if not keep else ():
+            place.clear()
+    return able
+
+
+def _run(
+    cell: Cell, run: Run, place: Place, live: Collection[Place], keep: bool, progress: Progress
+) -> Result:
+    """Run one cell, measure its environments, and clear them when it is the last that needs them."""
+    begun = time.monotonic()
+    try:
+        outcome = run(cell)
+        state = State.FAILED if outcome.faults else State.PASSED
+        result = Result(
+            state, cell.fingerprint, _now(), counts=dict(outcome.counts), faults=tuple(outcome.faults)
+        )
+    except Exception as error:  # one cell that cannot be run does not end the others
+        result = Result(State.ERROR, cell.fingerprint, _now(), reason=_one_line(error))
+    seconds = round(time.monotonic() - begun, 1)
+    with progress.task(f"measuring the environments of {cell.pair.name}, and clearing up"):
+        use = disk.used(place.folders)
+        others = [folder for other in tuple(live) if other is not place for folder in other.folders]
+        at_once = use.own + disk.used(others).own
+        if not place.waiting and not keep:
+            place.clear()
+    return replace(result, seconds=seconds, own=use.own, shared=use.shared, at_once=at_once)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _one_line(error: Exception) -> str:
+    said = " ".join(str(error).split()) or repr(error)
+    return said if type(error).__name__ == "Problem" else f"{type(error).__name__}: {said}"
