@@ -41,6 +41,9 @@ lint-upstream: setup ## look at our files as upstream's hooks and reviewers will
 test-upstream: setup ## the provider's own tests, stock and patched, a pair of each minor, or PAIR=3.3.2+3.10.2
 	$(TOOL) test-upstream $(if $(PAIR),--pair $(PAIR))
 
+test-matrix: setup ## the proofs of every pair of releases; resumable: make test-matrix ARGS='--pair 3.3.2+3.8.0'
+	$(TOOL) test-matrix $(ARGS)
+
 check: setup ## the lint of the series
 	$(TOOL) check
 
@@ -53,4 +56,4 @@ refresh: setup ## write the commits edited there back to patches/: make refresh 
 clean: ## remove what was built, and .venv
 	rm -rf build dist $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo test test-quick test-upstream lint lint-upstream check tree refresh clean
+.PHONY: help setup demo test test-quick test-upstream test-matrix lint lint-upstream check tree refresh clean
