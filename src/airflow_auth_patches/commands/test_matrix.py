@@ -134,7 +134,7 @@ def fill(
     running: dict[Future[Result], tuple[Place, Cell]] = {}
     try:
         with (
-            progress.task(f"running {len(able)} cells of the matrix", len(able)) as advance,
+            progress.task(f"cells of the matrix to run: {len(able)}", len(able)) as advance,
             ThreadPoolExecutor(jobs) as pool,
         ):
 
