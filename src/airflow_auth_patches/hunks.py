@@ -133,32 +133,41 @@ def _lines(content: bytes) -> list[bytes]:
     return [line + b"\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
 
 
-def _placed(lines: Sequence[bytes], hunks: Sequence[Hunk]) -> list[patch_ng.Hunk]:
-    """Return the library's hunks, each at the line where its old text stands."""
-    placed, shift, end = [], 0, 0
-    for hunk in hunks:
-        line = _place(lines, hunk, shift)
-        if line <= end:
-            raise HunkFault("The hunk stands before the end of the one above it.", hunk.line)
-        shift, end = line - hunk.start, line + len(hunk.old) - 1
-        moved = copy.deepcopy(hunk.parsed)
-        moved.startsrc = line
-        placed.append(moved)
-    return placed
-
-
-def apply(content: bytes, hunks: Sequence[Hunk]) -> bytes:
+def places(content: bytes, hunks: Sequence[Hunk]) -> list[int]:
     """
-    Apply hunks to a file.
+    Find where hunks stand in a file.
 
     A hunk sits at the line it says, moved as the hunk before it was; elsewhere only if its old text occurs
     exactly once. There is no fuzz.
 
     :param content: the file.
-    :return: the file with the hunks applied.
+    :return: for each hunk the line of the file at which its old text begins, from 1.
     :raises HunkFault: when a hunk has no such place, or overlaps the one before.
     """
-    placed = _placed(_lines(content), hunks)
+    lines = _lines(content)
+    found, shift, end = [], 0, 0
+    for hunk in hunks:
+        line = _place(lines, hunk, shift)
+        if line <= end:
+            raise HunkFault("The hunk stands before the end of the one above it.", hunk.line)
+        shift, end = line - hunk.start, line + len(hunk.old) - 1
+        found.append(line)
+    return found
+
+
+def apply(content: bytes, hunks: Sequence[Hunk]) -> bytes:
+    """
+    Apply hunks to a file, where :func:`places` finds them.
+
+    :param content: the file.
+    :return: the file with the hunks applied.
+    :raises HunkFault: when a hunk has no place.
+    """
+    placed = []
+    for hunk, line in zip(hunks, places(content, hunks), strict=True):
+        moved = copy.deepcopy(hunk.parsed)
+        moved.startsrc = line
+        placed.append(moved)
     return b"".join(patch_ng.PatchSet().patch_stream(io.BytesIO(content), placed))
 
 
@@ -174,10 +183,10 @@ def origins(content: bytes, hunks: Sequence[Hunk]) -> list[int]:
     lines = _lines(content)
     told: list[int] = []
     following = 1
-    for hunk, placed in zip(hunks, _placed(lines, hunks), strict=True):
-        told += range(following, placed.startsrc)
-        following = placed.startsrc
-        for number, line in enumerate(placed.text, hunk.line + 1):
+    for hunk, start in zip(hunks, places(content, hunks), strict=True):
+        told += range(following, start)
+        following = start
+        for number, line in enumerate(hunk.parsed.text, hunk.line + 1):
             if line[:1] == b"+":
                 told.append(-number)
                 continue
