@@ -59,6 +59,35 @@ def sent(request, tmp_path_factory, pins):
     return Sent(laid, loaded.serving(release), exported)
 
 
+@pytest.mark.parametrize("name", [str(release) for release in releases.load(ROOT / "patches").releases])
+def test_every_pinned_release_takes_its_patches_and_gives_them_back(name, pins, project, tmp_path):
+    """By `git am` and by `git apply`, onto the release's monorepo picture, forwards and back."""
+    release = pins.release(name)
+    exported = export(ROOT, project, pins, release, tmp_path / "out", author=AUTHOR)
+    picture = tree.Tree(tmp_path / "picture", release)
+    tree.write_files(picture.folder, releases.sources(release))
+    picture.git("init", "--quiet", "--initial-branch=main")
+    picture.commit(f"{release} as released\n")
+    assert len(exported.files) == len(project.serving(release)) > 0
+    for file in exported.files:
+        picture.git("apply", "--check", file)
+        picture.git("am", file)
+        picture.git("apply", "--check", "--reverse", file)
+    for patch in project.serving(release):
+        for path in {*patch.edits, *patch.tests}:
+            assert (
+                picture.git("log", "--format=%s", "main", "--", path).splitlines().count(patch.subject) == 1
+            )
+    for file in reversed(exported.files):
+        picture.git("apply", "--index", "--reverse", file)
+    released = picture.git("rev-parse", f"main~{len(exported.files)}^{{tree}}")
+    assert picture.git("write-tree") == released
+    assert "??" not in picture.git("status", "--porcelain")
+    for file in exported.files:
+        picture.git("apply", "--index", file)
+    assert picture.git("write-tree") == picture.git("rev-parse", "main^{tree}")
+
+
 def test_git_am_leaves_the_files_that_the_tree_has(sent):
     news = room.news_lines(ROOT / "patches")
     mine = {path for patch in sent.patches for path in patch.tests}
@@ -115,7 +144,7 @@ def test_every_added_file_is_of_a_patch(project):
     assert set(news) <= {patch.slug for patch in project.patches if patch.distribution is releases.CORE}
     assert {p.slug for p in project.patches if p.distribution is releases.CORE and p.cures} <= set(news)
     lines = {path.name for path in (ROOT / room.NEWS).iterdir()}
-    assert lines == set(news.values())
+    assert sorted(lines) == sorted(news.values())
     for line in lines:
         assert (ROOT / room.NEWS / line).read_text().count("\n") == 1
     tests = {path for patch in project.patches for path in patch.tests}
@@ -167,6 +196,17 @@ def test_a_number_in_a_message_is_linked_and_a_count_is_not(project):
 def test_the_sender_is_told(release, names, said, pins, project, tmp_path):
     done = export(ROOT, project, pins, pins.release(release), tmp_path, names, author=AUTHOR)
     assert any(said in note for note in done.notes)
+
+
+def test_a_title_that_upstream_would_not_take_is_pointed_out(copy, pins, tmp_path):
+    path = copy / "patches/providers-fab/security-manager-swap.patch"
+    for length, count in ((69, 0), (70, 1)):
+        title = f"Subject: [PATCH] {'x' * length}\n"
+        path.write_text(re.sub(r"(?m)^Subject: .*\n", title, path.read_text(), count=1))
+        loaded = series.load(copy / "patches")
+        output, names = tmp_path / str(length), ["security-manager-swap"]
+        done = export(copy, loaded, pins, pins.release(FAB), output, names, author=AUTHOR)
+        assert sum(note.startswith("The title of security-manager-swap has") for note in done.notes) == count
 
 
 def test_a_message_that_names_another_patch_of_ours_is_pointed_out(copy, pins, tmp_path):

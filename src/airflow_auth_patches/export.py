@@ -20,6 +20,10 @@ else:
     import tomli as tomllib
 
 NEWS = f"{CORE.root}/newsfragments"
+#: How `Forwarded` begins where upstream's main needs no such patch.
+NOT_NEEDED = "not-needed: "
+#: A title upstream has fewer characters, the prefix of a backport aside.
+LONGEST = 70
 #: A name, and an address in angle brackets.
 AUTHOR = re.compile(r"[^<>\s][^<>\r\n]* <[^<>@\s]+@[^<>@\s]+>")
 UPSTREAM = re.compile(r"https://github\.com/apache/airflow/(?:issues|pull)/(\d+)$")
@@ -34,25 +38,53 @@ class Commit:
 
     :param name: the name of the file; in the order of the names they apply.
     :param content: the file, as `git format-patch` writes it.
+    :param text: the message.
+    :param author: who sends it, as ``Name <mail>``.
+    :param added: the files that it brings along: ``{monorepo path: content}``.
     """
 
     patch: Patch
     name: str
     content: bytes
+    text: str
+    author: str
+    added: Mapping[str, bytes]
 
 
-def message(patch: Patch) -> str:
+def title(patch: Patch, branch: str | None = None, number: int | None = None) -> str:
+    """
+    Return the first line of a patch's message, and of its pull request.
+
+    :param branch: the branch that it is a backport to, as in ``v3-2-test``.
+    :param number: the pull request that it is a backport of.
+    """
+    if branch is None:
+        return patch.subject
+    return f"[{branch}] {patch.subject}" + (f" (#{number})" if number is not None else "")
+
+
+def message(patch: Patch, heading: str | None = None) -> str:
     """
     Return the message of a patch as upstream writes it.
+
+    :param heading: its first line, by default the subject of the patch.
 
     The trailers of this series stay here; in their place stands what the patch is related to. Whether it
     also closes that is for the sender to say.
     """
-    body = NUMBER.sub(r"#\g<0>", patch.body.rpartition("\n\n")[0])
+    related = "".join(f"related: #{number}\n" for number in related_to(patch))
+    return "\n\n".join(part for part in (heading or patch.subject, linked(patch), related) if part)
+
+
+def linked(patch: Patch) -> str:
+    """Return the body of a patch's message without trailers, the issues in it as upstream links them."""
+    return NUMBER.sub(r"#\g<0>", patch.body.rpartition("\n\n")[0])
+
+
+def related_to(patch: Patch) -> list[str]:
+    """Return the numbers of the issues and pull requests upstream that a patch is related to."""
     links = [*patch.trailers.get("Bug", ()), *patch.trailers.get("Forwarded", ())]
-    numbers = dict.fromkeys(match[1] for link in links if (match := UPSTREAM.match(link)))
-    related = "".join(f"related: #{number}\n" for number in numbers)
-    return "\n\n".join(part for part in (patch.subject, body, related) if part)
+    return list(dict.fromkeys(match[1] for link in links if (match := UPSTREAM.match(link))))
 
 
 def news_lines(folder: Path) -> dict[str, str]:
@@ -68,6 +100,12 @@ def news_lines(folder: Path) -> dict[str, str]:
         return {slug: str(name) for slug, name in tomllib.loads(path.read_text(encoding="utf-8")).items()}
     except (OSError, ValueError) as error:
         raise Problem(f"{path} cannot be read: {error}.", "Restore it from the repository.") from error
+
+
+def kind_of(series: Series, patch: Patch) -> str | None:
+    """Return the kind of a patch's news line, as in ``bugfix``, or ``None`` where it has none."""
+    news = news_lines(series.folder).get(patch.slug)
+    return news.split(".")[1] if news else None
 
 
 def files_of(root: Path, series: Series, patch: Patch, number: int | None) -> dict[str, bytes]:
@@ -104,6 +142,7 @@ def commits(
     patches: Sequence[Patch],
     author: str,
     number: int | None = None,
+    branch: str | None = None,
 ) -> list[Commit]:
     """
     Make the commits of some patches on a release.
@@ -112,6 +151,7 @@ def commits(
     :param patches: in series order.
     :param author: who sends them, as ``Name <mail>``.
     :param number: the pull request that their news lines are named for.
+    :param branch: the branch that they are backports to; their titles say so.
     :raises Problem: when one does not apply without another, or two have the same news line.
     """
     files = sources(release)
@@ -140,8 +180,10 @@ def commits(
             brought.update(dict.fromkeys(added, patch))
             tree.edit(laid, patch)
             tree.write_files(laid.folder, added)
-            laid.commit(message(patch), patch.date, author)
-            made.append(Commit(patch, f"{order:04}-{patch.slug}.patch", tree.format_commit(laid, "HEAD", {})))
+            text = message(patch, title(patch, branch, number))
+            laid.commit(text, patch.date, author)
+            content = tree.format_commit(laid, "HEAD", {})
+            made.append(Commit(patch, f"{order:04}-{patch.slug}.patch", content, text, author, added))
     return made
 
 
@@ -174,6 +216,12 @@ def notes(
         for other in commit.patch.together_with
     ]
     said += [f"{slug} is not for main: {why}." for slug, why in _not_needed(sent).items()]
+    said += [
+        f"The title of {commit.patch.slug} has {len(commit.patch.subject)} characters; "
+        f"upstream takes fewer than {LONGEST}."
+        for commit in sent
+        if len(commit.patch.subject) >= LONGEST
+    ]
     slugs = dict.fromkeys(patch.slug for patch in series.patches)
     for commit in sent:
         text = message(commit.patch)
@@ -187,5 +235,4 @@ def notes(
 
 def _not_needed(sent: Sequence[Commit]) -> Mapping[str, str]:
     told = {commit.patch.slug: " ".join(commit.patch.trailers.get("Forwarded", ())) for commit in sent}
-    start = "not-needed: "
-    return {slug: said.removeprefix(start) for slug, said in told.items() if said.startswith(start)}
+    return {slug: said.removeprefix(NOT_NEEDED) for slug, said in told.items() if said.startswith(NOT_NEEDED)}
