@@ -1,0 +1,313 @@
+"""
+A branch in somebody's checkout of Airflow.
+
+What each file becomes is worked out first, in memory and in a temporary folder. Only when every patch has a
+place are objects written, and last of all, as one step, the branch. HEAD, index and work tree are never
+touched: the commits are made from an index of their own, so whatever the checkout holds may stay as it is.
+Interrupted while objects are written, it leaves some that nothing refers to, which git clears away itself.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_auth_patches import hunks
+from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.export import Commit
+from airflow_auth_patches.processes import attempt, run
+from airflow_auth_patches.releases import Release, sources
+from airflow_auth_patches.tree import write_files
+
+#: What could have git write more than it is asked for: a shared index, a daemon, another encoding.
+PLAIN = tuple(
+    word
+    for setting in (
+        "core.splitIndex=false",
+        "core.fsmonitor=false",
+        "core.sparseCheckout=false",
+        "index.sparse=false",
+        "i18n.commitEncoding=UTF-8",
+    )
+    for word in ("-c", setting)
+)
+FILE = "100644"
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """
+    A checkout of Airflow, and the commit to begin at.
+
+    :param path: what the user calls it.
+    :param git_dir: its git folder.
+    :param base: the commit.
+    :param scratch: a folder of our own, for files on their way in or out.
+    """
+
+    path: Path
+    git_dir: str
+    base: str
+    scratch: Path
+
+    def git(
+        self, *arguments: str | Path, env: Mapping[str, str] | None = None, stdin: str | None = None
+    ) -> str:
+        """Run git on the checkout's objects, with index and work tree in the scratch folder."""
+        apart = {
+            "GIT_DIR": self.git_dir,
+            "GIT_WORK_TREE": str(self.scratch),
+            "GIT_INDEX_FILE": str(self.scratch / "index"),
+        }
+        return run(["git", *PLAIN, *arguments], cwd=self.scratch, env={**apart, **(env or {})}, stdin=stdin)
+
+    def entry(self, path: str) -> tuple[str, str] | None:
+        """Return mode and object of a path at the base, or ``None`` where there is nothing."""
+        told = self.git("ls-tree", "-z", self.base, "--", path)
+        if not told:
+            return None
+        mode, _, name = told.partition("\t")[0].split()
+        return mode, name
+
+    def read(self, path: str) -> bytes | None:
+        """Return a file at the base, byte for byte, or ``None`` where there is no plain one."""
+        entry = self.entry(path)
+        if entry is None or entry[0] not in (FILE, "100755"):
+            return None
+        file = self.scratch / self.git("unpack-file", entry[1]).strip()
+        content = file.read_bytes()
+        file.unlink()
+        return content
+
+
+@contextmanager
+def opened(path: Path, release: Release, at: str = "HEAD") -> Iterator[Checkout]:
+    """
+    Open a checkout of Airflow for the length of a ``with`` block.
+
+    :param release: what is to be applied is of its distribution.
+    :param at: the commit to begin at.
+    :raises Problem: when it is none, or has no such commit.
+    """
+    if not path.is_dir():
+        raise Problem(f"{path} is no folder.", "Name a checkout of Airflow.", Exit.USAGE)
+    found = attempt(["git", "-C", path, "rev-parse", "--absolute-git-dir"])
+    if found.returncode:
+        told = (found.stderr.strip().splitlines() or ["git says nothing"])[0]
+        raise Problem(f"{path} is no git repository: {told}.", "Name a checkout of Airflow.", Exit.USAGE)
+    commit = attempt(
+        ["git", "-C", path, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{at}^{{commit}}"]
+    )
+    if commit.returncode:
+        raise Problem(f"{path} has no commit {at}.", "Name one with --at, or commit something.", Exit.USAGE)
+    with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as scratch:
+        checkout = Checkout(path, found.stdout.rstrip("\n"), commit.stdout.strip(), Path(scratch))
+        dist = release.distribution
+        mark = f"{dist.root}/src/{dist.package}/__init__.py"
+        if checkout.entry(mark) is None:
+            raise Problem(
+                f"{path} at {at} is no checkout of Airflow 3: it has no {mark}.",
+                "Name one, or another commit with --at.",
+                Exit.USAGE,
+            )
+        yield checkout
+
+
+def free(checkout: Checkout, branch: str) -> None:
+    """
+    Do nothing if a branch of that name can be made.
+
+    :raises Problem: when the name is none, or is taken.
+    """
+    if attempt(["git", "check-ref-format", "--branch", branch]).returncode or branch.startswith("@"):
+        raise Problem(f"{branch!r} is no name of a branch.", "Give another with --branch.", Exit.USAGE)
+    full = f"refs/heads/{branch}"
+    # A branch `a` leaves no room for a branch `a/b`, nor the other way round.
+    for ref in checkout.git("for-each-ref", "--format=%(refname)", "refs/heads/").splitlines():
+        if ref == full or full.startswith(f"{ref}/") or ref.startswith(f"{full}/"):
+            raise Problem(
+                f"{checkout.path} has the branch {ref.removeprefix('refs/heads/')} already.",
+                "Give another name with --branch.",
+            )
+
+
+@dataclass(frozen=True)
+class Moved:
+    """
+    A hunk that stands at another line than in the release.
+
+    :param hunk: its number in the file, from 1.
+    :param offset: by how many lines, down if positive.
+    """
+
+    slug: str
+    path: str
+    hunk: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.slug}: {self.path}: hunk {self.hunk} moved by {self.offset:+} lines"
+
+
+@dataclass(frozen=True)
+class Merged:
+    """
+    A file in which hunks had no place, and a merge with the release's found one.
+
+    :param hunks: their numbers in the file, from 1.
+    """
+
+    slug: str
+    path: str
+    hunks: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.slug}: {self.path}: {_numbered(self.hunks)} had no place; merged three-way, so look at it"
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """
+    What the commits will be.
+
+    :param steps: each commit with the files it changes: ``{monorepo path: content}``.
+    :param told: what is not where the release has it.
+    """
+
+    steps: tuple[tuple[Commit, Mapping[str, bytes]], ...]
+    told: tuple[Moved | Merged, ...]
+
+
+def plan(checkout: Checkout, release: Release, commits: Sequence[Commit]) -> Plan:
+    """
+    Work out what commits make of a checkout, and write nothing.
+
+    A hunk goes where its old text is, if that is at one place only. A file in which one has no place is
+    merged three-way: what the patch makes of the release's file, with what the checkout has in its place.
+
+    :param release: what the commits were made on.
+    :raises Problem: when the checkout has what a patch does already, or it cannot be applied; with every
+        file that is in the way.
+    """
+    released = dict(sources(release))
+    now: dict[str, bytes] = {}
+    steps: list[tuple[Commit, Mapping[str, bytes]]] = []
+    told: list[Moved | Merged] = []
+    for commit in commits:
+        patch = commit.patch
+        changed: dict[str, bytes] = {}
+        wrong: list[str] = []
+        for path, edits in patch.edits.items():
+            ours = now[path] if path in now else checkout.read(path)
+            if ours is None:
+                wrong.append(f"{path}: the checkout has no such file")
+                continue
+            theirs = hunks.apply(released[path], edits)
+            try:
+                found = hunks.places(ours, edits)
+            except hunks.HunkFault:
+                lost = tuple(number for number, hunk in enumerate(edits, 1) if not _fits(ours, hunk))
+                merged, conflicts = _merge(checkout, ours, released[path], theirs)
+                if conflicts:
+                    wrong.append(f"{path}: {_numbered(lost)} had no place, and a three-way merge conflicts")
+                elif merged != ours:
+                    changed[path] = merged
+                    told.append(Merged(patch.slug, path, lost))
+            else:
+                changed[path] = hunks.apply(ours, edits)
+                stood = hunks.places(released[path], edits)
+                told += [
+                    Moved(patch.slug, path, number, line - before)
+                    for number, (line, before) in enumerate(zip(found, stood, strict=True), 1)
+                    if line != before
+                ]
+            released[path], now[path] = theirs, changed.get(path, ours)
+        if not wrong and not changed:
+            raise Problem(
+                f"{checkout.path} has what {patch.slug} does already.", "Name the others with --patch."
+            )
+        for path, content in commit.added.items():
+            there = now[path] if path in now else checkout.read(path)
+            if there is None and checkout.entry(path) is not None:
+                wrong.append(f"{path}: the checkout has something else of that name")
+            elif there is not None and there != content:
+                wrong.append(f"{path}: the checkout has another one")
+            elif there is None:
+                changed[path] = now[path] = content
+        if wrong:
+            raise Problem(
+                f"{patch.name} does not apply to {checkout.path}, and nothing was changed:\n"
+                + "\n".join(f"  {line}" for line in wrong),
+                "Name a commit nearer to the release with --at, or apply it by hand: `git am --3way`.",
+            )
+        steps.append((commit, changed))
+    return Plan(tuple(steps), tuple(told))
+
+
+def _fits(content: bytes, hunk: hunks.Hunk) -> bool:
+    try:
+        hunks.places(content, [hunk])
+    except hunks.HunkFault:
+        return False
+    return True
+
+
+def _numbered(numbers: Sequence[int]) -> str:
+    if not numbers:
+        return "hunks, one above the other,"
+    return f"hunk{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+
+
+def _merge(checkout: Checkout, ours: bytes, base: bytes, theirs: bytes) -> tuple[bytes, bool]:
+    """Merge one file as git does; return it, and whether there are conflicts."""
+    files = {"ours": ours, "base": base, "theirs": theirs}
+    write_files(checkout.scratch, files)
+    done = attempt(["git", "merge-file", "--quiet", *files], cwd=checkout.scratch)
+    return (checkout.scratch / "ours").read_bytes(), done.returncode != 0
+
+
+def write(checkout: Checkout, planned: Plan) -> str:
+    """
+    Write the commits of a plan, which no branch has yet.
+
+    :return: the last of them.
+    :raises Problem: when git cannot.
+    """
+    checkout.git("read-tree", checkout.base)
+    parent = checkout.base
+    for commit, changed in planned.steps:
+        folder = Path(tempfile.mkdtemp(dir=checkout.scratch))
+        write_files(folder, changed)
+        names = "".join(f"{folder / path}\n" for path in changed)
+        objects = checkout.git("hash-object", "-w", "--no-filters", "--stdin-paths", stdin=names).split()
+        entries = [
+            f"{(checkout.entry(path) or (FILE,))[0]} {name}\t{path}\n"
+            for path, name in zip(changed, objects, strict=True)
+        ]
+        checkout.git("update-index", "--add", "--index-info", stdin="".join(entries))
+        name, _, mail = commit.author.removesuffix(">").rpartition(" <")
+        who = {
+            "GIT_AUTHOR_NAME": name,
+            "GIT_AUTHOR_EMAIL": mail,
+            "GIT_AUTHOR_DATE": commit.patch.date,
+            "GIT_COMMITTER_NAME": name,
+            "GIT_COMMITTER_EMAIL": mail,
+        }
+        made = checkout.git("write-tree").strip()
+        text = commit.text.rstrip("\n") + "\n"
+        parent = checkout.git("commit-tree", made, "-p", parent, "-F", "-", env=who, stdin=text).strip()
+    return parent
+
+
+def name_branch(checkout: Checkout, branch: str, commit: str) -> None:
+    """
+    Make the branch, which must not be there, at a commit.
+
+    :raises Problem: when somebody else made it meanwhile, or git cannot.
+    """
+    checkout.git("update-ref", "-m", "branch: Created by export", f"refs/heads/{branch}", commit, "")
