@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,17 +11,20 @@ from rich.markup import escape
 
 from airflow_auth_patches import show
 from airflow_auth_patches.cli.common import Names, app, checkout, known
+from airflow_auth_patches.commands import backports
 from airflow_auth_patches.commands import export as command
+from airflow_auth_patches.errors import Exit, Problem
 
 
 @app.command()
 def export(
     release: Annotated[
-        str, typer.Option("--release", metavar="RELEASE", help="As in apache-airflow-core==3.3.2.")
-    ],
+        str | None,
+        typer.Option("--release", metavar="RELEASE", help="As in apache-airflow-core==3.3.2."),
+    ] = None,
     output: Annotated[
-        Path, typer.Option("--output", metavar="DIR", help="The folder to write into, new or empty.")
-    ],
+        Path | None, typer.Option("--output", metavar="DIR", help="The folder to write into, new or empty.")
+    ] = None,
     names: Names = None,
     author: Annotated[
         str | None,
@@ -32,12 +36,50 @@ def export(
         int | None,
         typer.Option("--pr", metavar="NUMBER", min=1, help="The pull request to name the news line for."),
     ] = None,
+    bodies: Annotated[
+        bool, typer.Option("--bodies", help="Write the body of a pull request beside each commit.")
+    ] = False,
+    path: Annotated[
+        Path | None,
+        typer.Option("--checkout", metavar="PATH", help="Make a branch in this checkout of Airflow."),
+    ] = None,
+    branch: Annotated[
+        str | None,
+        typer.Option(
+            "--branch", metavar="NAME", help="Its name; by default auth-patches/ and what is on it."
+        ),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="COMMIT", help="Where it begins; by default where the checkout stands."),
+    ] = None,
+    older: Annotated[
+        bool, typer.Option("--backports", help="For main and for each older release line of core.")
+    ] = False,
+    range_diff: Annotated[
+        bool, typer.Option("--range-diff", help="Show how the variants of --backports differ.")
+    ] = False,
 ) -> None:
     """
     Write each patch as one commit that `git am` takes: edits, tests and news line, worded for upstream.
 
     Example: airflow-auth-patches export --release apache-airflow-core==3.3.2 --output outgoing
+
+    Example: airflow-auth-patches export --release apache-airflow-core==3.3.2 --checkout path/to/airflow
+
+    Example: airflow-auth-patches export --backports --range-diff --patch pool-slots-session --output outgoing
     """
+    if path is None and (branch is not None or at is not None):
+        raise Problem("--branch and --at are for a checkout.", "Name it with --checkout.", Exit.USAGE)
+    if older or range_diff:
+        _backports(release, output, names, author, number, path, bodies=bodies, range_diff=range_diff)
+        return
+    if release is None:
+        raise Problem("Give --release, or --backports.", "See --help.", Exit.USAGE)
+    if output is None and path is None:
+        raise Problem("Give --output, --checkout or both.", "See --help.", Exit.USAGE)
+    if bodies and output is None:
+        raise Problem("--bodies writes files.", "Give --output too.", Exit.USAGE)
     series, pins = known()
     root = checkout()
     with show.Bars() as bars:
@@ -50,9 +92,54 @@ def export(
             names,
             author=author,
             number=number,
+            bodies=bodies,
+            target=None if path is None else command.Target(path, branch, at or "HEAD"),
             progress=bars,
         )
-    for path in exported.files:
+    _say(exported.files, exported.notes)
+    for line in exported.told:
+        show.out.print(escape(line), highlight=False, soft_wrap=True)
+    if exported.branch:
+        show.out.print(f"{path} has the branch {escape(exported.branch)}.", highlight=False, soft_wrap=True)
+
+
+def _backports(
+    release: str | None,
+    output: Path | None,
+    names: list[str] | None,
+    author: str | None,
+    number: int | None,
+    path: Path | None,
+    *,
+    bodies: bool,
+    range_diff: bool,
+) -> None:
+    if release is not None or path is not None:
+        raise Problem(
+            "--backports takes the newest release of each line, and makes no branch.",
+            "Leave --release and --checkout out; or, for one line, leave --backports out.",
+            Exit.USAGE,
+        )
+    if not names:
+        raise Problem("--backports needs the patch to send.", "Name it with --patch.", Exit.USAGE)
+    if output is None and not range_diff:
+        raise Problem("Give --output, --range-diff or both.", "See --help.", Exit.USAGE)
+    if bodies and output is None:
+        raise Problem("--bodies writes files.", "Give --output too.", Exit.USAGE)
+    series, pins = known()
+    root = checkout()
+    with show.Bars() as bars:
+        made = backports.backport(
+            root, series, pins, output, names, author=author, number=number, bodies=bodies, progress=bars
+        )
+    _say(made.files, made.notes)
+    if range_diff:
+        for span, difference in made.differences.items():
+            show.out.print(f"{span}\n{escape(difference)}", highlight=False, soft_wrap=True)
+
+
+def _say(files: Sequence[Path], notes: Sequence[str]) -> None:
+    for path in files:
         show.out.print(escape(str(path)), highlight=False, soft_wrap=True)
-    for note in exported.notes:
+    for note in notes:
         show.err.print(escape(note), highlight=False, soft_wrap=True)

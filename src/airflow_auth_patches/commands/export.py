@@ -1,16 +1,18 @@
-"""Write patches as commits to send: choose them, make them, and only then touch the folder."""
+"""Write patches as commits to send: choose them, make them, and only then touch a folder or a checkout."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from airflow_auth_patches import backports, checkout, pull_request
 from airflow_auth_patches import export as room
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.processes import attempt
 from airflow_auth_patches.progress import Progress, Silent
-from airflow_auth_patches.releases import Pins, Release
+from airflow_auth_patches.releases import CORE, Pins, Release
 from airflow_auth_patches.series import Patch, Series
 
 
@@ -19,12 +21,30 @@ class Exported:
     """
     What was written.
 
-    :param files: in the order in which `git am` takes them.
+    :param files: the commits, in the order in which `git am` takes them, each with its body after it.
     :param notes: what the sender must know.
+    :param branch: the branch that was made.
+    :param told: what is not where the release has it in the checkout.
     """
 
     files: tuple[Path, ...]
     notes: tuple[str, ...]
+    branch: str | None = None
+    told: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Target:
+    """
+    A checkout of Airflow to make a branch in.
+
+    :param branch: its name; ``None`` for one that says what is on it.
+    :param at: the commit to begin at.
+    """
+
+    path: Path
+    branch: str | None = None
+    at: str = "HEAD"
 
 
 def export(
@@ -32,41 +52,138 @@ def export(
     series: Series,
     pins: Pins,
     release: Release,
-    output: Path,
+    output: Path | None,
     names: Sequence[str] | None = None,
     *,
     author: str | None = None,
     number: int | None = None,
+    bodies: bool = False,
+    target: Target | None = None,
     progress: Progress | None = None,
 ) -> Exported:
     """
-    Write patches of a release as commits that `git am` takes.
+    Write patches of a release as commits that `git am` takes, and make a branch with them in a checkout.
 
     :param root: the checkout of this project.
-    :param output: the folder to write into; it is made, or is empty.
+    :param output: the folder to write into; it is made, or is empty. ``None`` for none.
     :param names: exactly these patches, ``None`` for all that serve the release.
     :param author: who sends them, as ``Name <mail>``; by default who git says it is.
     :param number: the pull request that their news lines are named for.
-    :raises Problem: when a patch does not serve the release, or the folder is not empty; nothing is written.
+    :param bodies: whether to write the body of a pull request beside each.
+    :param target: where to make a branch, if anywhere.
+    :raises Problem: when a patch does not serve the release or has no place in the checkout, or the folder is
+        not empty; nothing is written.
     """
+    progress = progress or Silent()
     patches = chosen(series, release, names)
+    author = known_author(author)
+    if output is not None:
+        usable(output)
+    with ExitStack() as stack:
+        opened, branch = None, None
+        if target is not None:
+            opened = stack.enter_context(checkout.opened(target.path, release, target.at))
+            branch = target.branch or branch_name(release, patches)
+            checkout.free(opened, branch)
+        with progress.task(f"making {len(patches)} commits on {release}"):
+            commits = room.commits(root, series, release, patches, author, number)
+        files = {}
+        for commit in commits:
+            files[commit.name] = commit.content
+            if bodies:
+                labels = labels_of(series, pins, release, commit.patch)
+                text = pull_request.body(root, series, pins, release, commit, labels)
+                files[body_name(commit)] = text.encode()
+        told: tuple[str, ...] = ()
+        last = ""
+        if opened is not None:
+            with progress.task(f"applying them to {opened.path}"):
+                planned = checkout.plan(opened, release, commits)
+                told = tuple(map(str, planned.told))
+                last = checkout.write(opened, planned)
+        with written(output, files) as paths:
+            if opened is not None and branch is not None:
+                checkout.name_branch(opened, branch, last)
+    return Exported(paths, tuple(room.notes(series, pins, release, commits, number)), branch, told)
+
+
+def branch_name(release: Release, patches: Sequence[Patch]) -> str:
+    """Name a branch for what is on it: its patch, or the release that they are of."""
+    several = f"{release.distribution.folder}-{release.version}"
+    return f"auth-patches/{patches[0].slug if len(patches) == 1 else several}"
+
+
+def body_name(commit: room.Commit) -> str:
+    """Return the name of the file with the body of a commit's pull request."""
+    return commit.name.removesuffix(".patch") + ".md"
+
+
+def labels_of(series: Series, pins: Pins, release: Release, patch: Patch) -> list[str]:
+    """Return the labels to set on the pull request to main of a patch; none where it goes elsewhere."""
+    newest = backports.lines(pins)[0].release
+    if release.distribution is not CORE or release != newest or room.kind_of(series, patch) != "bugfix":
+        return []
+    return [line.label for line in backports.branches_of(series, pins, patch.slug)]
+
+
+def known_author(author: str | None) -> str:
+    """
+    Return who sends the commits, as ``Name <mail>``.
+
+    :param author: who was named, ``None`` for who git says it is.
+    :raises Problem: when it is nobody.
+    """
     author = sender() if author is None else author
     if not room.AUTHOR.fullmatch(author):
         raise Problem(f"{author!r} is no author.", "Write it as 'Name <mail@example.org>'.", Exit.USAGE)
+    return author
+
+
+def usable(output: Path) -> None:
+    """
+    Do nothing if a folder is new or empty.
+
+    :raises Problem: when it is not.
+    """
     if output.exists() and not output.is_dir():
         raise Problem(f"{output} is no folder.", "Name a new one.", Exit.USAGE)
     if output.is_dir() and any(output.iterdir()):
         raise Problem(f"{output} is not empty.", "Name a new folder: `git am` takes all that is in it.")
-    with (progress or Silent()).task(f"making {len(patches)} commits on {release}"):
-        commits = room.commits(root, series, release, patches, author, number)
+
+
+@contextmanager
+def written(output: Path | None, files: Mapping[str, bytes]) -> Iterator[tuple[Path, ...]]:
+    """
+    Write files into a folder, for good if the ``with`` block ends well.
+
+    :param output: the folder, new or empty; ``None`` to write none.
+    :param files: ``{path in it: content}``.
+    :return: a context manager that gives their paths.
+    :raises Problem: when they cannot be written.
+    """
+    if output is None:
+        yield ()
+        return
+    made = [folder for folder in (output, *output.parents) if not folder.exists()]
+    paths = tuple(output / name for name in files)
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        for commit in commits:
-            (output / commit.name).write_bytes(commit.content)
-    except OSError as error:
-        raise Problem(f"{output} cannot be written: {error}.", "Name another folder.", Exit.USAGE) from error
-    files = tuple(output / commit.name for commit in commits)
-    return Exported(files, tuple(room.notes(series, pins, release, commits, number)))
+        try:
+            for path, content in zip(paths, files.values(), strict=True):
+                made += [folder for folder in path.parents if not folder.exists() and folder not in made]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+        except OSError as error:
+            raise Problem(
+                f"{output} cannot be written: {error}.", "Name another folder.", Exit.USAGE
+            ) from error
+        yield paths
+    except BaseException:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        for folder in sorted(made, key=lambda each: len(each.parts), reverse=True):
+            if folder.is_dir():
+                folder.rmdir()
+        raise
 
 
 def chosen(series: Series, release: Release, names: Sequence[str] | None) -> list[Patch]:

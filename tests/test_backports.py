@@ -1,0 +1,206 @@
+"""Fixes for the branches of the older lines: their titles, what they lack, and what does not go there."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+from packaging.specifiers import SpecifierSet
+from typer.testing import CliRunner
+
+from airflow_auth_patches import backports as room
+from airflow_auth_patches import releases, series, tree, verdicts
+from airflow_auth_patches.cli import app
+from airflow_auth_patches.commands.backports import Backported, backport
+from airflow_auth_patches.errors import Exit, Problem
+
+ROOT = Path(__file__).parents[1]
+AUTHOR = "A Sender <sender@example.org>"
+SLUG = "pool-slots-session"
+
+
+@pytest.fixture(scope="module")
+def made(project, pins, tmp_path_factory) -> Backported:
+    output = tmp_path_factory.mktemp("backports") / "out"
+    return backport(ROOT, project, pins, output, [SLUG], author=AUTHOR, number=70001, bodies=True)
+
+
+def commits_of(made: Backported) -> dict[str, Path]:
+    return {path.parent.name: path for path in made.files if path.suffix == ".patch"}
+
+
+def test_a_line_is_its_newest_pinned_release(pins):
+    found = [(line.branch, line.label, str(line.release.version)) for line in room.lines(pins)]
+    assert found == [
+        ("main", "backport-to-v3-3-test", "3.3.2"),
+        ("v3-2-test", "backport-to-v3-2-test", "3.2.2"),
+        ("v3-1-test", "backport-to-v3-1-test", "3.1.8"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("branch", "version", "title"),
+    [
+        ("main", "3.3.2", "{}"),
+        ("v3-2-test", "3.2.2", "[v3-2-test] {} (#70001)"),
+        ("v3-1-test", "3.1.8", "[v3-1-test] {} (#70001)"),
+    ],
+)
+def test_each_line_takes_its_variant_under_its_title(branch, version, title, made, project, pins, tmp_path):
+    release = pins.release(f"apache-airflow-core=={version}")
+    patch = next(p for p in project.serving(release) if p.slug == SLUG)
+    laid = tree.Tree(tmp_path / "picture", release)
+    tree.write_files(laid.folder, {path: releases.sources(release)[path] for path in patch.edits})
+    laid.git("init", "--quiet", "--initial-branch=main")
+    laid.commit("as released\n")
+    laid.git("am", "--keep-non-patch", commits_of(made)[branch])
+    assert laid.git("log", "-1", "--format=%s").strip() == title.format(patch.subject)
+    names = laid.git("diff", "--name-only", "HEAD~1").split()
+    assert sorted(names) == sorted(
+        [*patch.edits, *patch.tests, "airflow-core/newsfragments/70001.bugfix.rst"]
+    )
+
+
+def test_the_bodies_say_what_they_are_backports_of(made):
+    texts = {path.parent.name: path.read_text() for path in made.files if path.suffix == ".md"}
+    assert set(texts) == {"main", "v3-2-test", "v3-1-test"}
+    assert "Backport of" not in texts["main"]
+    assert "Labels: backport-to-v3-3-test, backport-to-v3-2-test, backport-to-v3-1-test\n" in texts["main"]
+    for branch in ("v3-2-test", "v3-1-test"):
+        assert "\n\nBackport of #70001.\n\n" in texts[branch]
+        assert "Labels" not in texts[branch]
+        assert re.search(r"### Difference from the original\n\n```\n1:  [0-9a-f]+ ! 1:  ", texts[branch])
+
+
+def test_the_range_diff_shows_what_differs_and_no_more(made, project, pins):
+    assert list(made.differences) == ["main..v3-2-test", "main..v3-1-test"]
+    shown = made.differences["main..v3-2-test"]
+    assert shown.splitlines()[0].count(" ! ") == 1
+    assert "- from airflow.configuration import conf" in shown
+    assert "v3-2-test" not in shown
+    alike = backport(ROOT, project, pins, None, ["action-logging-off-loop"], author=AUTHOR)
+    assert re.fullmatch(
+        r"1:  [0-9a-f]+ = 1:  [0-9a-f]+ Commit the audit log .*\n", alike.differences["main..v3-2-test"]
+    )
+    assert alike.files == ()
+
+
+@pytest.fixture
+def without_verdicts(project, copy):
+    (copy / "patches" / verdicts.FILE).unlink(missing_ok=True)
+    return series.load(copy / "patches")
+
+
+def notes(project, pins, *names: str) -> str:
+    return "\n".join(backport(ROOT, project, pins, None, names, author=AUTHOR).notes)
+
+
+def test_a_line_without_the_code_is_not_affected(without_verdicts, pins):
+    told = notes(without_verdicts, pins, "revoked-token-off-loop")
+    assert (
+        "revoked-token-off-loop does not go to v3-1-test: 3.1.8 is not affected: it has no airflow-core/src"
+        in told
+    )
+    assert "models/revoked_token.py." in told
+    assert "to main: backport-to-v3-3-test, backport-to-v3-2-test." in told
+
+
+def test_what_upstream_has_fixed_does_not_go_to_main(without_verdicts, pins):
+    told = notes(without_verdicts, pins, "auth-manager-singleton")
+    assert "does not go to main: fixed upstream in 3.2.0." in told
+    assert "does not go to v3-2-test: fixed upstream in 3.2.0." in told
+    assert "its own go to v3-1-test." in told
+
+
+def test_a_feature_is_for_no_branch_without_asking(without_verdicts, pins):
+    told = notes(without_verdicts, pins, "user-from-token-hook")
+    assert "user-from-token-hook is of the kind feature; the branches take bug fixes only" in told
+    assert "Labels" not in told
+
+
+def test_what_was_not_run_is_said(without_verdicts, pins):
+    told = notes(without_verdicts, pins, "action-logging-off-loop")
+    assert "no form of it is for 3.1.8, but for 3.2.0 to 3.3.2" in told
+    assert (
+        "whether 3.1.8 has the bug was not run (`airflow-auth-patches judge apache-airflow-core==3.1.8`)"
+        in told
+    )
+
+
+@pytest.mark.parametrize(
+    ("stock", "patched", "said"),
+    [
+        ("passed", None, "3.1.8 is not affected, as the reproducer says"),
+        ("failed: assert 1 == 2", None, "3.1.8 is open: its row waits elsewhere"),
+        ("failed: ImportError: no", None, "3.1.8 is unclear: failed: ImportError: no"),
+    ],
+)
+def test_a_verdict_goes_before_what_text_can_tell(stock, patched, said, without_verdicts, pins):
+    """Whether a line has a bug, its reproducer decides."""
+    release, bug = "apache-airflow-core==3.1.8", "audit-log-freeze"
+    entry = {
+        "beside": "x",
+        "python": "3.11",
+        "reproducer": "0",
+        "stock": stock,
+        "patched": patched,
+        "patches": {},
+    }
+    (without_verdicts.folder / verdicts.FILE).write_text(json.dumps({release: {bug: entry}}))
+    why = ((SpecifierSet("==3.1.8"), "its row waits elsewhere"),)
+    bugs = {**without_verdicts.bugs, bug: dataclasses.replace(without_verdicts.bugs[bug], open_on=why)}
+    loaded = dataclasses.replace(without_verdicts, bugs=bugs)
+    assert f"does not go to v3-1-test: {said}." in notes(loaded, pins, "action-logging-off-loop")
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "said"),
+    [
+        ("user-cache", Exit.USAGE, "providers are released from main only and are never backported"),
+        ("nonsense", Exit.USAGE, "no patch 'nonsense'"),
+        ("logout-revokes-first", Exit.REFUSED, "nothing to backport: main: fixed upstream in 3.2.2"),
+    ],
+)
+def test_what_has_no_backport_is_refused(name, code, said, project, pins, tmp_path):
+    with pytest.raises(Problem, match=said) as raised:
+        backport(ROOT, project, pins, tmp_path / "out", [name], author=AUTHOR)
+    assert raised.value.exit_code == code
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--backports", "--output", "out"), "--backports needs the patch to send"),
+        (("--backports", "--patch", SLUG), "Give --output, --range-diff or both"),
+        (
+            ("--backports", "--patch", SLUG, "--release", "apache-airflow-core==3.3.2"),
+            "takes the newest release",
+        ),
+        (("--backports", "--patch", SLUG, "--checkout", "."), "makes no branch"),
+        (("--range-diff", "--patch", SLUG, "--bodies"), "--bodies writes files"),
+        (("--output", "out"), "Give --release, or --backports"),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["export", *arguments, "--author", AUTHOR])
+    assert isinstance(done.exception, Problem), done.output
+    assert said in str(done.exception)
+    assert done.exception.exit_code == Exit.USAGE
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_writes_a_folder_for_each_branch_and_shows_how_they_differ(tmp_path):
+    output = tmp_path / "out"
+    options = ("--backports", "--range-diff", "--patch", SLUG, "--author", AUTHOR, "--output", str(output))
+    done = CliRunner().invoke(app, ["export", *options])
+    assert done.exit_code == 0, done.output
+    for branch in ("main", "v3-2-test", "v3-1-test"):
+        assert f"{output}/{branch}/0001-{SLUG}.patch\n" in done.output
+        assert [path.name for path in (output / branch).iterdir()] == [f"0001-{SLUG}.patch"]
+    assert "\nmain..v3-1-test\n1:  " in done.output
+    assert "give it with --pr" in done.output
