@@ -14,10 +14,11 @@ import pytest
 from typer.testing import CliRunner
 
 from airflow_auth_patches import checkout as room
-from airflow_auth_patches import series, tree
+from airflow_auth_patches import placing, series, tree
 from airflow_auth_patches.cli import app
 from airflow_auth_patches.commands.export import Exported, Target, export
 from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.export import commits
 from airflow_auth_patches.releases import sources
 
 ROOT = Path(__file__).parents[1]
@@ -425,12 +426,10 @@ def test_a_file_of_an_earlier_patch_is_read_as_that_left_it(tmp_path, project, p
 
 
 def test_a_plan_writes_nothing(upstream, project, pins):
-    from airflow_auth_patches.export import commits
-
     patches = [p for p in project.serving(upstream.release) if p.slug == SLUG]
     made = commits(ROOT, project, upstream.release, patches, AUTHOR)
     before = everything(upstream.path)
     with room.opened(upstream.path, upstream.release) as opened:
-        planned = room.plan(opened, upstream.release, made)
+        planned = placing.plan(opened, upstream.release, made)
     assert [commit.patch.slug for commit, _ in planned.steps] == [SLUG]
     assert everything(upstream.path) == before

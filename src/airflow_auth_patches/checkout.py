@@ -1,10 +1,10 @@
 """
 A branch in somebody's checkout of Airflow.
 
-What each file becomes is worked out first, in memory and in a temporary folder. Only when every patch has a
-place are objects written, and last of all, as one step, the branch. HEAD, index and work tree are never
-touched: the commits are made from an index of their own, so whatever the checkout holds may stay as it is.
-Interrupted while objects are written, it leaves some that nothing refers to, which git clears away itself.
+What each file becomes is worked out first (`placing`). Only when every patch has a place are objects
+written, and last of all, as one step, the branch. HEAD, index and work tree are never touched: the commits
+are made from an index of their own, so whatever the checkout holds may stay as it is. Interrupted while
+objects are written, it leaves some that nothing refers to, which git clears away itself.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_auth_patches import hunks
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.export import Commit
 from airflow_auth_patches.processes import attempt, run
-from airflow_auth_patches.releases import Release, sources
+from airflow_auth_patches.releases import Release
 from airflow_auth_patches.tree import write_files
 
 #: What could have git write more than it is asked for: a shared index, a daemon, another encoding.
@@ -134,153 +133,17 @@ def free(checkout: Checkout, branch: str) -> None:
             )
 
 
-@dataclass(frozen=True)
-class Moved:
+def write(checkout: Checkout, steps: Sequence[tuple[Commit, Mapping[str, bytes]]]) -> str:
     """
-    A hunk that stands at another line than in the release.
+    Write commits, which no branch has yet.
 
-    :param hunk: its number in the file, from 1.
-    :param offset: by how many lines, down if positive.
-    """
-
-    slug: str
-    path: str
-    hunk: int
-    offset: int
-
-    def __str__(self) -> str:
-        return f"{self.slug}: {self.path}: hunk {self.hunk} moved by {self.offset:+} lines"
-
-
-@dataclass(frozen=True)
-class Merged:
-    """
-    A file in which hunks had no place, and a merge with the release's found one.
-
-    :param hunks: their numbers in the file, from 1.
-    """
-
-    slug: str
-    path: str
-    hunks: tuple[int, ...]
-
-    def __str__(self) -> str:
-        return (
-            f"{self.slug}: {self.path}: {_numbered(self.hunks)} had no place; merged three-way, so look at it"
-        )
-
-
-@dataclass(frozen=True)
-class Plan:
-    """
-    What the commits will be.
-
-    :param steps: each commit with the files it changes: ``{monorepo path: content}``.
-    :param told: what is not where the release has it.
-    """
-
-    steps: tuple[tuple[Commit, Mapping[str, bytes]], ...]
-    told: tuple[Moved | Merged, ...]
-
-
-def plan(checkout: Checkout, release: Release, commits: Sequence[Commit]) -> Plan:
-    """
-    Work out what commits make of a checkout, and write nothing.
-
-    A hunk goes where its old text is, if that is at one place only. A file in which one has no place is
-    merged three-way: what the patch makes of the release's file, with what the checkout has in its place.
-
-    :param release: what the commits were made on.
-    :raises Problem: when the checkout has what a patch does already, or it cannot be applied; with every
-        file that is in the way.
-    """
-    released = dict(sources(release))
-    now: dict[str, bytes] = {}
-    steps: list[tuple[Commit, Mapping[str, bytes]]] = []
-    told: list[Moved | Merged] = []
-    for commit in commits:
-        patch = commit.patch
-        changed: dict[str, bytes] = {}
-        wrong: list[str] = []
-        for path, edits in patch.edits.items():
-            ours = now[path] if path in now else checkout.read(path)
-            if ours is None:
-                wrong.append(f"{path}: the checkout has no such file")
-                continue
-            theirs = hunks.apply(released[path], edits)
-            try:
-                found = hunks.places(ours, edits)
-            except hunks.HunkFault:
-                lost = tuple(number for number, hunk in enumerate(edits, 1) if not _fits(ours, hunk))
-                merged, conflicts = _merge(checkout, ours, released[path], theirs)
-                if conflicts:
-                    wrong.append(f"{path}: {_numbered(lost)} had no place, and a three-way merge conflicts")
-                elif merged != ours:
-                    changed[path] = merged
-                    told.append(Merged(patch.slug, path, lost))
-            else:
-                changed[path] = hunks.apply(ours, edits)
-                stood = hunks.places(released[path], edits)
-                told += [
-                    Moved(patch.slug, path, number, line - before)
-                    for number, (line, before) in enumerate(zip(found, stood, strict=True), 1)
-                    if line != before
-                ]
-            released[path], now[path] = theirs, changed.get(path, ours)
-        if not wrong and not changed:
-            raise Problem(
-                f"{checkout.path} has what {patch.slug} does already.", "Name the others with --patch."
-            )
-        for path, content in commit.added.items():
-            there = now[path] if path in now else checkout.read(path)
-            if there is None and checkout.entry(path) is not None:
-                wrong.append(f"{path}: the checkout has something else of that name")
-            elif there is not None and there != content:
-                wrong.append(f"{path}: the checkout has another one")
-            elif there is None:
-                changed[path] = now[path] = content
-        if wrong:
-            raise Problem(
-                f"{patch.name} does not apply to {checkout.path}, and nothing was changed:\n"
-                + "\n".join(f"  {line}" for line in wrong),
-                "Name a commit nearer to the release with --at, or apply it by hand: `git am --3way`.",
-            )
-        steps.append((commit, changed))
-    return Plan(tuple(steps), tuple(told))
-
-
-def _fits(content: bytes, hunk: hunks.Hunk) -> bool:
-    try:
-        hunks.places(content, [hunk])
-    except hunks.HunkFault:
-        return False
-    return True
-
-
-def _numbered(numbers: Sequence[int]) -> str:
-    if not numbers:
-        return "hunks, one above the other,"
-    return f"hunk{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
-
-
-def _merge(checkout: Checkout, ours: bytes, base: bytes, theirs: bytes) -> tuple[bytes, bool]:
-    """Merge one file as git does; return it, and whether there are conflicts."""
-    files = {"ours": ours, "base": base, "theirs": theirs}
-    write_files(checkout.scratch, files)
-    done = attempt(["git", "merge-file", "--quiet", *files], cwd=checkout.scratch)
-    return (checkout.scratch / "ours").read_bytes(), done.returncode != 0
-
-
-def write(checkout: Checkout, planned: Plan) -> str:
-    """
-    Write the commits of a plan, which no branch has yet.
-
+    :param steps: each with the files it changes: ``{monorepo path: content}``.
     :return: the last of them.
     :raises Problem: when git cannot.
     """
     checkout.git("read-tree", checkout.base)
     parent = checkout.base
-    for commit, changed in planned.steps:
+    for commit, changed in steps:
         folder = Path(tempfile.mkdtemp(dir=checkout.scratch))
         write_files(folder, changed)
         names = "".join(f"{folder / path}\n" for path in changed)

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_auth_patches import backports, checkout, pull_request
+from airflow_auth_patches import backports, checkout, placing, pull_request
 from airflow_auth_patches import export as room
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.processes import attempt
@@ -98,9 +98,9 @@ def export(
         last = ""
         if opened is not None:
             with progress.task(f"applying them to {opened.path}"):
-                planned = checkout.plan(opened, release, commits)
+                planned = placing.plan(opened, release, commits)
                 told = tuple(map(str, planned.told))
-                last = checkout.write(opened, planned)
+                last = checkout.write(opened, planned.steps)
         with written(output, files) as paths:
             if opened is not None and branch is not None:
                 checkout.name_branch(opened, branch, last)
