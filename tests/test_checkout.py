@@ -289,6 +289,7 @@ def test_modes_are_kept(upstream, send):
 
 def test_a_file_with_carriage_returns_elsewhere_is_kept_byte_for_byte(upstream, send):
     upstream.replace(EDITED, b"\nclass BasePool", b"\n# a\r\n\nclass BasePool")
+    upstream.git("config", "core.autocrlf", "true")
     send()
     shown = subprocess.run(
         ["git", "show", f"{BRANCH}:{EDITED}"], cwd=upstream.path, capture_output=True, check=True
@@ -378,6 +379,8 @@ def test_the_users_settings_of_git_write_nothing(upstream, send):
         (("--checkout", "airflow", "--branch", "a..b"), "'a..b' is no name of a branch"),
         (("--checkout", "airflow", "--branch", "-x"), "'-x' is no name of a branch"),
         (("--checkout", "airflow", "--branch", "@{-1}"), "'@{-1}' is no name of a branch"),
+        (("--checkout", "airflow", "--branch", "HEAD"), "'HEAD' is no name of a branch"),
+        (("--checkout", "airflow", "--branch", ""), "'' is no name of a branch"),
         (("--branch", "mine", "--output", "out"), "--branch and --at are for a checkout"),
         ((), "Give --output, --checkout or both"),
         (("--checkout", "airflow", "--bodies"), "--bodies writes files"),

@@ -97,9 +97,7 @@ def opened(path: Path, release: Release, at: str = "HEAD") -> Iterator[Checkout]
     if found.returncode:
         told = (found.stderr.strip().splitlines() or ["git says nothing"])[0]
         raise Problem(f"{path} is no git repository: {told}.", "Name a checkout of Airflow.", Exit.USAGE)
-    commit = attempt(
-        ["git", "-C", path, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{at}^{{commit}}"]
-    )
+    commit = attempt(["git", "-C", path, "rev-parse", "--verify", "--quiet", f"{at}^{{commit}}"])
     if commit.returncode:
         raise Problem(f"{path} has no commit {at}.", "Name one with --at, or commit something.", Exit.USAGE)
     with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as scratch:
@@ -121,9 +119,10 @@ def free(checkout: Checkout, branch: str) -> None:
 
     :raises Problem: when the name is none, or is taken.
     """
-    if attempt(["git", "check-ref-format", "--branch", branch]).returncode or branch.startswith("@"):
-        raise Problem(f"{branch!r} is no name of a branch.", "Give another with --branch.", Exit.USAGE)
     full = f"refs/heads/{branch}"
+    malformed = attempt(["git", "check-ref-format", full]).returncode != 0
+    if malformed or branch.startswith("-") or branch == "HEAD":
+        raise Problem(f"{branch!r} is no name of a branch.", "Give another with --branch.", Exit.USAGE)
     # A branch `a` leaves no room for a branch `a/b`, nor the other way round.
     for ref in checkout.git("for-each-ref", "--format=%(refname)", "refs/heads/").splitlines():
         if ref == full or full.startswith(f"{ref}/") or ref.startswith(f"{full}/"):

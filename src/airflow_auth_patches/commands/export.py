@@ -83,7 +83,7 @@ def export(
         opened, branch = None, None
         if target is not None:
             opened = stack.enter_context(checkout.opened(target.path, release, target.at))
-            branch = target.branch or branch_name(release, patches)
+            branch = branch_name(release, patches) if target.branch is None else target.branch
             checkout.free(opened, branch)
         with progress.task(f"making {len(patches)} commits on {release}"):
             commits = room.commits(root, series, release, patches, author, number)
