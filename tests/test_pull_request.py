@@ -143,6 +143,21 @@ def test_the_unit_tests_are_counted_as_the_proofs_have_them(bodies, project):
     assert "Each of its 27 guards" in text
 
 
+def test_mutants_of_a_state_machine_are_no_guards(bodies, project):
+    """The machine is not sent, so what it tells is not said."""
+    slug = "revoked-token-off-loop"
+    guards = (project.folder / "proofs" / f"{slug}.toml").read_text().count("\n[[guard]]\n")
+    assert len(proofs.load(project.folder, slug).guards) > guards
+    assert f"Each of its {guards} guards" in bodies[CORE, slug]
+
+
+def test_the_rows_of_all_scenarios_of_a_patch_are_in_one_table(bodies):
+    text = bodies[FAB, "flask-teardown-guard"]
+    assert text.count("\n| --- |") == 1
+    assert "| `truncated-page` |" in text
+    assert "| `truncated-page-database` |" in text
+
+
 @pytest.mark.parametrize(
     ("release", "slug", "command"),
     [
