@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import shutil
 import subprocess
@@ -12,12 +13,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from airflow_auth_patches import environments, releases, series, tree, upstream, wheels
 from airflow_auth_patches import export as room
-from airflow_auth_patches import releases, series, tree
 from airflow_auth_patches.check import KNOWN_TRAILERS
 from airflow_auth_patches.cli import app
 from airflow_auth_patches.commands.export import Exported, export
+from airflow_auth_patches.commands.prove import folder_of
 from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.releases import to_installed
 from airflow_auth_patches.series import Patch
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +64,11 @@ def sent(request, tmp_path_factory, pins):
 
 @pytest.mark.parametrize("name", [str(release) for release in releases.load(ROOT / "patches").releases])
 def test_every_pinned_release_takes_its_patches_and_gives_them_back(name, pins, project, tmp_path):
-    """By `git am` and by `git apply`, onto the release's monorepo picture, forwards and back."""
+    """
+    By `git am` and by `git apply`, onto the release's monorepo picture, forwards and back.
+
+    Between, the picture has the bytes that the proofs run, and their tests.
+    """
     release = pins.release(name)
     exported = export(ROOT, project, pins, release, tmp_path / "out", author=AUTHOR)
     picture = tree.Tree(tmp_path / "picture", release)
@@ -78,6 +85,13 @@ def test_every_pinned_release_takes_its_patches_and_gives_them_back(name, pins, 
             assert (
                 picture.git("log", "--format=%s", "main", "--", path).splitlines().count(patch.subject) == 1
             )
+    proven = wheels.patch_release(release, project.serving(release)).after
+    here = {path: to_installed(path) for patch in project.serving(release) for path in patch.edits}
+    for path, installed in here.items():
+        if installed is not None:
+            assert (picture.folder / path).read_bytes() == proven[installed]
+    for test in {test for patch in project.serving(release) for test in patch.tests}:
+        assert (picture.folder / test).read_bytes() == (ROOT / test).read_bytes()
     for file in reversed(exported.files):
         picture.git("apply", "--index", "--reverse", file)
     released = picture.git("rev-parse", f"main~{len(exported.files)}^{{tree}}")
@@ -86,6 +100,33 @@ def test_every_pinned_release_takes_its_patches_and_gives_them_back(name, pins, 
     for file in exported.files:
         picture.git("apply", "--index", file)
     assert picture.git("write-tree") == picture.git("rev-parse", "main^{tree}")
+
+
+@pytest.mark.proof
+def test_the_tests_of_an_exported_tree_pass_in_it(pins, project, tmp_path):
+    """With the tree's own sources before the released ones, and fail without them."""
+    release, pair = pins.release(CORE), pins.pair("3.3.2+3.10.2")
+    names = ["auth-manager-purge-race", "pool-slots-session"]
+    tests = [test for patch in project.select(release, names) for test in patch.tests]
+    exported = export(ROOT, project, pins, release, tmp_path / "out", names, author=AUTHOR)
+    picture = tree.Tree(tmp_path / "picture", release)
+    tree.write_files(picture.folder, releases.sources(release))
+    picture.git("init", "--quiet", "--initial-branch=main")
+    picture.commit(f"{release} as released\n")
+    picture.git("am", *exported.files)
+    stock = environments.make(pair, "3.11", folder_of(ROOT, pair, "3.11", "stock"))
+    standin = ROOT / "tests/standin"
+
+    def run(*sources: Path) -> dict[str, str]:
+        places = os.pathsep.join(map(str, [*sources, standin]))
+        words = ["-p", "tests_common.pytest_plugin", "-c", standin / "pytest.ini"]
+        return upstream.run(picture.folder, stock, words, tests, variables={"PYTHONPATH": places})
+
+    outcomes = run(picture.folder / "airflow-core/src")
+    assert {name.partition("::")[0] for name in outcomes} == set(tests)
+    assert set(outcomes.values()) == {"passed"}
+    released = run()
+    assert {name.partition("::")[0] for name, said in released.items() if said != "passed"} == set(tests)
 
 
 def test_git_am_leaves_the_files_that_the_tree_has(sent):

@@ -156,8 +156,8 @@ def _evidence(root: Path, series: Series, patch: Patch) -> list[str]:
         text += " With its one guard taken out, a named test fails."
     elif guards:
         text += (
-            f" Each of its {guards} guards, the pieces without which it would not hold, was taken out in turn, and a "
-            "named test failed each time."
+            f" Each of its {guards} guards, the pieces without which it would not hold, was taken out in "
+            "turn, and a named test failed each time."
         )
     return [*parts, text]
 
