@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_auth_patches import environments, installed, matrix_results, proofs, releases, series
+from airflow_auth_patches import environments, installed, matrix_results, proofs, releases, reproduce, series
 from airflow_auth_patches.cells import PYTHONS, Cell, Part, choose, supported
 from airflow_auth_patches.commands import prove, run_cell, test_matrix
 from airflow_auth_patches.commands.run_cell import Runner
@@ -532,9 +532,10 @@ def test_guards_are_taken_out_without_the_proofs_again(monkeypatch, project, pin
     monkeypatch.setattr(environments, "make", lambda *_: place)
     monkeypatch.setattr(prove, "patched_environment", lambda *_: place)
     monkeypatch.setattr(installed, "look", lambda *_: SimpleNamespace(found=[SimpleNamespace(site=Path())]))
-    for name in ("prove_stock", "prove_patched", "prove_machine"):
-        told = name.removeprefix("prove_")
-        monkeypatch.setattr(proofs, name, lambda _, __, slug, *___, told=told: proofs.Verdict(slug, told, ()))
+    monkeypatch.setattr(reproduce, "run_files", lambda _, __, files: {file: {} for file in files})
+    monkeypatch.setattr(proofs, "stock_verdict", lambda _, slug, __: proofs.Verdict(slug, "stock", ()))
+    monkeypatch.setattr(proofs, "patched_verdict", lambda _, slug, __: proofs.Verdict(slug, "patched", ()))
+    monkeypatch.setattr(proofs, "prove_machine", lambda _, __, slug, ___: proofs.Verdict(slug, "machine", ()))
     monkeypatch.setattr(proofs, "prove_guard", lambda _, __, slug, *___: proofs.Verdict(slug, "lock", ()))
     run = Runner(root, project, pins, threading.Event())
     plain, guards = choose(

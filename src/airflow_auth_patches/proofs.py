@@ -278,9 +278,8 @@ def is_red(outcome: str) -> bool:
     return outcome.startswith("failed: ") and bool(ASSERTION.match(outcome.removeprefix("failed: ")))
 
 
-def prove_stock(root: Path, proof: Proof, slug: str, environment: Environment) -> Verdict:
-    """Run the unit tests of a patch on stock: the red ones must fail by an assertion, the kept ones pass."""
-    outcomes = run_tests(root, environment, proof.file)
+def stock_verdict(proof: Proof, slug: str, outcomes: Mapping[str, str]) -> Verdict:
+    """Judge the unit tests of a patch on stock: the red fail by an assertion, the kept pass."""
     wrong = [
         f"{name} must fail by an assertion: {outcomes.get(name, 'not run')}"
         for name in proof.red
@@ -294,11 +293,8 @@ def prove_stock(root: Path, proof: Proof, slug: str, environment: Environment) -
     return Verdict(slug, "stock", tuple(wrong), tally(outcomes))
 
 
-def prove_patched(
-    root: Path, proof: Proof, slug: str, environment: Environment, what: str = "patched"
-) -> Verdict:
-    """Run the unit tests of a patch on a patched release: all must pass."""
-    outcomes = run_tests(root, environment, proof.file)
+def patched_verdict(proof: Proof, slug: str, outcomes: Mapping[str, str], what: str = "patched") -> Verdict:
+    """Judge the unit tests of a patch on a patched release: all must pass."""
     listed = [*proof.red, *proof.new_surface, *proof.kept]
     wrong = [
         f"{name} must pass: {outcomes.get(name, 'not run')}"
@@ -310,7 +306,7 @@ def prove_patched(
 
 def prove_alone(root: Path, proof: Proof, slug: str, environment: Environment) -> Verdict:
     """Run the unit tests of a patch where it is the only one: all must pass."""
-    return prove_patched(root, proof, slug, environment, "alone")
+    return patched_verdict(proof, slug, run_tests(root, environment, proof.file), "alone")
 
 
 def prove_machine(root: Path, proof: Proof, slug: str, environment: Environment) -> Verdict:

@@ -1,8 +1,13 @@
-"""Run the reproducers of bugs in an environment, in one process that imports Airflow once."""
+"""
+Run tests of the series in an environment, in one process that imports Airflow once and forks for each.
+
+Most of the time of a run of one file is the import of Airflow, so many files are run together. What one
+file, or one reproducer, does to the process, its child takes with it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from airflow_auth_patches import upstream
@@ -12,7 +17,7 @@ from airflow_auth_patches.series import Bug
 
 def reproduce(root: Path, environment: Environment, bugs: Sequence[Bug]) -> dict[str, str]:
     """
-    Run the reproducers of some bugs, each in a process of its own, forked from one that has imported Airflow.
+    Run the reproducers of some bugs, each in a process of its own.
 
     :param root: the checkout of this project.
     :return: ``{bug: outcome}``, in the words of `proofs.run_tests`; of a parametrised test the first that is
@@ -23,9 +28,38 @@ def reproduce(root: Path, environment: Environment, bugs: Sequence[Bug]) -> dict
         return {}
     asked = {bug.slug: bug.reproducer or "" for bug in bugs}
     files = sorted({test.partition("::")[0] for test in asked.values()})
+    outcomes = _run(root, environment, files, list(asked.values()))
+    found = {}
+    for slug, test in asked.items():
+        file, _, name = test.partition("::")
+        found[slug] = _by_name(outcomes, file).get(name, outcomes.get(file, "not run"))
+    return found
+
+
+def run_files(root: Path, environment: Environment, files: Sequence[str]) -> dict[str, dict[str, str]]:
+    """
+    Run test files of the series, each in a process of its own.
+
+    :param root: the checkout of this project.
+    :return: ``{file: {test name: outcome}}``, as `proofs.run_tests` gives it for a file; a file that cannot
+        be imported has its error under its own path.
+    :raises Problem: when pytest did not get as far as a report.
+    """
+    if not files:
+        return {}
+    outcomes = _run(root, environment, files)
+    return {
+        file: _by_name(outcomes, file) or ({file: outcomes[file]} if file in outcomes else {})
+        for file in files
+    }
+
+
+def _run(
+    root: Path, environment: Environment, files: Sequence[str], only: Sequence[str] = ()
+) -> dict[str, str]:
     standin = root / "tests/standin"
     plugins = [word for name in ("pytest_plugin", "forked") for word in ("-p", f"tests_common.{name}")]
-    outcomes = upstream.run(
+    return upstream.run(
         root,
         environment,
         [*plugins, "-c", standin / "pytest.ini"],
@@ -33,14 +67,16 @@ def reproduce(root: Path, environment: Environment, bugs: Sequence[Bug]) -> dict
         variables={
             "PYTHONPATH": str(standin),
             "AUTH_PATCHES_DATABASES": str(root / "build" / "databases"),
-            "AUTH_PATCHES_ONLY": "\n".join(asked.values()),
+            "AUTH_PATCHES_ONLY": "\n".join(only),
         },
     )
-    return {slug: _outcome(outcomes, test) for slug, test in asked.items()}
 
 
-def _outcome(outcomes: dict[str, str], test: str) -> str:
-    mine = [said for name, said in outcomes.items() if name.partition("[")[0] == test]
-    if mine:
-        return next((said for said in mine if said != "passed"), "passed")
-    return outcomes.get(test.partition("::")[0], "not run")
+def _by_name(outcomes: Mapping[str, str], file: str) -> dict[str, str]:
+    """Return the outcomes of a file's tests by name: of a parametrised one the first that is not passed."""
+    found: dict[str, str] = {}
+    for test, outcome in outcomes.items():
+        where, _, name = test.partition("[")[0].rpartition("::")
+        if where.partition("::")[0] == file and found.get(name, "passed") == "passed":
+            found[name] = outcome
+    return found

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from airflow_auth_patches import environments, installed, proofs
+from airflow_auth_patches import environments, installed, proofs, reproduce
 from airflow_auth_patches.commands import patching
 from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.progress import Progress, Silent
@@ -135,13 +135,9 @@ def prove(
     patched = patched_environment(root, series, pins, pair, python, progress)
     known = {patch.slug: proofs.load(series.folder, patch.slug) for patch in serving}
     plain = [
-        (prove_one, slug, environment)
-        for slug in known
-        for prove_one, environment in ((proofs.prove_stock, stock), (proofs.prove_patched, patched))
+        (proofs.prove_machine, slug, patched) for slug, proof in known.items() if tests and proof.machine
     ]
-    plain += [(proofs.prove_machine, slug, patched) for slug, proof in known.items() if proof.machine]
-    if not tests:
-        plain = []
+    files = [proof.file for proof in known.values()] if tests else []
     newest = max(pins.pairs, key=lambda one: (one.core.version, one.fab.version))
     alone = [slug for slug, proof in known.items() if proof.alone and guards and pair == newest]
     mine = [
@@ -150,12 +146,27 @@ def prove(
         if (guards if isinstance(guards, bool) else patch.slug in guards)
         for guard in known[patch.slug].guards_of(patch)
     ]
-    total = len(plain) + len(alone) + len(mine)
+    total = 2 * len(files) + len(plain) + len(alone) + len(mine)
     with progress.task(f"proving {pair.name} on Python {python}", total) as advance:
         with few_at_once() as pool:
+            # Two of each, so that a file that waits in vain keeps half of the others from nothing.
+            halves = [
+                (verdict, some, pool.submit(reproduce.run_files, root, environment, some))
+                for verdict, environment in (
+                    (proofs.stock_verdict, stock),
+                    (proofs.patched_verdict, patched),
+                )
+                for some in (files[::2], files[1::2])
+            ]
             runs = [
                 pool.submit(one, root, known[slug], slug, environment) for one, slug, environment in plain
             ]
+            for verdict, some, half in halves:
+                outcomes = half.result()
+                for slug, proof in known.items():
+                    if proof.file in some:
+                        yield Row(pair, python, verdict(proof, slug, outcomes[proof.file]))
+                        advance(1)
             for run in runs:
                 yield Row(pair, python, run.result())
                 advance(1)

@@ -1,11 +1,13 @@
 """
-Pytest plugin: each test in a child of its own, forked when all is imported, as that is what costs most.
+Pytest plugin: the tests of each file in a child of their own, forked when all is imported: that costs most.
 
-``AUTH_PATCHES_ONLY`` has the ids of the tests to run, a line each, a parametrised one without its parameter.
+Where ``AUTH_PATCHES_ONLY`` has ids of tests, a line each, a parametrised one without its parameter, only
+those are run, each in a child of its own.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -14,44 +16,53 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 
+def _only() -> list[str]:
+    return os.environ.get("AUTH_PATCHES_ONLY", "").splitlines()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    wanted = os.environ["AUTH_PATCHES_ONLY"].splitlines()
-    items[:] = [item for item in items if item.nodeid.partition("[")[0] in wanted]
+    if wanted := _only():
+        items[:] = [item for item in items if item.nodeid.partition("[")[0] in wanted]
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> bool:
-    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    for report in _run(item):
-        item.ihook.pytest_runtest_logreport(report=report)
-    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+def pytest_runtestloop(session: pytest.Session) -> bool:
+    alone = bool(_only())
+    for _, some in itertools.groupby(session.items, lambda item: item.nodeid if alone else str(item.path)):
+        items = list(some)
+        unseen = {item.nodeid: item for item in items}
+        for report in _run(items):
+            unseen.pop(report.nodeid, None)
+            session.config.hook.pytest_runtest_logreport(report=report)
+        for item in unseen.values():
+            said = "Its process ended before it."
+            lost = pytest.TestReport(item.nodeid, item.location, {}, "failed", said, "call")
+            session.config.hook.pytest_runtest_logreport(report=lost)
     return True
 
 
-def _run(item: pytest.Item) -> Iterator[pytest.TestReport]:
+def _run(items: list[pytest.Item]) -> Iterator[pytest.TestReport]:
+    """Run tests in a child and give what it reports, one after the other."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
-        status = 1
         try:
             os.close(reading)
-            # Nothing comes after it: the fixtures of the session are its own.
-            reports = runtestprotocol(item, log=False, nextitem=None)
-            plain = item.config.hook.pytest_report_to_serializable
-            told = [plain(config=item.config, report=report) for report in reports]
             with os.fdopen(writing, "w") as pipe:
-                json.dump(told, pipe, default=str)
-            status = 0
+                # Nothing comes after the last: the fixtures of the session are the child's own.
+                for item, following in zip(items, [*items[1:], None], strict=True):
+                    for report in runtestprotocol(item, log=False, nextitem=following):
+                        plain = item.config.hook.pytest_report_to_serializable(
+                            config=item.config, report=report
+                        )
+                        pipe.write(json.dumps(plain, default=str) + "\n")
+                        pipe.flush()
         finally:
-            os._exit(status)
+            os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as pipe:
-        text = pipe.read()
-    _, status = os.waitpid(child, 0)
-    if status:
-        yield pytest.TestReport(
-            item.nodeid, item.location, {}, "failed", f"Its process ended with status {status}.", "call"
-        )
-        return
-    for data in json.loads(text):
-        yield item.config.hook.pytest_report_from_serializable(config=item.config, data=data)
+        for line in pipe:
+            yield items[0].config.hook.pytest_report_from_serializable(
+                config=items[0].config, data=json.loads(line)
+            )
+    os.waitpid(child, 0)
