@@ -65,8 +65,6 @@ def _initialised_database() -> None:
     template = Path(folder) / f"{_installed()}.db"
     mine = Path(_home) / "unittests.db"
     if template.exists():
-        for left in Path(_home).glob("unittests.db*"):  # by a child that was forked earlier
-            left.unlink()
         _copy(template, mine)
         return
     initdb()
@@ -91,6 +89,9 @@ def _copy(source: Path, target: Path) -> None:
     """Copy a SQLite database, what is in its write-ahead log included, also into one that is open."""
     with closing(sqlite3.connect(source)) as one, closing(sqlite3.connect(target)) as other:
         one.backup(other)
+        # Not copied, and Airflow's own change to it needs the file for itself.
+        (mode,) = one.execute("PRAGMA journal_mode").fetchone()
+        other.execute(f"PRAGMA journal_mode = {mode}")
 
 
 @pytest.fixture(autouse=True)
