@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from airflow_auth_patches import verdicts
+from airflow_auth_patches.files import write_whole
 from airflow_auth_patches.releases import DISTRIBUTIONS, Distribution, Pins
 from airflow_auth_patches.series import Series
 from airflow_auth_patches.verdicts import Book, Cell, Kind
@@ -98,8 +99,9 @@ def write(root: Path, series: Series, pins: Pins, book: Book) -> None:
     Write the page to its place.
 
     :param root: the checkout of this project.
+    :raises Problem: when it cannot be written.
     """
-    (root / FILE).write_text(render(series, pins, book), encoding="utf-8")
+    write_whole(root / FILE, render(series, pins, book))
 
 
 def stale(root: Path, series: Series, pins: Pins, book: Book) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.files import write_whole
 from airflow_auth_patches.proofs import is_red
 from airflow_auth_patches.releases import DISTRIBUTIONS, Distribution, Pins, Release
 from airflow_auth_patches.series import Bug, Patch, Series
@@ -107,12 +108,10 @@ def write(folder: Path, book: Book) -> None:
     Write the evidence, whole or not at all.
 
     :param folder: the folder of the series.
+    :raises Problem: when it cannot be written.
     """
-    path = folder / FILE
     data = {release: {bug: asdict(each) for bug, each in bugs.items()} for release, bugs in book.items()}
-    draft = path.with_suffix(".new")
-    draft.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    draft.replace(path)
+    write_whole(folder / FILE, json.dumps(data, indent=1, sort_keys=True) + "\n")
 
 
 def distribution_of(bug: Bug) -> Distribution:

@@ -13,7 +13,7 @@ from typing import NoReturn
 from airflow_auth_patches import branch, breeze
 from airflow_auth_patches.breeze import Wish
 from airflow_auth_patches.errors import Exit, Problem
-from airflow_auth_patches.processes import attempt
+from airflow_auth_patches.processes import attempt, program
 from airflow_auth_patches.releases import CORE, Pins
 from airflow_auth_patches.series import Series
 
@@ -71,11 +71,7 @@ def tool() -> Path:
 
     :raises Problem: when there is none.
     """
-    beside = Path(sys.executable).parent / "airflow-auth-patches"
-    found = str(beside) if beside.exists() else shutil.which("airflow-auth-patches")
-    if not found:
-        raise Problem("airflow-auth-patches was not found.", "Run `make setup`.", Exit.USAGE)
-    return Path(found)
+    return program("airflow-auth-patches", "Run `make setup`.")
 
 
 def start(
