@@ -114,6 +114,8 @@ def test_the_tests_of_an_exported_tree_pass_in_it(pins, project, tmp_path):
     picture.git("init", "--quiet", "--initial-branch=main")
     picture.commit(f"{release} as released\n")
     picture.git("am", *exported.files)
+    for shared in (picture.folder / "shared").glob("*/src/airflow_shared/*/"):  # links in the monorepo
+        (picture.folder / "airflow-core/src/airflow/_shared" / shared.name).symlink_to(shared)
     stock = environments.make(pair, "3.11", folder_of(ROOT, pair, "3.11", "stock"))
     standin = ROOT / "tests/standin"
 
