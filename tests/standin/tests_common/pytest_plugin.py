@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import sqlite3
+import subprocess
 import sys
 import tempfile
 from contextlib import closing
@@ -38,6 +39,8 @@ os.environ.update(
     ),
 )
 
+_environment = {name: value for name, value in os.environ.items() if name != "AUTH_PATCHES_REPLACED"}
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "db_test: the test uses the metadata database")
@@ -57,21 +60,21 @@ def _providers_configuration() -> None:
 
 @pytest.fixture(scope="session")
 def _initialised_database() -> None:
-    from airflow.utils.db import initdb
-
     if not (folder := os.environ.get("AUTH_PATCHES_DATABASES")):
+        from airflow.utils.db import initdb
+
         initdb()
         return
     template = Path(folder) / f"{_installed()}.db"
-    mine = Path(_home) / "unittests.db"
-    if template.exists():
-        _copy(template, mine)
-        return
-    initdb()
-    template.parent.mkdir(parents=True, exist_ok=True)
-    draft = template.with_suffix(f".{os.getpid()}")
-    _copy(mine, draft)
-    draft.replace(template)  # whole, whoever else makes it now
+    if not template.exists():
+        template.parent.mkdir(parents=True, exist_ok=True)
+        draft = template.with_suffix(f".{os.getpid()}")
+        # By the configuration above, and not by what a test has made of it meanwhile.
+        made_by = {**_environment, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{draft}"}
+        initialise = "from airflow.utils.db import initdb; initdb()"
+        subprocess.run([sys.executable, "-c", initialise], env=made_by, check=True, capture_output=True)
+        draft.replace(template)  # whole, whoever else makes it now
+    _copy(template, Path(_home) / "unittests.db")
 
 
 def _installed() -> str:
