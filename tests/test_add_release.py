@@ -57,7 +57,7 @@ def test_every_provider_says_which_cores_it_allows(pins: Pins) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "apache-airflow-core==3.1.0",
+        "apache-airflow-core==3.1.2",
         "apache-airflow-core==3.3.2",
         "apache-airflow-providers-fab==3.6.1",
         "apache-airflow-providers-fab==3.10.2",

@@ -141,7 +141,7 @@ def test_faults_name_what_is_stale(project: Series, pins: Pins, root: Path, tmp_
     fresh = Evidence(
         "beside",
         "3.11",
-        verdicts.digest(root / str(bug.reproducer).partition("::")[0]),
+        verdicts.digest(root, bug),
         RED,
         PASSED,
         now(project, bug, release),

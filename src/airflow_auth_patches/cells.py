@@ -169,7 +169,7 @@ class Ground:
             "part": part.value,
             "pair": [str(pair.core), dict(pair.core.hashes), str(pair.fab), dict(pair.fab.hashes)],
             "resolved": str(pair.exclude_newer),
-            "beside": environments.EXTRAS,
+            "beside": [*environments.EXTRAS, *pair.core.constraints, *pair.fab.constraints],
             "patches": [(patch.name, patch.sha256) for patch in patches],
             "files": self.digests(self.root, self.standin),
         }

@@ -49,7 +49,7 @@ class Evidence:
 
     :param beside: the release of the other distribution that was installed with it.
     :param python: the Python version, as in ``3.11``.
-    :param reproducer: the SHA-256 of the reproducer's file then.
+    :param reproducer: the SHA-256 of the reproducer then, see :func:`digest`.
     :param stock: the outcome on stock, in the words of `proofs.run_tests`.
     :param patched: the outcome with the whole series; ``None`` where no patch is for it.
     :param patches: the SHA-256 of those that cure it there, by name.
@@ -131,9 +131,14 @@ def cures(series: Series, bug: Bug, release: Release) -> list[Patch]:
     return [patch for patch in series.serving(release) if bug.slug in patch.cures]
 
 
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def digest(root: Path, bug: Bug) -> str:
+    """
+    Return the SHA-256 of a bug's reproducer, which is a file and the test's name in it, in hexadecimal.
+
+    :param root: the checkout of this project.
+    """
+    file, _, name = (bug.reproducer or "").partition("::")
+    return hashlib.sha256((root / file).read_bytes() + name.encode()).hexdigest()
 
 
 def judge(series: Series, pins: Pins, book: Book, bug: Bug, release: Release) -> Cell:
@@ -262,7 +267,7 @@ def faults(root: Path, series: Series, pins: Pins, book: Book) -> Iterator[str]:
             yield f"{where} is {cell.kind.value}: {cell.reason}"
         if cell.kind is Kind.OPEN and not cell.reason:
             yield f"{where} is open, and bugs.toml does not say why."
-        if cell.evidence.reproducer != digest(root / (bug.reproducer or "").partition("::")[0]):
+        if cell.evidence.reproducer != digest(root, bug):
             yield f"{where} was run with another reproducer."
         if dict(cell.evidence.patches) != {p.name: p.sha256 for p in cures(series, bug, cell.release)}:
             yield f"{where} was run with other patches."

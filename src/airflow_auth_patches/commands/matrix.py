@@ -79,13 +79,9 @@ def judge(
 
 
 def _still_holds(root: Path, series: Series, known: Evidence | None, bug: Bug, release: Release) -> bool:
-    if known is None or known.reproducer != verdicts.digest(_file(root, bug)):
+    if known is None or known.reproducer != verdicts.digest(root, bug):
         return False
     return dict(known.patches) == {p.name: p.sha256 for p in verdicts.cures(series, bug, release)}
-
-
-def _file(root: Path, bug: Bug) -> Path:
-    return root / (bug.reproducer or "").partition("::")[0]
 
 
 def _run(
@@ -113,7 +109,7 @@ def _run(
         bug.slug: Evidence(
             str(beside),
             python,
-            verdicts.digest(_file(root, bug)),
+            verdicts.digest(root, bug),
             before[bug.slug],
             after.get(bug.slug),
             {patch.name: patch.sha256 for patch in verdicts.cures(series, bug, release)},

@@ -35,6 +35,7 @@ from sqlalchemy import delete, event, insert, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
+import airflow.models.revoked_token as revoked_token
 from airflow import settings
 from airflow._shared.observability.metrics import stats
 from airflow._shared.observability.metrics.base_stats_logger import NoStatsLogger
@@ -44,7 +45,6 @@ from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleA
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.configuration import conf
 from airflow.exceptions import AirflowConfigException
-from airflow.models import revoked_token
 from airflow.models.revoked_token import RevokedToken
 from airflow.utils.session import create_session
 

@@ -276,6 +276,20 @@ async def send(client: httpx.AsyncClient, case: Case, world: World) -> httpx.Res
     return await client.request(case.method, world.fill(case.path), json=world.fill(case.body))
 
 
+@pytest.mark.parametrize("path", ["pools", "connections", "variables"])
+async def test_nothing_is_asked_on_the_event_loop(app, auth_manager, path):
+    token = auth_manager.generate_jwt(SimpleAuthManagerUser(username="test", role="admin"))
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+
+    async with httpx.AsyncClient(transport=transport, base_url="http://test/api/v2") as client:
+        with statements() as collected:
+            response = await client.get(f"/{path}/none", headers={"Authorization": f"Bearer {token}"})
+
+    assert response.status_code == 404
+    assert {on_loop for _, on_loop in collected} == {False}
+    assert set(auth_manager.on_loop) == {False}
+
+
 @pytest.mark.parametrize("case", [*BACKFILL, *EVENT_LOG, *BY_DAG_ID, *OF_TEAM, *TO_TEAM])
 async def test_authorization_queries_in_a_thread(client, world, case):
     with statements() as collected:

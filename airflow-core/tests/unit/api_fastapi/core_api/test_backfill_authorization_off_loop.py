@@ -79,10 +79,17 @@ class RecordingAuthManager(SimpleAuthManager):
         self.on_loop: list[bool] = []
         self.hold: Hold | None = None
 
-    def is_authorized_dag(self, **kwargs: Any) -> bool:
+    def asked(self) -> None:
         self.on_loop.append(on_event_loop())
         if self.hold:
             self.hold.come()
+
+    def is_authorized_backfill(self, **kwargs: Any) -> bool:
+        self.asked()
+        return super().is_authorized_backfill(**kwargs)
+
+    def is_authorized_dag(self, **kwargs: Any) -> bool:
+        self.asked()
         return super().is_authorized_dag(**kwargs)
 
 
@@ -172,6 +179,19 @@ BY_DAG_ID = [
         id="dry-run",
     )
 ]
+
+
+async def test_nothing_is_asked_on_the_event_loop(client, auth_manager, backfill):
+    queries: list[bool] = []
+
+    def before(conn, cursor, statement, parameters, context, executemany) -> None:
+        queries.append(on_event_loop())
+
+    with listening("before_cursor_execute", before):
+        response = await client.get(f"/{backfill.id}")
+
+    assert response.status_code == 200
+    assert (set(queries), set(auth_manager.on_loop)) == ({False}, {False})
 
 
 @pytest.mark.parametrize("case", [*BY_ID, *BY_DAG_ID])
