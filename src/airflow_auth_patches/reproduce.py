@@ -59,7 +59,7 @@ def _run(
 ) -> dict[str, str]:
     standin = root / "tests/standin"
     plugins = [word for name in ("pytest_plugin", "forked") for word in ("-p", f"tests_common.{name}")]
-    return upstream.run(
+    found = upstream.run(
         root,
         environment,
         [*plugins, "-c", standin / "pytest.ini"],
@@ -70,6 +70,8 @@ def _run(
             "AUTH_PATCHES_ONLY": "\n".join(only),
         },
     )
+    # What is kept as evidence names no folder of this machine.
+    return {test: outcome.replace(f"{root}/", "") for test, outcome in found.items()}
 
 
 def _by_name(outcomes: Mapping[str, str], file: str) -> dict[str, str]:
