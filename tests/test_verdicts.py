@@ -201,6 +201,11 @@ def test_what_holds_is_not_run_again(copy: Path, project: Series, pins: Pins, ru
     judged(again=True)
     assert len(runs) == 2 * count
     book = verdicts.read(series.folder)
+    book[OLD]["second-connection"] = replace(book[OLD]["second-connection"], stock="error: it did not start")
+    verdicts.write(series.folder, book)
+    assert judged() == first
+    assert len(runs) == 2 * count + 2  # stock and patched
+    book = verdicts.read(series.folder)
     page = (copy / verdict_page.FILE).read_text()
     assert page == verdict_page.render(series, pins, book)
     assert not verdict_page.stale(copy, series, pins, book)

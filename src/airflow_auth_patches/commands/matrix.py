@@ -50,7 +50,7 @@ def judge(
     """
     Run the reproducers on releases, keeping the evidence of each, and the page, as soon as it is whole.
 
-    What was run already with the same reproducer and the same patches is not run again.
+    What was run already with the same reproducer and the same patches, and gave a verdict, is not run again.
 
     :param root: the checkout of this project.
     :param python: the Python version, as in ``3.11``.
@@ -67,7 +67,9 @@ def judge(
             due = [
                 bug
                 for bug in bugs
-                if again or not _still_holds(root, series, known.get(bug.slug), bug, release)
+                if again
+                or verdicts.judge(series, pins, book, bug, release).kind in verdicts.UNKNOWN
+                or known[bug.slug].reproducer != verdicts.digest(root, bug)
             ]
             if due:
                 known.update(_run(root, series, pins, python, release, due, progress))
@@ -76,12 +78,6 @@ def judge(
             yield [verdicts.judge(series, pins, book, bug, release) for bug in bugs]
             advance(1)
     verdict_page.write(root, series, pins, book)  # its words may be others where nothing was due
-
-
-def _still_holds(root: Path, series: Series, known: Evidence | None, bug: Bug, release: Release) -> bool:
-    if known is None or known.reproducer != verdicts.digest(root, bug):
-        return False
-    return dict(known.patches) == {p.name: p.sha256 for p in verdicts.cures(series, bug, release)}
 
 
 def _run(
