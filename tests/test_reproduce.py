@@ -112,12 +112,12 @@ def test_outcomes_are_told_by_file_and_by_bug(monkeypatch, root):
         "a/test_a.py::test_y[1]": "passed",
         "a/test_a.py::test_y[2]": "failed: assert 1",
         "a/test_a.py::test_y[3]": "passed",
-        "b/test_a.py": f"error: no such module ({root}/build/envs/x/b.py)",
+        "b/test_a.py": f"error: no such module ({HERE.python.parents[1]}/lib/b.py, {root}/x.py)",
     }
     monkeypatch.setattr(upstream, "run", lambda *_, **__: told)
     assert reproduce.run_files(root, HERE, ["a/test_a.py", "b/test_a.py", "c/test_a.py"]) == {
         "a/test_a.py": {"test_x": "passed", "test_y": "failed: assert 1"},
-        "b/test_a.py": {"b/test_a.py": "error: no such module (build/envs/x/b.py)"},
+        "b/test_a.py": {"b/test_a.py": "error: no such module (lib/b.py, x.py)"},
         "c/test_a.py": {},
     }
     asked = {"x": "a/test_a.py::test_x", "y": "a/test_a.py::test_y", "z": "b/test_a.py::test_z"}
@@ -126,7 +126,7 @@ def test_outcomes_are_told_by_file_and_by_bug(monkeypatch, root):
     assert reproduce.reproduce(root, HERE, bugs) == {
         "x": "passed",
         "y": "failed: assert 1",
-        "z": "error: no such module (build/envs/x/b.py)",
+        "z": "error: no such module (lib/b.py, x.py)",
         "gone": "not run",
     }
     assert reproduce.reproduce(root, HERE, []) == reproduce.run_files(root, HERE, []) == {}

@@ -184,6 +184,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
 def test_what_holds_is_not_run_again(copy: Path, project: Series, pins: Pins, runs: list[str]):
     (copy / "docs").mkdir()
+    (copy / "patches" / verdicts.FILE).unlink()
     series = replace(project, folder=copy / "patches")
     wanted = [pins.release(OLD)]
 

@@ -70,8 +70,15 @@ def _run(
             "AUTH_PATCHES_ONLY": "\n".join(only),
         },
     )
-    # What is kept as evidence names no folder of this machine.
-    return {test: outcome.replace(f"{root}/", "") for test, outcome in found.items()}
+    # What is kept as evidence names no folder of this machine, and reads the same for every environment.
+    folders = (f"{environment.python.parents[1]}/", f"{root}/")
+    return {test: _without(outcome, folders) for test, outcome in found.items()}
+
+
+def _without(outcome: str, folders: Sequence[str]) -> str:
+    for folder in folders:
+        outcome = outcome.replace(folder, "")
+    return outcome
 
 
 def _by_name(outcomes: Mapping[str, str], file: str) -> dict[str, str]:
