@@ -2,6 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 >/dev/null 2>&1 && python3.11 -c '' 2>/dev/null && echo python3.11 || (command -v python3.12 >/dev/null 2>&1 && python3.12 -c '' 2>/dev/null && echo python3.12) || echo python3)
 # The day as of which this project's own tools are resolved.
 TOOLS_AS_OF = 2026-11-20T00:00:00Z
+# Where the shell says not to keep bytecode, each of some hundred processes would compile all of Airflow anew.
+export PYTHONDONTWRITEBYTECODE =
 VENV = .venv
 TOOL = $(VENV)/bin/airflow-auth-patches
 
