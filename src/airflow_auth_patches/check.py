@@ -96,12 +96,10 @@ def check_verdicts(root: Path, series: Series, pins: Pins) -> list[Fault]:
     Check that every verdict was run with what is here now, and that their page says the same.
 
     :param root: the checkout of this project.
-    :return: every fault; empty when there is none, and while no release was judged at all.
+    :return: every fault; empty when there is none.
     :raises Problem: when the evidence cannot be read.
     """
     book = verdicts.read(series.folder)
-    if not book:
-        return []
     again = "run `airflow-auth-patches judge`"
     path = series.folder / verdicts.FILE
     found = [Fault(path, 1, f"{what} ({again})") for what in verdicts.faults(root, series, pins, book)]
