@@ -20,6 +20,12 @@ from airflow_auth_patches.matrix_results import Book, State, known, state_of
 from airflow_auth_patches.releases import Pair
 
 JSON, HTML = "report.json", "report.html"
+#: What the words of `run_cell.outcome_of` mean.
+COUNTED = (
+    "Tests: red fail on stock by an assertion, kept pass on stock, green pass when patched. Machines are "
+    "state machines, guards pieces of a patch without which a named test fails, alone patches that pass as "
+    "the only one; upstream's own tests are counted where they pass."
+)
 
 PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
@@ -101,7 +107,7 @@ def total(cells: Sequence[Cell], book: Book) -> str:
     counts = [f"{told.count(state)} {state.value}" for state in State if state in told]
     seconds = sum(result.seconds for cell in cells if (result := known(cell, book)))
     said = f"{numbered(len(cells), 'cell')}: {', '.join(counts) or 'none'}; {duration(seconds)} of running"
-    return f"{said}; {_disk(cells, book)}."
+    return f"{said}; disk: {_disk(cells, book)}."
 
 
 def duration(seconds: float) -> str:
@@ -136,7 +142,7 @@ def disk_use(cells: Sequence[Cell], book: Book) -> dict[str, int]:
 def _disk(cells: Sequence[Cell], book: Book) -> str:
     use = disk_use(cells, book)
     return (
-        f"disk: {decimal(use['peak'])} at most at once, beside at most {decimal(use['shared'])} of a pair "
+        f"{decimal(use['peak'])} at most at once, beside at most {decimal(use['shared'])} of a pair "
         f"that are links to uv's cache"
     )
 
@@ -206,6 +212,7 @@ def as_html(sheet: Sheet) -> str:
         "Skipped for want of a Python": ", ".join(names) or "none",
         "Disk": f"{_disk(sheet.shown, sheet.book)}. {decimal(disk_use(sheet.shown, sheet.book)['written'])} "
         "were written for all pairs together, and are removed with their environments.",
+        "Counted": COUNTED,
     }
     by_place = {
         key: list(some) for key, some in groupby(sheet.shown, key=lambda cell: (cell.pair.name, cell.python))
