@@ -83,6 +83,37 @@ def test_a_patch_out_of_its_series_turns_its_tests_red(copy, project, pins):
     assert red == set(slugs)
 
 
+def test_where_nothing_works_without_a_patch_the_others_are_told_with_it(project, pins, root, monkeypatch):
+    pair = pins.pair("3.3.2+3.3.0")
+    assert pair.base == "appbuilder-init-lock"
+    asked: dict[str, set[str]] = {}
+
+    def run_files(_: Path, environment: Environment, files: list[str]) -> dict[str, dict[str, str]]:
+        asked.setdefault(environment.python.parts[0], set()).update(files)
+        return {file: {} for file in files}
+
+    def patched(
+        *_: object, kind: str = "patched", only: list[str] | None = None, **__: object
+    ) -> Environment:
+        assert only == ([pair.base] if kind == "base" else None)
+        return Environment(Path(kind))
+
+    monkeypatch.setattr(prove.environments, "make", lambda *_: Environment(Path("stock")))
+    monkeypatch.setattr(prove, "patched_environment", patched)
+    monkeypatch.setattr(prove.reproduce, "run_files", run_files)
+    slugs = ["appbuilder-init-lock", "session-cleanup", "users-route"]
+    rows = list(prove.prove(root, project, pins, pair, "3.11", slugs, guards=False))
+    files = {slug: proofs.load(project.folder, slug).file for slug in slugs}
+    assert asked == {
+        "stock": {files["appbuilder-init-lock"]},
+        "base": {files["session-cleanup"], files["users-route"]},
+        "patched": {*files.values()},
+    }
+    assert sorted((row.verdict.slug, row.verdict.what) for row in rows) == [
+        (slug, what) for slug in slugs for what in ("patched", "stock")
+    ]
+
+
 def guard(old: str) -> proofs.Guard:
     return proofs.Guard("lock", "airflow-core/src/airflow/x/y.py", old, "if True:", ("test_x",))
 

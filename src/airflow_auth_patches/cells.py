@@ -173,6 +173,8 @@ class Ground:
             "patches": [(patch.name, patch.sha256) for patch in patches],
             "files": self.digests(self.root, self.standin),
         }
+        if pair.base:
+            given["base"] = pair.base
         if part is Part.UPSTREAM:
             given["listed"] = [entry.test for entry in self.listed if entry.serves(pair.fab)]
             given["ran"] = [upstream.PACKAGES, sorted(upstream.IGNORED)]

@@ -119,6 +119,7 @@ class Pair:
     :param exclude_newer: the day as of which their dependencies are resolved.
     :param why: why this pair was chosen.
     :param default: whether `prove` takes it when none is named.
+    :param base: the slug of the patch without which nothing works there: the stock of all others has it.
     """
 
     core: Release
@@ -126,6 +127,7 @@ class Pair:
     exclude_newer: datetime.date
     why: str
     default: bool = False
+    base: str | None = None
 
     @property
     def name(self) -> str:
@@ -228,7 +230,8 @@ def load(folder: Path) -> Pins:
             core, fab = pins.find(CORE, entry["core"]), pins.find(FAB, entry["fab"])
             if core is None or fab is None:
                 raise KeyError(f"pair {entry['core']}+{entry['fab']}")
-            pairs.append(Pair(core, fab, entry["exclude-newer"], entry["why"], entry.get("default", False)))
+            default, base = entry.get("default", False), entry.get("base")
+            pairs.append(Pair(core, fab, entry["exclude-newer"], entry["why"], default, base))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Problem(f"{path} cannot be read: {error!r}.", "Restore it from the repository.") from error
     return Pins(pins.label, releases, tuple(pairs))

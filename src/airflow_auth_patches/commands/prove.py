@@ -112,6 +112,7 @@ def prove(
 
     A patch that is in no ``series`` is proven too, on a release that lacks it: its tests are red. A patch
     whose proofs say ``alone`` is proven as the only one too, together with its guards, on the newest pair.
+    Where the pair has a ``base``, that patch alone is told from stock, the others from stock with it.
 
     :param root: the checkout of this project.
     :param python: the Python version, as in ``3.11``.
@@ -132,12 +133,17 @@ def prove(
     if not serving:
         return
     stock = environments.make(pair, python, folder_of(root, pair, python, "stock"), progress)
+    base = stock
+    if pair.base:
+        base = patched_environment(root, series, pins, pair, python, progress, kind="base", only=[pair.base])
     patched = patched_environment(root, series, pins, pair, python, progress)
     known = {patch.slug: proofs.load(series.folder, patch.slug) for patch in serving}
     plain = [
         (proofs.prove_machine, slug, patched) for slug, proof in known.items() if tests and proof.machine
     ]
     files = [proof.file for proof in known.values()] if tests else []
+    first = [proof.file for slug, proof in known.items() if tests and slug == pair.base]
+    others = [file for file in files if file not in first]
     newest = max(pins.pairs, key=lambda one: (one.core.version, one.fab.version))
     alone = [slug for slug, proof in known.items() if proof.alone and guards and pair == newest]
     mine = [
@@ -152,11 +158,12 @@ def prove(
             # Two of each, so that a file that waits in vain keeps half of the others from nothing.
             halves = [
                 (verdict, some, pool.submit(reproduce.run_files, root, environment, some))
-                for verdict, environment in (
-                    (proofs.stock_verdict, stock),
-                    (proofs.patched_verdict, patched),
+                for verdict, environment, asked in (
+                    (proofs.stock_verdict, stock, first),
+                    (proofs.stock_verdict, base, others),
+                    (proofs.patched_verdict, patched, files),
                 )
-                for some in (files[::2], files[1::2])
+                for some in (asked[::2], asked[1::2])
             ]
             runs = [
                 pool.submit(one, root, known[slug], slug, environment) for one, slug, environment in plain

@@ -24,7 +24,7 @@ from airflow_auth_patches.releases import Pair
 
 Run = Callable[[Cell], Outcome]
 #: The environments that proofs make, see `prove.folder_of`.
-KINDS = ("stock", "patched", "alone")
+KINDS = ("stock", "base", "patched", "alone")
 #: Runs of pytest that one pair keeps busy, see `prove.few_at_once`.
 AT_ONCE = 3
 
