@@ -273,6 +273,10 @@ def tally(outcomes: Mapping[str, str]) -> dict[str, int]:
     return counts
 
 
+#: The proofs of a patch that are not of a guard.
+WHOLE = ("stock", "patched", "machine", "alone")
+
+
 def is_red(outcome: str) -> bool:
     """Tell whether an outcome is a failure by an assertion or a time-out of the test's own."""
     return outcome.startswith("failed: ") and bool(ASSERTION.match(outcome.removeprefix("failed: ")))
