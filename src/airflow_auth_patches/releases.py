@@ -91,7 +91,7 @@ class Release:
     :param pythons: the Python versions its wheel names, such as ``3.11``.
     :param hashes: SHA-256 in hexadecimal of its wheel and of its sdist.
     :param core: of a provider, the cores that it allows.
-    :param constraints: what it does not start without, beside what it asks for itself.
+    :param constraints: what it does not work without, beside what it asks for itself.
     """
 
     distribution: Distribution
