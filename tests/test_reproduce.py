@@ -47,6 +47,18 @@ def test_ends_the_process():
 def test_never_runs():
     pass
 """
+STUCK = """
+import signal
+import threading
+import time
+
+def test_waits():
+    threading.Event().wait(60)
+
+def test_is_deaf():
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+    time.sleep(60)
+"""
 UNIMPORTABLE = "import no_such_module\n"
 
 
@@ -65,8 +77,12 @@ def run(folder: Path, root: Path):
     """Run all files with the plugin, and give the outcomes by the name of the test."""
 
     def run_forked(*only: str) -> dict[str, str]:
-        words = ["-p", "tests_common.forked", "-p", "no:cacheprovider", "-c", "/dev/null"]
-        variables = {"PYTHONPATH": f"{root / 'tests/standin'}:{folder}", "AUTH_PATCHES_ONLY": "\n".join(only)}
+        words = ["-p", "tests_common.forked", "-p", "no:cacheprovider", "-c", "/dev/null", "-o", "timeout=1"]
+        variables = {
+            "PYTHONPATH": f"{root / 'tests/standin'}:{folder}",
+            "AUTH_PATCHES_ONLY": "\n".join(only),
+            "AUTH_PATCHES_LONGEST": "3",
+        }
         outcomes = upstream.run(folder, HERE, words, variables=variables)
         return {test.rpartition("::")[2]: outcome for test, outcome in outcomes.items()}
 
@@ -89,6 +105,14 @@ def test_a_process_that_ends_fails_what_it_did_not_report(run):
     assert found["test_passes"] == "passed"
     for name in ("test_ends_the_process", "test_never_runs"):
         assert found[name] == "failed: Its process ended before it."
+
+
+def test_one_that_is_stuck_is_ended(run, folder):
+    (folder / "tests/test_stuck.py").write_text(STUCK)
+    found = run()
+    assert found["test_waits"].startswith("failed: Failed: Timeout")
+    assert found["test_is_deaf"] == "failed: Its process ended before it."
+    assert found["test_sees_nothing_of_another_file"] == "passed"
 
 
 def test_a_file_that_cannot_be_imported_is_an_error_and_the_others_run(run):
