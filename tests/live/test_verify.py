@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from airflow_auth_patches import environments
 from airflow_auth_patches.commands import patching, prove
 from airflow_auth_patches.commands.expected import Subject, expect
 from airflow_auth_patches.errors import Problem
+from airflow_auth_patches.live import running
 from airflow_auth_patches.live.postgresql import PostgreSQL
 from airflow_auth_patches.live.preparation import Keys, Preparation
 from airflow_auth_patches.live.scenarios.token_race import AMPLE
@@ -38,6 +40,11 @@ def test_only_patched_code_that_runs_is_verified(
 
     def apply(*names: str) -> None:
         patching.apply(patching.plan(environment.python, project, pins, names or None), pins)
+
+    def restart() -> None:
+        # What began so soon after the files were written is refused, as it cannot be told from what was before.
+        time.sleep(2 * running.MARGIN)
+        server.restart()
 
     with (
         PostgreSQL(room / "postgresql") as database,
@@ -61,7 +68,7 @@ def test_only_patched_code_that_runs_is_verified(
             assert (late.returncode, late.stdout) == (2, "")
             assert "is patched, and was changed after process" in late.stderr
 
-            server.restart()
+            restart()
             patched = verify()
             assert patched.returncode == 0, patched.stdout + patched.stderr
             told = json.loads(patched.stdout)
@@ -81,7 +88,7 @@ def test_only_patched_code_that_runs_is_verified(
             ]
 
             apply("session-cleanup")  # alone, it leaves the races
-            server.restart()
+            restart()
             lacking = verify()
             assert (lacking.returncode, lacking.stdout) == (2, "")
             assert "lacks auth-manager-singleton" in lacking.stderr
