@@ -42,7 +42,7 @@ def test_only_patched_code_that_runs_is_verified(
         patching.apply(patching.plan(environment.python, project, pins, names or None), pins)
 
     def restart() -> None:
-        # What began so soon after the files were written is refused, as it cannot be told from what was before.
+        # A process that began this soon after cannot be told from one that began before, and is refused.
         time.sleep(2 * running.MARGIN)
         server.restart()
 
