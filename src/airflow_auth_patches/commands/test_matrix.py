@@ -148,7 +148,8 @@ def fill(
                         (pair, python), some = waiting.popleft()
                         live.append(Place(root, pair, python, some))
                         begin(live[-1])
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    # A signal that comes just before the wait is seen only after it.
+                    for future in wait(running, timeout=1, return_when=FIRST_COMPLETED).done:
                         place, cell = running.pop(future)
                         enter(cell, future.result())
                         advance(1)
