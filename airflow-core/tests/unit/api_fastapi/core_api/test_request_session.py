@@ -26,7 +26,7 @@ import pytest
 from sqlalchemy import delete, event, select
 
 from airflow import settings
-from airflow.api_fastapi.app import create_app, purge_cached_app
+from airflow.api_fastapi.app import create_app, get_auth_manager, purge_cached_app
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.api_fastapi.core_api.routes.public import backfills, dag_sources
 from airflow.api_fastapi.core_api.security import get_user
@@ -55,8 +55,9 @@ BACKFILL = {
     "from_date": "2026-01-01T00:00:00Z",
     "to_date": "2026-01-02T00:00:00Z",
 }
+IMPORT_ERROR = "/api/v2/importErrors/{import_error}"
 REQUESTS = [
-    pytest.param("GET", "/api/v2/importErrors/{import_error}", None, id="import-error"),
+    pytest.param("GET", IMPORT_ERROR, None, id="import-error"),
     pytest.param("GET", "/ui/grid/structure/daily", None, id="grid-structure"),
     pytest.param("GET", "/ui/grid/runs/daily", None, id="grid-runs"),
 ]
@@ -79,7 +80,7 @@ def rows():
     clean()
     with DAG("daily", schedule="@daily", start_date=DAY, catchup=False) as dag:
         BaseOperator(task_id="task")
-    dag.fileloc, dag.relative_fileloc = __file__, "dag.py"
+    dag.fileloc = dag.relative_fileloc = __file__  # core 3.1.6 knows an import error's Dags by the first
     with create_session(scoped=False) as session:
         session.add(DagBundleModel(name=BUNDLE))
     with create_session(scoped=False) as session:
@@ -96,7 +97,7 @@ def rows():
             state=DagRunState.SUCCESS,
             session=session,
         )
-        error = ParseImportError(timestamp=DAY, filename="dag.py", bundle_name=BUNDLE, stacktrace="why")
+        error = ParseImportError(timestamp=DAY, filename=__file__, bundle_name=BUNDLE, stacktrace="why")
         session.add(error)
         session.flush()
         error_id = error.id
@@ -127,6 +128,17 @@ def ask(app, method: str, path: str, json=None) -> httpx.Response:
             return await client.request(method, path, json=json, headers={"accept": "application/json"})
 
     return asyncio.run(answer())
+
+
+@pytest.fixture
+def few_dags(app, monkeypatch):
+    """Let the user read a Dag that is named, and not all Dags."""
+    is_authorized_dag = get_auth_manager().is_authorized_dag
+
+    def if_named(*, details=None, **kw):
+        return details is not None and is_authorized_dag(details=details, **kw)
+
+    monkeypatch.setattr(get_auth_manager(), "is_authorized_dag", if_named)
 
 
 @contextmanager
@@ -162,10 +174,24 @@ def test_request_needs_one_connection(app, rows, method, path, json):
     assert most[-1] == 1
 
 
+def test_import_error_needs_one_connection_for_who_reads_few_dags(app, rows, few_dags):
+    with most_connections() as most:
+        response = ask(app, "GET", IMPORT_ERROR.format(import_error=rows))
+
+    assert (response.status_code, response.json()["stack_trace"]) == (200, "why")
+    assert most[-1] == 1
+
+
+def test_import_error_is_refused_to_who_reads_none_of_its_dags(app, rows, monkeypatch):
+    monkeypatch.setattr(get_auth_manager(), "is_authorized_dag", lambda **kw: False)
+
+    assert ask(app, "GET", IMPORT_ERROR.format(import_error=rows)).status_code == 403
+
+
 def test_answer_of_an_import_error(app, rows):
     body = ask(app, "GET", f"/api/v2/importErrors/{rows}").json()
 
-    assert (body["filename"], body["stack_trace"]) == ("dag.py", "why")
+    assert (body["filename"], body["stack_trace"]) == (__file__, "why")
 
 
 def test_import_error_that_is_not_there(app, rows):
