@@ -156,7 +156,7 @@ def get_page(view: Callable[[], str]) -> httpx.Response:
 
 
 @FAULTS
-@pytest.mark.parametrize("backend", ["securecookie", "database"])
+@pytest.mark.parametrize("backend", ["database", "securecookie"])
 def test_page_is_whole_when_its_connection_dies(fault, backend):
     def page():
         fault(SessionConnection())
