@@ -145,12 +145,19 @@ def test_outcomes_are_told_by_file_and_by_bug(monkeypatch, root):
         "c/test_a.py": {},
     }
     asked = {"x": "a/test_a.py::test_x", "y": "a/test_a.py::test_y", "z": "b/test_a.py::test_z"}
+    told |= {
+        "a/test_a.py::test_w[1]": "skipped",
+        "a/test_a.py::test_w[2]": "failed: assert 2",
+        "a/test_a.py::test_w[3]": "failed: assert 3",
+    }
+    asked["w"] = "a/test_a.py::test_w"
     asked["gone"] = "a/test_a.py::test_gone"
     bugs = [Bug(slug, "", "", (), test, None) for slug, test in asked.items()]
     assert reproduce.reproduce(root, HERE, bugs) == {
         "x": "passed",
         "y": "failed: assert 1",
         "z": "error: no such module (lib/b.py, x.py)",
+        "w": "failed: assert 2",
         "gone": "not run",
     }
     assert reproduce.reproduce(root, HERE, []) == reproduce.run_files(root, HERE, []) == {}

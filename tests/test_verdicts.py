@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from packaging.specifiers import SpecifierSet
 
+from airflow_auth_patches import basis, environments, reproduce, staleness, verdict_page, verdicts
 from airflow_auth_patches import check as lint
-from airflow_auth_patches import environments, reproduce, verdict_page, verdicts
 from airflow_auth_patches.commands import matrix
 from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.errors import Problem
@@ -25,7 +27,7 @@ RACE = "auth-manager-race"
 
 def now(series: Series, bug: Bug, release: Release) -> dict[str, str]:
     """Give the patches that are to cure a bug on a release, as evidence has them."""
-    return {patch.name: patch.sha256 for patch in verdicts.cures(series, bug, release)}
+    return verdicts.edits(series, bug, release)
 
 
 @pytest.fixture
@@ -39,7 +41,13 @@ def ask(project: Series, pins: Pins):
         book: Book = {
             name: {
                 bug: Evidence(
-                    "beside", "3.11", "0" * 64, stock, patched, now(series, entry, pins.release(name))
+                    "beside",
+                    "3.11",
+                    "0" * 64,
+                    stock,
+                    patched,
+                    now(series, entry, pins.release(name)),
+                    "basis",
                 )
             }
             for name, (stock, patched) in outcomes.items()
@@ -74,7 +82,8 @@ def test_verdict(ask, outcomes, release, kind):
 
 def test_what_was_run_with_another_patch_says_nothing(project: Series, pins: Pins):
     bug, release = project.bugs[RACE], pins.release(OLD)
-    book: Book = {OLD: {RACE: Evidence("beside", "3.11", "0" * 64, RED, PASSED, now(project, bug, release))}}
+    patches = now(project, bug, release)
+    book: Book = {OLD: {RACE: Evidence("beside", "3.11", "0" * 64, RED, PASSED, patches, "basis")}}
     assert verdicts.judge(project, pins, book, bug, release).kind is Kind.PATCHED
     (patch,) = verdicts.cures(project, bug, release)
     edited = replace(patch, content=patch.content + b"\n")
@@ -97,7 +106,7 @@ def test_what_is_open_says_why(ask):
 
 def test_book_is_written_and_read(tmp_path: Path):
     assert verdicts.read(tmp_path) == {}
-    book: Book = {OLD: {RACE: Evidence("beside", "3.11", "0" * 64, RED, PASSED, {"a-patch": "1"})}}
+    book: Book = {OLD: {RACE: Evidence("beside", "3.11", "0" * 64, RED, PASSED, {"a-patch": "1"}, "basis")}}
     verdicts.write(tmp_path, book)
     assert verdicts.read(tmp_path) == book
     assert [path.name for path in tmp_path.iterdir()] == [verdicts.FILE]
@@ -115,6 +124,7 @@ def test_releases_with_one_verdict_are_one_row(project: Series, pins: Pins):
                 "0" * 64,
                 *((RED, PASSED) if old else (PASSED, None)),
                 now(project, project.bugs[RACE], release),
+                "basis",
             )
         }
         for release in pins.releases
@@ -135,35 +145,143 @@ def test_every_bug_is_judged_on_every_release_of_its_distribution(project: Serie
     assert {str(cell.release) for cell in cells} == {str(release) for release in pins.releases}
 
 
-def test_faults_name_what_is_stale(project: Series, pins: Pins, root: Path, tmp_path: Path):
-    release = pins.release(OLD)
-    bug = project.bugs[RACE]
-    fresh = Evidence(
-        "beside",
+@pytest.fixture
+def fresh(project: Series, pins: Pins, root: Path) -> Evidence:
+    """Return evidence on the race and core 3.1.8 of which nothing is stale."""
+    release, bug = pins.release(OLD), project.bugs[RACE]
+    pair = basis.companion(pins, bug, release)
+    return Evidence(
+        str(pair.fab),
         "3.11",
-        verdicts.digest(root, bug),
+        basis.digest(root, bug),
         RED,
         PASSED,
         now(project, bug, release),
+        basis.fingerprint(root, project, pair, "3.11", patched=True),
     )
 
-    def told(evidence: Evidence) -> list[str]:
-        found = verdicts.faults(root, project, pins, {OLD: {RACE: evidence}})
-        return [line for line in found if line.startswith(f"{RACE} on {OLD} ")]
 
+@pytest.fixture
+def told(project: Series, pins: Pins, root: Path):
+    """Return what is wrong with some evidence on the race and core 3.1.8."""
+
+    def told(evidence: Evidence, root: Path = root, series: Series = project, pins: Pins = pins) -> list[str]:
+        found = staleness.faults(root, series, pins, {OLD: {RACE: evidence}})
+        start = f"{RACE} on {OLD} "
+        return [line.removeprefix(start) for line in found if line.startswith(start)]
+
+    return told
+
+
+def test_faults_name_what_is_wrong(told, fresh: Evidence):
     assert told(fresh) == []
-    assert told(replace(fresh, reproducer="0" * 64)) == [f"{RACE} on {OLD} was run with another reproducer."]
-    assert told(replace(fresh, patches={})) == [f"{RACE} on {OLD} was run with other patches."]
-    assert told(replace(fresh, patched=RED)) == [f"{RACE} on {OLD} is not cured: {RED}"]
-    assert told(replace(fresh, patched=None)) == [f"{RACE} on {OLD} is open, and bugs.toml does not say why."]
+    assert told(replace(fresh, reproducer="0" * 64)) == ["was run with another reproducer."]
+    assert told(replace(fresh, patches={})) == ["was run with other patches."]
+    assert told(replace(fresh, patched=RED)) == [f"is not cured: {RED}"]
+    assert told(replace(fresh, patched=None)) == ["is open, and bugs.toml does not say why."]
+    assert told(replace(fresh, stock=PASSED)) == [
+        "is not affected, and auth-manager-singleton is to cure it."
+    ]
+    assert f"is not affected, and when patched: {RED}" in told(replace(fresh, stock=PASSED, patched=RED))
 
 
-def test_every_release_has_a_companion_of_its_day(pins: Pins):
+def test_what_was_run_in_another_environment_is_stale(told, fresh: Evidence, project: Series, pins: Pins):
+    other = ["was run with another series, another stand-in, or in another environment."]
+    (pair,) = (
+        each for each in pins.pairs if each is basis.companion(pins, project.bugs[RACE], pins.release(OLD))
+    )
+    day = replace(pair, exclude_newer=pair.exclude_newer + timedelta(days=1))
+    bounded = replace(pair, fab=replace(pair.fab, constraints=("fastapi<0.118",)))
+    for changed in (day, bounded):
+        pairs = tuple(changed if each is pair else each for each in pins.pairs)
+        assert told(fresh, pins=replace(pins, pairs=pairs)) == other
+    assert told(replace(fresh, python="3.12")) == other
+    assert told(replace(fresh, beside="apache-airflow-providers-fab==3.3.0")) == [
+        f"was run beside apache-airflow-providers-fab==3.3.0, and not {pair.fab}."
+    ]
+
+
+def test_what_was_run_with_another_series_is_stale(told, fresh: Evidence, project: Series):
+    """The race is cured by a patch of core; it ran with all others too."""
+    other = ["was run with another series, another stand-in, or in another environment."]
+    fab = [patch for patch in project.patches if patch.slug == "appbuilder-init-lock"]
+    assert (
+        told(fresh, series=replace(project, patches=tuple(p for p in project.patches if p not in fab)))
+        == other
+    )
+    edited = replace(fab[0], content=fab[0].content + b"\n")
+    patches = tuple(edited if patch is fab[0] else patch for patch in project.patches)
+    assert told(fresh, series=replace(project, patches=patches)) == other
+    worded = replace(fab[0], content=fab[0].content.replace(b"Subject: ", b"Subject:  "))
+    patches = tuple(worded if patch is fab[0] else patch for patch in project.patches)
+    assert told(fresh, series=replace(project, patches=patches)) == []
+
+
+def test_what_was_run_with_another_stand_in_is_stale(told, fresh: Evidence, root: Path, tmp_path: Path):
+    shutil.copytree(root / "tests/standin", tmp_path / "tests/standin")
+    for dist in (CORE, FAB):
+        shutil.copytree(root / dist.root / "tests", tmp_path / dist.root / "tests")
+    assert told(fresh, root=tmp_path) == []
+    with (tmp_path / "tests/standin/pytest.ini").open("a") as file:
+        file.write("# changed\n")
+    assert told(fresh, root=tmp_path) == [
+        "was run with another series, another stand-in, or in another environment."
+    ]
+
+
+def test_what_is_left_over_is_a_fault(fresh: Evidence, project: Series, pins: Pins, root: Path):
+    book = {OLD: {"no-such-bug": fresh}, "apache-airflow-core==3.0.0": {RACE: fresh}}
+    found = set(staleness.faults(root, project, pins, book))
+    assert f"no-such-bug on {OLD} is in verdicts.json, and is none of the series." in found
+    assert f"{RACE} on apache-airflow-core==3.0.0 is in verdicts.json, and is none of the series." in found
+    assert staleness.of_the_series(project, pins, {**book, NEW: {RACE: fresh}}) == {
+        OLD: {},
+        NEW: {RACE: fresh},
+    }
+
+
+def test_a_reason_outlives_no_open_verdict(fresh: Evidence, project: Series, pins: Pins, root: Path):
+    bug = replace(project.bugs[RACE], open_on=((SpecifierSet("==3.1.8"), "a reason"),))
+    series = replace(project, bugs={**project.bugs, RACE: bug}, patches=())
+
+    def reasons(evidence: Evidence) -> list[str]:
+        found = staleness.faults(root, series, pins, {OLD: {RACE: evidence}})
+        return [line for line in found if "take it out of bugs.toml" in line and line.startswith(RACE)]
+
+    unpatched = replace(fresh, patched=None, patches={})
+    assert reasons(unpatched) == []
+    assert reasons(replace(unpatched, stock=PASSED)) == [
+        f"{RACE} is open on no release of ==3.1.8: take it out of bugs.toml."
+    ]
+
+
+def test_every_release_has_a_companion_that_is_pinned(project: Series, pins: Pins):
     for release in pins.releases:
-        pair = matrix.companion(pins, release)
+        for bug in project.bugs.values():
+            if verdicts.distribution_of(bug) is release.distribution:
+                pair = basis.companion(pins, bug, release)
+                assert release in (pair.core, pair.fab)
+                assert pair in pins.pairs
+
+
+def test_a_bug_that_shows_beside_some_releases_is_judged_beside_one(project: Series, pins: Pins):
+    release, bug = pins.release("apache-airflow-providers-fab==3.6.5"), project.bugs["public-user-freeze"]
+    assert basis.companion(pins, bug, release).core.version in bug.beside
+    assert basis.companion(pins, project.bugs["wedged-session"], release).core.version not in bug.beside
+    with pytest.raises(Problem, match="nothing to judge public-user-freeze on"):
+        basis.companion(pins, replace(bug, beside=SpecifierSet(">4")), release)
+
+
+def test_a_release_in_no_pair_is_judged_beside_one_of_its_day(project: Series, pins: Pins):
+    alone = replace(pins, pairs=())
+    for release in pins.releases:
+        pair = basis.companion(alone, project.bugs[RACE], release)
+        beside = pair.fab if pair.core is release else pair.core
         assert release in (pair.core, pair.fab)
-        assert (pair.core.distribution, pair.fab.distribution) == (CORE, FAB)
-        assert pair in pins.pairs or pair.exclude_newer > max(pair.core.date, pair.fab.date)
+        assert beside.distribution is not release.distribution
+        assert pair.exclude_newer > max(pair.core.date, pair.fab.date)
+        older = [each for each in pins.releases if each.distribution is beside.distribution]
+        assert not any(beside.date < each.date <= release.date for each in older)
 
 
 @pytest.fixture
@@ -202,10 +320,13 @@ def test_what_holds_is_not_run_again(copy: Path, project: Series, pins: Pins, ru
     judged(again=True)
     assert len(runs) == 2 * count
     book = verdicts.read(series.folder)
-    book[OLD]["second-connection"] = replace(book[OLD]["second-connection"], stock="error: it did not start")
+    unclear, not_cured = "second-connection-pools", RACE
+    book[OLD][unclear] = replace(book[OLD][unclear], stock="error: it did not start")
+    book[OLD][not_cured] = replace(book[OLD][not_cured], patched=RED)
+    book[OLD]["no-such-bug"] = book[OLD][RACE]
     verdicts.write(series.folder, book)
     assert judged() == first
-    assert len(runs) == 2 * count + 2  # stock and patched
+    assert len(runs) == 2 * count + 4  # stock and patched, of two
     book = verdicts.read(series.folder)
     page = (copy / verdict_page.FILE).read_text()
     assert page == verdict_page.render(series, pins, book)

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_auth_patches import hunks, proofs, tree, verdict_page, verdicts
+from airflow_auth_patches import hunks, proofs, staleness, tree, verdict_page, verdicts
 from airflow_auth_patches.errors import Problem
 from airflow_auth_patches.progress import Progress, Silent
 from airflow_auth_patches.releases import CORE, DISTRIBUTIONS, Distribution, Pins, Release, sources
@@ -102,7 +102,7 @@ def check_verdicts(root: Path, series: Series, pins: Pins) -> list[Fault]:
     book = verdicts.read(series.folder)
     again = "run `airflow-auth-patches judge`"
     path = series.folder / verdicts.FILE
-    found = [Fault(path, 1, f"{what} ({again})") for what in verdicts.faults(root, series, pins, book)]
+    found = [Fault(path, 1, f"{what} ({again})") for what in staleness.faults(root, series, pins, book)]
     if verdict_page.stale(root, series, pins, book):
         found.append(Fault(root / verdict_page.FILE, 1, f"The page is not what the verdicts are: {again}."))
     return found
@@ -198,6 +198,9 @@ def _bugs(series: Series, root: Path) -> Iterator[Fault]:
         file, _, test = (bug.reproducer or "").partition("::")
         if bug.reproducer and not ((root / file).is_file() and test in proofs.test_names(root / file)):
             yield Fault(path, line, f"The reproducer of {bug.slug}, {bug.reproducer}, does not exist.")
+        for slug in bug.needs:
+            if slug not in {patch.slug for patch in series.patches}:
+                yield Fault(path, line, f"{bug.slug} needs {slug}, and there is no such patch.")
         cured = any(bug.slug in patch.cures for patch in series.patches)
         if cured == bool(bug.known_open):
             said = "is cured and known open" if cured else "is neither cured by a patch nor known open"

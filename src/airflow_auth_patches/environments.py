@@ -87,6 +87,19 @@ def interpreter(version: str) -> Path | None:
     return None
 
 
+def _wanted(pair: Pair) -> list[str]:
+    return [str(pair.core), str(pair.fab), *pair.core.constraints, *pair.fab.constraints, *EXTRAS]
+
+
+def specification(pair: Pair, python: str) -> str:
+    """
+    Return all that decides what is installed in an environment of a pair, a line each.
+
+    :param python: the Python version, as in ``3.11``.
+    """
+    return "\n".join([python, str(pair.exclude_newer), *_wanted(pair)])
+
+
 def make(pair: Pair, python: str, folder: Path, progress: Progress | None = None) -> Environment:
     """
     Return an environment with a pair of stock releases, making it if it is not there.
@@ -95,8 +108,7 @@ def make(pair: Pair, python: str, folder: Path, progress: Progress | None = None
     :param folder: where the environment is, or will be; what else is there is removed.
     :raises Problem: when that Python is missing or the packages cannot be installed; the folder is then gone.
     """
-    wanted = [str(pair.core), str(pair.fab), *pair.core.constraints, *pair.fab.constraints, *EXTRAS]
-    spec = "\n".join([python, str(pair.exclude_newer), *wanted])
+    spec = specification(pair, python)
     marker = folder / ".ready"
     environment = Environment(folder / "bin" / "python")
     if marker.exists() and marker.read_text() == spec:
@@ -114,7 +126,7 @@ def make(pair: Pair, python: str, folder: Path, progress: Progress | None = None
             run([uv(), "venv", "--quiet", "--python", base, folder])
             install(
                 environment,
-                ["--exclude-newer", f"{pair.exclude_newer}T00:00:00Z", *wanted],
+                ["--exclude-newer", f"{pair.exclude_newer}T00:00:00Z", *_wanted(pair)],
             )
         marker.write_text(spec)
     except BaseException:

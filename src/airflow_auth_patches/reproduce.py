@@ -20,8 +20,8 @@ def reproduce(root: Path, environment: Environment, bugs: Sequence[Bug]) -> dict
     Run the reproducers of some bugs, each in a process of its own.
 
     :param root: the checkout of this project.
-    :return: ``{bug: outcome}``, in the words of `proofs.run_tests`; of a parametrised test the first that is
-        not passed, of a file that cannot be imported its error.
+    :return: ``{bug: outcome}``, in the words of `proofs.run_tests`; of a parametrised test the first of the
+        worst, of a file that cannot be imported its error.
     :raises Problem: when pytest did not get as far as a report.
     """
     if not bugs:
@@ -82,10 +82,10 @@ def _without(outcome: str, folders: Sequence[str]) -> str:
 
 
 def _by_name(outcomes: Mapping[str, str], file: str) -> dict[str, str]:
-    """Return the outcomes of a file's tests by name: of a parametrised one the first that is not passed."""
+    """Return the outcomes of a file's tests by name: of a parametrised one the first of the worst."""
     found: dict[str, str] = {}
     for test, outcome in outcomes.items():
         where, _, name = test.partition("[")[0].rpartition("::")
-        if where.partition("::")[0] == file and found.get(name, "passed") == "passed":
-            found[name] = outcome
+        if where.partition("::")[0] == file:
+            found[name] = min(found.get(name, outcome), outcome, key=upstream.rank)
     return found

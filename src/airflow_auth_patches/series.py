@@ -8,7 +8,7 @@ import hashlib
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -48,6 +48,8 @@ class Bug:
     :param known_open: the patch that will cure it, while no patch does.
     :param absent: what a reproducer says, as a regular expression, where the code that fails is not there.
     :param open_on: the versions for which no patch is meant, and why.
+    :param needs: the slugs of the patches of the other distribution that its cure takes too.
+    :param beside: the versions of the other distribution beside which it shows.
     """
 
     slug: str
@@ -58,6 +60,8 @@ class Bug:
     known_open: str | None
     absent: str | None = None
     open_on: tuple[tuple[SpecifierSet, str], ...] = ()
+    needs: tuple[str, ...] = ()
+    beside: SpecifierSet = field(default_factory=SpecifierSet)
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,11 @@ class Patch:
     def sha256(self) -> str:
         """The SHA-256 of the patch file in hexadecimal."""
         return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def edits_sha256(self) -> str:
+        """The SHA-256 of what it does and not of what it says, the diff of the file, in hexadecimal."""
+        return hashlib.sha256(self.content.partition(b"\ndiff --git ")[2]).hexdigest()
 
     @property
     def cures(self) -> tuple[str, ...]:
@@ -265,6 +274,8 @@ def read_bugs(folder: Path) -> dict[str, Bug]:
                 entry.get("known-open"),
                 entry.get("absent"),
                 tuple((SpecifierSet(each["releases"]), each["why"]) for each in entry.get("open", ())),
+                tuple(entry.get("needs", ())),
+                SpecifierSet(entry.get("beside", "")),
             )
             for slug, entry in raw.items()
         }

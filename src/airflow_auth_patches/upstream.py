@@ -202,7 +202,7 @@ def run(
         outcomes: dict[str, str] = {}
         for case in ElementTree.parse(report).getroot().iter("testcase"):
             test, outcome = _id(case), outcome_of(case)
-            outcomes[test] = min(outcomes.get(test, outcome), outcome, key=_rank)
+            outcomes[test] = min(outcomes.get(test, outcome), outcome, key=rank)
     return outcomes
 
 
@@ -244,7 +244,8 @@ def _id(case: ElementTree.Element) -> str:
     return "::".join([file, *(classes.split(".") if classes else ()), case.get("name") or ""])
 
 
-def _rank(outcome: str) -> int:
+def rank(outcome: str) -> int:
+    """Return the place of an outcome among all, the worst first."""
     return WORST.index(outcome.partition(":")[0])
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from itertools import groupby
@@ -37,7 +36,8 @@ class Kind(str, Enum):
 UNKNOWN = (Kind.NOT_RUN, Kind.UNCLEAR)
 LEGEND = (
     "Not affected: the reproducer passes on stock, or the code that fails is not there. Fixed upstream: it "
-    "passes, and failed on an older release. Patched: it fails on stock, and passes with the patch. "
+    "passes, and failed on an older release. Patched: it fails on stock, and passes with the "
+    "series, of which the named patches are for it. "
     "Open: it fails, and there is no patch."
 )
 
@@ -52,7 +52,8 @@ class Evidence:
     :param reproducer: the SHA-256 of the reproducer then, see :func:`digest`.
     :param stock: the outcome on stock, in the words of `proofs.run_tests`.
     :param patched: the outcome with the whole series; ``None`` where no patch is for it.
-    :param patches: the SHA-256 of those that cure it there, by name.
+    :param patches: the SHA-256 of the edits of those that cure it there, by name.
+    :param basis: what else decided the outcomes, see `basis.fingerprint`.
     """
 
     beside: str
@@ -61,6 +62,7 @@ class Evidence:
     stock: str
     patched: str | None
     patches: Mapping[str, str]
+    basis: str
 
 
 @dataclass(frozen=True)
@@ -131,14 +133,9 @@ def cures(series: Series, bug: Bug, release: Release) -> list[Patch]:
     return [patch for patch in series.serving(release) if bug.slug in patch.cures]
 
 
-def digest(root: Path, bug: Bug) -> str:
-    """
-    Return the SHA-256 of a bug's reproducer, which is a file and the test's name in it, in hexadecimal.
-
-    :param root: the checkout of this project.
-    """
-    file, _, name = (bug.reproducer or "").partition("::")
-    return hashlib.sha256((root / file).read_bytes() + name.encode()).hexdigest()
+def edits(series: Series, bug: Bug, release: Release) -> dict[str, str]:
+    """Return the SHA-256 of the edits of the patches that are to cure a bug on a release, by name."""
+    return {patch.name: patch.edits_sha256 for patch in cures(series, bug, release)}
 
 
 def judge(series: Series, pins: Pins, book: Book, bug: Bug, release: Release) -> Cell:
@@ -152,7 +149,7 @@ def judge(series: Series, pins: Pins, book: Book, bug: Bug, release: Release) ->
     found = book.get(str(release), {}).get(bug.slug)
     if found is None:
         return Cell(release, bug.slug, Kind.NOT_RUN)
-    if dict(found.patches) != {patch.name: patch.sha256 for patch in cures(series, bug, release)}:
+    if dict(found.patches) != edits(series, bug, release):
         return Cell(release, bug.slug, Kind.NOT_RUN, reason="not since its patches changed", evidence=found)
     if _absent(bug, found.stock):
         return Cell(release, bug.slug, Kind.NOT_AFFECTED, evidence=found)
@@ -247,27 +244,3 @@ def as_data(cell: Cell) -> dict[str, Any]:
         "reason": cell.reason,
         "evidence": asdict(cell.evidence) if cell.evidence else None,
     }
-
-
-def faults(root: Path, series: Series, pins: Pins, book: Book) -> Iterator[str]:
-    """
-    Tell what is wrong with the verdicts: what was not run, or not since something changed, or is no verdict.
-
-    :param root: the checkout of this project.
-    :param book: the evidence.
-    :return: a sentence each.
-    """
-    for cell in matrix(series, pins, book):
-        where = f"{cell.bug} on {cell.release}"
-        bug = series.bugs[cell.bug]
-        if cell.evidence is None:
-            yield f"{where} was not run."
-            continue
-        if cell.kind in (Kind.NOT_CURED, Kind.UNCLEAR):
-            yield f"{where} is {cell.kind.value}: {cell.reason}"
-        if cell.kind is Kind.OPEN and not cell.reason:
-            yield f"{where} is open, and bugs.toml does not say why."
-        if cell.evidence.reproducer != digest(root, bug):
-            yield f"{where} was run with another reproducer."
-        if dict(cell.evidence.patches) != {p.name: p.sha256 for p in cures(series, bug, cell.release)}:
-            yield f"{where} was run with other patches."

@@ -27,7 +27,8 @@ def judge_(
     """
     Run each bug's reproducer on releases, stock and patched, and keep what it says.
 
-    What was run already, with the same reproducer and patches, is not run again; so it can be interrupted.
+    What was run already on that Python, and nothing of it has changed, is not run again; so it can be
+    interrupted.
 
     Example: airflow-auth-patches judge apache-airflow-core==3.3.2
     """

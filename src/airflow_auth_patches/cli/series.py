@@ -250,6 +250,7 @@ def prove(
     if names:
         series.known(names)
     pairs = [pins.pair(name) for name in pair] if pair else pins.default_pairs
+    prove_command.refuse_what_proves_nothing(series, pairs, names or (), python)
     rows: list[dict[str, Any]] = []
     with show.Bars() as bars:
         for one in pairs:

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from airflow_auth_patches import environments, reproduce, verdict_page, verdicts
+from airflow_auth_patches import basis, environments, reproduce, staleness, verdict_page, verdicts
 from airflow_auth_patches.commands.prove import few_at_once, folder_of, patched_environment
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.progress import Progress, Silent
 from airflow_auth_patches.releases import CORE, Pair, Pins, Release
 from airflow_auth_patches.series import Bug, Series
 from airflow_auth_patches.verdicts import Cell, Evidence
-
-#: Days after the later of two releases as of which a pair that is not pinned is resolved.
-SETTLED = 3
-
-
-def companion(pins: Pins, release: Release) -> Pair:
-    """
-    Return the pair in which a release is judged: the first that is pinned with it, else one of its day.
-
-    :raises Problem: when no release of the other distribution is as old.
-    """
-    for pair in pins.pairs:
-        if release in (pair.core, pair.fab):
-            return pair
-    others = [each for each in pins.releases if each.distribution is not release.distribution]
-    before = [each for each in others if each.date <= release.date] or others[:1]
-    if not before:
-        raise Problem(f"There is nothing to judge {release} with.", "Pin a pair for it.", Exit.USAGE)
-    beside = max(before, key=lambda each: each.date)
-    day = max(release.date, beside.date) + datetime.timedelta(days=SETTLED)
-    core, fab = (release, beside) if release.distribution is CORE else (beside, release)
-    return Pair(core, fab, day, "of its day")
 
 
 def judge(
@@ -50,16 +27,23 @@ def judge(
     """
     Run the reproducers on releases, keeping the evidence of each, and the page, as soon as it is whole.
 
-    What was run already with the same reproducer and the same patches, and gave a verdict, is not run again.
+    What was run already on that Python, and gave a verdict that nothing has changed since, is not run again.
 
     :param root: the checkout of this project.
     :param python: the Python version, as in ``3.11``.
     :param again: whether to run that again too.
     :return: the verdicts on one release after the other.
-    :raises Problem: when an environment cannot be made.
+    :raises Problem: when a release does not support that Python, or an environment cannot be made.
     """
     progress = progress or Silent()
-    book = verdicts.read(series.folder)
+    for release in wanted:
+        if python not in release.pythons:
+            raise Problem(
+                f"{release} does not support Python {python}.",
+                f"It supports {', '.join(release.pythons)}.",
+                Exit.USAGE,
+            )
+    book = staleness.of_the_series(series, pins, verdicts.read(series.folder))
     with progress.task("judging releases", len(wanted)) as advance:
         for release in wanted:
             bugs = [b for b in series.bugs.values() if verdicts.distribution_of(b) is release.distribution]
@@ -67,17 +51,25 @@ def judge(
             due = [
                 bug
                 for bug in bugs
-                if again
-                or verdicts.judge(series, pins, book, bug, release).kind in verdicts.UNKNOWN
-                or known[bug.slug].reproducer != verdicts.digest(root, bug)
+                if again or staleness.is_due(root, series, pins, book, bug, release, python)
             ]
-            if due:
-                known.update(_run(root, series, pins, python, release, due, progress))
+            for pair in _pairs(pins, release, due):
+                some = [bug for bug in due if basis.companion(pins, bug, release) == pair]
+                known.update(_run(root, series, pins, python, release, pair, some, progress))
                 verdicts.write(series.folder, book)
                 verdict_page.write(root, series, pins, book)
             yield [verdicts.judge(series, pins, book, bug, release) for bug in bugs]
             advance(1)
     verdict_page.write(root, series, pins, book)  # its words may be others where nothing was due
+
+
+def _pairs(pins: Pins, release: Release, bugs: Sequence[Bug]) -> list[Pair]:
+    found: list[Pair] = []
+    for bug in bugs:
+        pair = basis.companion(pins, bug, release)
+        if pair not in found:
+            found.append(pair)
+    return found
 
 
 def _run(
@@ -86,10 +78,10 @@ def _run(
     pins: Pins,
     python: str,
     release: Release,
+    pair: Pair,
     bugs: Sequence[Bug],
     progress: Progress,
 ) -> dict[str, Evidence]:
-    pair = companion(pins, release)
     beside = pair.fab if release.distribution is CORE else pair.core
     stock = environments.make(pair, python, folder_of(root, pair, python, "stock"), progress)
     patched = patched_environment(root, series, pins, pair, python, progress)
@@ -105,10 +97,11 @@ def _run(
         bug.slug: Evidence(
             str(beside),
             python,
-            verdicts.digest(root, bug),
+            basis.digest(root, bug),
             before[bug.slug],
             after.get(bug.slug),
-            {patch.name: patch.sha256 for patch in verdicts.cures(series, bug, release)},
+            verdicts.edits(series, bug, release),
+            basis.fingerprint(root, series, pair, python, patched=bug in cured),
         )
         for bug in bugs
     }

@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from airflow_auth_patches import environments, installed, proofs, reproduce
+from airflow_auth_patches.cells import supported
 from airflow_auth_patches.commands import patching
 from airflow_auth_patches.environments import Environment
+from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.progress import Progress, Silent
 from airflow_auth_patches.releases import Pair, Pins
 from airflow_auth_patches.series import Patch, Series, unlisted
@@ -93,6 +95,34 @@ def few_at_once() -> Iterator[ThreadPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def refuse_what_proves_nothing(
+    series: Series, pairs: Sequence[Pair], names: Sequence[str], python: str
+) -> None:
+    """
+    Do nothing if every pair supports the Python, and every named patch serves one of the pairs.
+
+    :param python: the Python version, as in ``3.11``.
+    :raises Problem: naming the first that does not.
+    """
+    for pair in pairs:
+        if python not in supported(pair):
+            raise Problem(
+                f"{pair.name} does not support Python {python}.",
+                f"It supports {', '.join(supported(pair))}.",
+                Exit.USAGE,
+            )
+    every = (*series.patches, *unlisted(series.folder))
+    for name in names:
+        forms = [patch for patch in every if patch.slug == name]
+        if forms and not any(form.serves(each) for form in forms for p in pairs for each in (p.core, p.fab)):
+            told = " and ".join(" ".join(form.trailers["Applies-To"]) for form in forms)
+            raise Problem(
+                f"{name} serves none of {', '.join(pair.name for pair in pairs)}.",
+                f"It is for {told}. Name another --pair.",
+                Exit.USAGE,
+            )
 
 
 def prove(
