@@ -157,7 +157,7 @@ SCENARIOS = (
     Scenario(
         name="user-table-locked",
         about=ABOUT.format(what="the table ab_user locked"),
-        bugs=("user-cache-race",),
+        bugs=("user-look-up-freeze",),
         pairs=PAIRS,
         run=partial(tables, names=("ab_user",)),
         settings=USERS,

@@ -136,7 +136,7 @@ SCENARIOS = (
             f"{SETTINGS.user_cache_ttl} s; pool_timeout {SETTINGS.pool_timeout} s, "
             f"deadline {DEADLINE:.0f} s"
         ),
-        bugs=("user-cache-race",),
+        bugs=("user-look-up-freeze",),
         pairs=("3.2.2+3.6.5", "3.3.2+3.10.2"),
         run=run,
         settings=SETTINGS,
