@@ -110,6 +110,7 @@ def test_wheel_writes_the_same_bytes_twice(tmp_path):
         (("judge", "apache-airflow-core==3.3.2", "--python", "3.9"), Exit.USAGE, "not support Python 3.9"),
         (("demo", "--only", "nonsense"), Exit.USAGE, "nonsense"),
         (("nonsense",), Exit.USAGE, "nonsense"),
+        (("list", "--releases", "--matrix"), Exit.USAGE, "exclude each other"),
         (("list", "--nonsense"), Exit.USAGE, "nonsense"),
     ],
 )

@@ -140,7 +140,8 @@ def _evidence(root: Path, series: Series, patch: Patch) -> list[str]:
     scenarios = dict.fromkeys(name for table in tables for name in table.scenarios)
     if scenarios:
         given = "\n".join(f"airflow-auth-patches demo --only {name}" for name in scenarios)
-        parts += ["The figures are what this gives, in a checkout of airflow-auth-patches after `make setup`:", f"```\n{given}\n```"]
+        said = "The figures are what this gives, in a checkout of airflow-auth-patches after `make setup`:"
+        parts += [said, f"```\n{given}\n```"]
     proof = proofs.load(series.folder, patch.slug)
     counted = (
         (len(proof.red), "fails", "fail", "without this change, by an assertion on behaviour"),

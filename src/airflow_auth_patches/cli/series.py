@@ -13,7 +13,7 @@ from airflow_auth_patches import series as series_room
 from airflow_auth_patches.cli.common import Json, ReleaseName, app, checkout, known, verdict_words
 from airflow_auth_patches.commands import add_release as add_command
 from airflow_auth_patches.commands import prove as prove_command
-from airflow_auth_patches.errors import Exit
+from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.fit import Fit, Verdict
 from airflow_auth_patches.series import Patch
 
@@ -41,6 +41,8 @@ def list_(
 
     Example: airflow-auth-patches list
     """
+    if matrix and pinned:
+        raise Problem("--releases and --matrix exclude each other.", "Give one of them.", Exit.USAGE)
     series, pins = known()
     if matrix:
         cells = verdicts.matrix(series, pins, verdicts.read(series.folder))
