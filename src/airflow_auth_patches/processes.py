@@ -30,7 +30,7 @@ def attempt(
     command: Sequence[str | Path],
     *,
     cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None,
     timeout: float = 600,
     stdin: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
@@ -39,18 +39,19 @@ def attempt(
 
     :param command: the program and its arguments.
     :param cwd: the folder to run it in.
-    :param env: variables to add to this process's own.
+    :param env: variables to add to this process's own; ``None`` takes one out.
     :param timeout: seconds after which it is ended.
     :param stdin: text for its standard input.
     :return: its exit code and what it printed.
     :raises Problem: when it cannot be started or takes too long.
     """
     words = [str(word) for word in command]
+    variables = {**os.environ, **(env or {})}
     try:
         return subprocess.run(
             words,
             cwd=cwd,
-            env={**os.environ, **(env or {})},
+            env={name: value for name, value in variables.items() if value is not None},
             input=stdin,
             capture_output=True,
             text=True,
@@ -69,7 +70,7 @@ def run(
     command: Sequence[str | Path],
     *,
     cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None,
     timeout: float = 600,
     stdin: str | None = None,
 ) -> str:
