@@ -8,8 +8,8 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
+from airflow_auth_patches import git
 from airflow_auth_patches.errors import Exit, Problem
-from airflow_auth_patches.processes import attempt, run
 from airflow_auth_patches.releases import CORE, DISTRIBUTIONS, FAB, Distribution, Pins, Release, to_installed
 from airflow_auth_patches.series import Series
 
@@ -54,7 +54,7 @@ def top(checkout: Path) -> Path:
     """
     if not checkout.is_dir():
         raise Problem(f"{checkout} is no folder.", "Name your checkout of Airflow.", Exit.USAGE)
-    told = attempt(["git", "-C", checkout, "rev-parse", "--show-toplevel"])
+    told = git.attempt(checkout, "rev-parse", "--show-toplevel")
     folder = Path(told.stdout.strip())
     if told.returncode or not all((folder / dist.root).is_dir() for dist in DISTRIBUTIONS):
         raise Problem(
@@ -79,26 +79,26 @@ def look(checkout: Path, name: str | None = None, base: str | None = None) -> Br
     for wanted in filter(None, (name, base)):
         _commit(folder, wanted)
     base = base or _nearest(folder, name)
-    changed = run(["git", "-C", folder, "diff", "--name-only", "--diff-filter=d", f"{base}...{name}", "--"])
+    changed = git.run(folder, "diff", "--name-only", "--diff-filter=d", f"{base}...{name}", "--")
     return Branch(folder, name, base, tuple(changed.splitlines()))
 
 
 def current(folder: Path) -> str:
     """Return the branch that is checked out; ``HEAD`` where none is."""
-    return run(["git", "-C", folder, "rev-parse", "--abbrev-ref", "HEAD"]).strip()
+    return git.run(folder, "rev-parse", "--abbrev-ref", "HEAD").strip()
 
 
 def _commit(folder: Path, name: str) -> None:
-    asked = attempt(["git", "-C", folder, "rev-parse", "--quiet", "--verify", f"{name}^{{commit}}"])
+    asked = git.attempt(folder, "rev-parse", "--quiet", "--verify", f"{name}^{{commit}}")
     if asked.returncode:
         raise Problem(f"{folder} has no branch, tag or commit {name!r}.", "See `git branch -a`.", Exit.USAGE)
 
 
 def _nearest(folder: Path, name: str) -> str:
     """Return the ref that a branch has the fewest commits on top of."""
-    refs = run(["git", "-C", folder, "for-each-ref", "--format=%(refname)", "refs/heads", "refs/remotes"])
+    refs = git.run(folder, "for-each-ref", "--format=%(refname)", "refs/heads", "refs/remotes")
     found = [ref for ref in refs.splitlines() if TRUNK.fullmatch(ref) and ref != f"refs/heads/{name}"]
-    tag = attempt(["git", "-C", folder, "describe", "--tags", "--abbrev=0", name])
+    tag = git.attempt(folder, "describe", "--tags", "--abbrev=0", name)
     if not tag.returncode:
         found.append(f"refs/tags/{tag.stdout.strip()}")
     if not found:
@@ -107,9 +107,7 @@ def _nearest(folder: Path, name: str) -> str:
             "Name what it comes from: --base REF.",
             Exit.USAGE,
         )
-    return min(
-        found, key=lambda ref: int(run(["git", "-C", folder, "rev-list", "--count", f"{ref}..{name}"]))
-    )
+    return min(found, key=lambda ref: int(git.run(folder, "rev-list", "--count", f"{ref}..{name}")))
 
 
 def blobs(branch: Branch) -> dict[str, str]:
@@ -120,13 +118,13 @@ def blobs(branch: Branch) -> dict[str, str]:
     """
     here = {path: installed for path in branch.changed if (installed := to_installed(path))}
     names = "".join(f"{branch.name}:{path}\n" for path in here)
-    ids = run(["git", "-C", branch.checkout, "cat-file", "--batch-check=%(objectname)"], stdin=names)
+    ids = git.run(branch.checkout, "cat-file", "--batch-check=%(objectname)", stdin=names)
     return dict(zip(here.values(), ids.splitlines(), strict=True))
 
 
 def patches_in(branch: Branch, series: Series) -> list[str]:
     """Return the slugs of the patches whose subjects its commits have."""
-    log = run(["git", "-C", branch.checkout, "log", "--format=%s", f"{branch.base}..{branch.name}", "--"])
+    log = git.run(branch.checkout, "log", "--format=%s", f"{branch.base}..{branch.name}", "--")
     return list(dict.fromkeys(patch.slug for patch in series.patches if patch.subject in log))
 
 

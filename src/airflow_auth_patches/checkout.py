@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from airflow_auth_patches import git
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.export import Commit
 from airflow_auth_patches.processes import attempt, run
@@ -57,6 +58,7 @@ class Checkout:
     ) -> str:
         """Run git on the checkout's objects, with index and work tree in the scratch folder."""
         apart = {
+            **git.CALLERS,
             "GIT_DIR": self.git_dir,
             "GIT_WORK_TREE": str(self.scratch),
             "GIT_INDEX_FILE": str(self.scratch / "index"),
@@ -93,11 +95,11 @@ def opened(path: Path, release: Release, at: str = "HEAD") -> Iterator[Checkout]
     """
     if not path.is_dir():
         raise Problem(f"{path} is no folder.", "Name a checkout of Airflow.", Exit.USAGE)
-    found = attempt(["git", "-C", path, "rev-parse", "--absolute-git-dir"])
+    found = git.attempt(path, "rev-parse", "--absolute-git-dir")
     if found.returncode:
         told = (found.stderr.strip().splitlines() or ["git says nothing"])[0]
         raise Problem(f"{path} is no git repository: {told}.", "Name a checkout of Airflow.", Exit.USAGE)
-    commit = attempt(["git", "-C", path, "rev-parse", "--verify", "--quiet", f"{at}^{{commit}}"])
+    commit = git.attempt(path, "rev-parse", "--verify", "--quiet", f"{at}^{{commit}}")
     if commit.returncode:
         raise Problem(f"{path} has no commit {at}.", "Name one with --at, or commit something.", Exit.USAGE)
     with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as scratch:
