@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 
 import pytest
 
@@ -82,6 +83,21 @@ def test_work_in_a_tree_is_not_thrown_away(copy, laid, pins):
     assert "# work" in edited.read_text()
     tree.refresh(copy, copied, pins, laid_tree.release)
     tree.lay(copy, series.load(copy / "patches"), pins, laid_tree.release)
+
+
+def test_the_repository_of_a_hook_that_calls_is_left_alone(copy, pins, tmp_path, monkeypatch):
+    outer = tmp_path / "outer"
+    subprocess.run(["git", "init", "--quiet", outer], check=True, timeout=60)
+    before = {path: path.read_bytes() for path in outer.rglob("*") if path.is_file()}
+    monkeypatch.setenv("GIT_DIR", str(outer / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(outer))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(outer / ".git/index"))
+    monkeypatch.setenv("GIT_LITERAL_PATHSPECS", "1")
+    copied, release = series.load(copy / "patches"), pins.release("apache-airflow-core==3.1.8")
+    laid = tree.lay(copy, copied, pins, release)
+    assert laid.git("rev-parse", "--abbrev-ref", "HEAD") == "main\n"
+    assert tree.refresh(copy, copied, pins, release) == []
+    assert {path: path.read_bytes() for path in outer.rglob("*") if path.is_file()} == before
 
 
 def test_a_dropped_commit_is_not_taken_for_an_edit(copy, laid, pins):

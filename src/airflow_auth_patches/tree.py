@@ -55,8 +55,9 @@ class Tree:
     release: Release
 
     def git(self, *arguments: str | Path, date: str | None = None, stdin: str | None = None) -> str:
-        """Run git in the tree, free of the user's configuration, and return what it printed."""
+        """Run git in the tree, free of the user's settings and of his own git, and return what it printed."""
         env = {
+            **{name: None for name in os.environ if name.startswith("GIT_")},
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_AUTHOR_NAME": IDENTITY,
