@@ -85,6 +85,57 @@ def test_work_in_a_tree_is_not_thrown_away(copy, laid, pins):
     tree.lay(copy, series.load(copy / "patches"), pins, laid_tree.release)
 
 
+def without_git(laid_tree, monkeypatch):
+    monkeypatch.setenv("PATH", str(laid_tree.folder / "nowhere"))
+
+
+def without_the_tag(laid_tree, monkeypatch):
+    laid_tree.git("tag", "--delete", tree.LAID)
+
+
+def spoiled(laid_tree, monkeypatch):
+    """Spoil its repository, and put it below one in which nothing is to be committed."""
+    outer = laid_tree.folder.parents[2]
+    (outer / ".gitignore").write_text("*\n")
+    author = ("-c", "user.name=A Sender", "-c", "user.email=sender@example.org")
+    for words in (("init", "--quiet"), ("commit", "--quiet", "--allow-empty", "-m", "x"), ("tag", tree.LAID)):
+        subprocess.run(["git", *author, *words], cwd=outer, check=True, timeout=60)
+    (laid_tree.folder / ".git/HEAD").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said", "remedy"),
+    [
+        (without_git, "git was not found", "PATH"),
+        (without_the_tag, "series-laid", "remove it"),
+        (spoiled, "not a git repository", "remove it"),
+    ],
+)
+def test_a_tree_that_git_cannot_read_is_left(spoil, said, remedy, copy, laid, pins, monkeypatch):
+    copied, laid_tree = laid
+    edited = laid_tree.folder / "airflow-core/src/airflow/settings.py"
+    edited.write_text("# work\n")
+    spoil(laid_tree, monkeypatch)
+    with pytest.raises(Problem, match=f"holds work cannot be told: [^~]*{said}") as refused:
+        tree.lay(copy, copied, pins, laid_tree.release)
+    assert refused.value.exit_code is Exit.REFUSED
+    assert remedy in refused.value.remedy
+    assert edited.read_text() == "# work\n"
+
+
+def test_what_one_that_was_ended_left_is_no_tree(copy, pins):
+    copied, release = series.load(copy / "patches"), pins.release("apache-airflow-core==3.1.8")
+    folder = tree.folder_of(copy, release)
+    left = folder.with_name(f".{folder.name}.partial") / "left"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    with pytest.raises(Problem, match="There is no tree"):
+        tree.refresh(copy, copied, pins, release)
+    tree.lay(copy, copied, pins, release)
+    assert not (folder / "left").exists()
+    assert list(folder.parent.iterdir()) == [folder]
+
+
 def test_the_repository_of_a_hook_that_calls_is_left_alone(copy, pins, tmp_path, monkeypatch):
     outer = tmp_path / "outer"
     subprocess.run(["git", "init", "--quiet", outer], check=True, timeout=60)
@@ -122,4 +173,16 @@ def test_a_patch_that_does_not_apply_leaves_no_tree(copy, pins):
         Problem, match=r"auth-manager-singleton does not apply to apache-airflow-core==3\.1\.8"
     ):
         tree.lay(copy, copied, pins, release)
-    assert not tree.folder_of(copy, release).exists()
+    assert list(tree.folder_of(copy, release).parent.iterdir()) == []
+
+
+def test_a_tree_stays_when_another_cannot_be_laid(copy, laid, pins):
+    _, laid_tree = laid
+    head = laid_tree.git("rev-parse", "HEAD")
+    path = copy / "patches/airflow-core/auth-manager-singleton.patch"
+    path.write_bytes(path.read_bytes().replace(b"\n def ", b"\n Def ", 1))
+    with pytest.raises(Problem, match="does not apply"):
+        tree.lay(copy, series.load(copy / "patches"), pins, laid_tree.release)
+    assert laid_tree.git("rev-parse", "HEAD") == head
+    assert laid_tree.git("status", "--porcelain") == ""
+    assert list(laid_tree.folder.parent.iterdir()) == [laid_tree.folder]

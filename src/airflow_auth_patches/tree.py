@@ -21,6 +21,8 @@ IDENTITY = "airflow-auth-patches"
 EMAIL = "airflow-auth-patches@users.noreply.example"
 #: The commit below the patches.
 BASE = "series-base"
+#: The last of them, as they were laid.
+LAID = "series-laid"
 NOTES = "refs/notes/patch"
 FORMAT = (
     "--zero-commit",
@@ -58,6 +60,7 @@ class Tree:
         """Run git in the tree, free of the user's settings and of his own git, and return what it printed."""
         env = {
             **{name: None for name in os.environ if name.startswith("GIT_")},
+            "GIT_DIR": ".git",  # never one above, where that is missing or spoiled
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_AUTHOR_NAME": IDENTITY,
@@ -112,35 +115,44 @@ def lay(root: Path, series: Series, pins: Pins, release: Release, progress: Prog
 
     :param root: the checkout of this project.
     :return: the tree; one that was there is replaced, unless it holds work that is not in ``patches/``.
-    :raises Problem: when a patch does not apply, or the tree that is there holds work.
+    :raises Problem: when a patch does not apply, or the tree that is there holds work or is none that git can
+        read; it is then as it was.
     """
     folder = folder_of(root, release)
-    tree = Tree(folder, release)
     if folder.exists():
-        _refuse_if_worked_in(tree, series, pins)
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+        _refuse_if_worked_in(Tree(folder, release), series, pins)
+    partial, old = (folder.with_name(f".{folder.name}.{end}") for end in ("partial", "old"))
+    for left in (partial, old):  # by one that was ended
+        if left.exists():
+            shutil.rmtree(left)
+    partial.mkdir(parents=True)
     try:
         with (progress or Silent()).task(f"laying out {release}"):
-            write_files(folder, sources(release, progress))
-            tree.git("init", "--quiet", "--initial-branch=main")
-            tree.git("config", "notes.rewriteRef", NOTES)
-            tree.git("config", "user.name", IDENTITY)
-            tree.git("config", "user.email", EMAIL)
-            tree.git("config", "core.autocrlf", "false")
-            tree.commit(f"{release} as released\n")
-            write_files(
-                folder, {path: file.read_bytes() for path, file in added_files(root, release).items()}
-            )
-            tree.commit("Files that the series adds\n")
-            tree.git("tag", BASE)
-            for patch in series.serving(release):
-                commit_patch(tree, patch)
-            tree.git("tag", "series-laid")
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return tree
+            _lay(Tree(partial, release), root, series, sources(release, progress))
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+    finally:
+        for done_with in (partial, old):
+            shutil.rmtree(done_with, ignore_errors=True)
+    return Tree(folder, release)
+
+
+def _lay(tree: Tree, root: Path, series: Series, released: Mapping[str, bytes]) -> None:
+    write_files(tree.folder, released)
+    tree.git("init", "--quiet", "--initial-branch=main")
+    tree.git("config", "notes.rewriteRef", NOTES)
+    tree.git("config", "user.name", IDENTITY)
+    tree.git("config", "user.email", EMAIL)
+    tree.git("config", "core.autocrlf", "false")
+    tree.commit(f"{tree.release} as released\n")
+    added = added_files(root, tree.release).items()
+    write_files(tree.folder, {path: file.read_bytes() for path, file in added})
+    tree.commit("Files that the series adds\n")
+    tree.git("tag", BASE)
+    for patch in series.serving(tree.release):
+        commit_patch(tree, patch)
+    tree.git("tag", LAID)
 
 
 def commit_patch(tree: Tree, patch: Patch) -> None:
@@ -174,11 +186,14 @@ def edit(tree: Tree, patch: Patch) -> None:
 
 def _refuse_if_worked_in(tree: Tree, series: Series, pins: Pins) -> None:
     try:
-        head, laid = tree.git("rev-parse", "HEAD", "series-laid").split()
-        clean = not tree.git("status", "--porcelain") and head == laid
-    except Problem:
-        clean = True  # an unfinished tree
-    if not clean and (tree.git("status", "--porcelain") or refreshed(tree, series, pins)):
+        head, laid = tree.git("rev-parse", "HEAD", LAID).split()
+        changed = tree.git("status", "--porcelain")
+    except Problem as error:  # what git cannot read may be work
+        raise Problem(
+            f"Whether {tree.folder} holds work cannot be told: {error.what.rstrip('.')}.",
+            error.remedy or "Keep what you need of that folder, and remove it.",
+        ) from error
+    if changed or (head != laid and refreshed(tree, series, pins)):
         raise Problem(
             f"{tree.folder} holds work that is not in patches/.",
             f"Write it back first: airflow-auth-patches refresh {tree.release}, or remove the folder.",
