@@ -69,6 +69,39 @@ def test_a_new_commit_becomes_a_patch_named_for_its_subject(copy, laid, pins):
     assert order == [*series.series_order(copied.folder, releases.CORE)[:-1], "say-something-new"]
 
 
+def commit(laid_tree, line, subject):
+    edited = laid_tree.folder / "airflow-core/src/airflow/settings.py"
+    edited.write_text(edited.read_text() + line)
+    message = f"{subject}\n\nApplies-To: apache-airflow-core ==3.1.8\n"
+    laid_tree.git("commit", "--quiet", "--all", "-F", "-", stdin=message)
+
+
+def patch_files(copy):
+    return {path: path.read_bytes() for path in (copy / "patches/airflow-core").iterdir()}
+
+
+def test_a_new_commit_replaces_no_patch_of_another_range(copy, laid, pins):
+    copied, laid_tree = laid
+    core = [each for each in copied.patches if each.distribution is releases.CORE and not each.variant]
+    patch = next(each for each in core if not each.serves(laid_tree.release))
+    before = patch_files(copy)
+    commit(laid_tree, "# new\n", patch.name.replace("-", " "))
+    with pytest.raises(Problem, match=rf"would become patches/airflow-core/{patch.name}\.patch") as refused:
+        tree.refresh(copy, copied, pins, laid_tree.release)
+    assert "another subject" in refused.value.remedy
+    assert patch_files(copy) == before
+
+
+def test_two_new_commits_of_one_subject_are_refused(copy, laid, pins):
+    copied, laid_tree = laid
+    before = patch_files(copy)
+    commit(laid_tree, "# new\n", "Say something new")
+    commit(laid_tree, "# newer\n", "Say something new")
+    with pytest.raises(Problem, match=r"would become patches/airflow-core/say-something-new\.patch"):
+        tree.refresh(copy, copied, pins, laid_tree.release)
+    assert patch_files(copy) == before
+
+
 def test_work_in_a_tree_is_not_thrown_away(copy, laid, pins):
     copied, laid_tree = laid
     edited = laid_tree.folder / "airflow-core/src/airflow/settings.py"

@@ -227,7 +227,8 @@ def refreshed(tree: Tree, series: Series, pins: Pins) -> dict[Path, bytes]:
 
     :return: ``{file: content}`` of the files of this project that differ, patches and added files, and
         ``series`` where a patch is new.
-    :raises Problem: when something is not committed, or a patch has no commit any more.
+    :raises Problem: when something is not committed, a patch has no commit any more, or a new commit has the
+        name of another.
     """
     root = series.folder.parent
     status = tree.git("status", "--porcelain")
@@ -251,7 +252,13 @@ def refreshed(tree: Tree, series: Series, pins: Pins) -> dict[Path, bytes]:
         patch = known.pop(name, None)
         if patch and (content == patch.content or _stays(patch, content, tree.release, pins)):
             continue
-        writes[series.folder / dist.folder / f"{name}.patch"] = content
+        target = series.folder / dist.folder / f"{name}.patch"
+        if target in writes or (patch is None and target.exists()):
+            raise Problem(
+                f"The commit {commit[:10]} would become {target.relative_to(root)}, which is another's.",
+                f"Give it another subject, or make one commit of both: git rebase -i {BASE}.",
+            )
+        writes[target] = content
         if (slug := name.partition("~")[0]) not in order:
             order.append(slug)
             writes[series.folder / dist.folder / "series"] = "".join(f"{s}\n" for s in order).encode()
@@ -286,7 +293,7 @@ def refresh(root: Path, series: Series, pins: Pins, release: Release) -> list[Pa
 
     :param root: the checkout of this project.
     :return: the files that were written; empty for an untouched tree.
-    :raises Problem: when there is no tree, or it has uncommitted changes.
+    :raises Problem: when there is no tree, or as :func:`refreshed` does; nothing is written then.
     """
     tree = Tree(folder_of(root, release), release)
     if not (tree.folder / ".git").is_dir():
