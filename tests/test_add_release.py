@@ -22,6 +22,7 @@ from packaging.version import Version
 from wheel.wheelfile import WheelFile
 
 from airflow_auth_patches import fit, hunks, pinning, releases, series
+from airflow_auth_patches.cli.series import _fit_notes
 from airflow_auth_patches.commands.add_release import add_release
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.fit import Verdict
@@ -165,6 +166,42 @@ def test_what_upstream_has_taken_is_not_needed(project: Series, pins: Pins) -> N
     judged = {each.slug: each for each in fit.judge(old, known, release, files)}
     assert judged["pool-slots-session"].verdict is Verdict.NOT_NEEDED
     assert judged["pool-slots-session"].why == "what pool-slots-session edits is so already"
+
+
+# A maintenance release that an Applies-To has already.
+
+
+def maintained(pins: Pins, like: str) -> tuple[Release, dict[str, bytes]]:
+    """Return a core 3.2.3 that is made of another release, and its files."""
+    files = releases.sources(pins.release(f"{CORE.name}=={like}"))
+    return dataclasses.replace(NEW, version=Version("3.2.3")), dict(files)
+
+
+def test_what_upstream_has_taken_is_not_needed_in_range_either(project: Series, pins: Pins) -> None:
+    release, files = maintained(pins, "3.2.2")
+    (patch,) = (each for each in project.patches if each.name == "action-logging-off-loop")
+    assert patch.serves(release)
+    files.update(hunks.apply_all(files, patch.edits))
+    judged = {each.slug: each for each in fit.judge(project, pins, release, files)}
+    taken = judged["action-logging-off-loop"]
+    assert (taken.verdict, taken.form, taken.in_range) == (Verdict.NOT_NEEDED, patch.name, True)
+    assert taken.why == "what action-logging-off-loop edits is so already"
+    assert not taken.misfits
+    assert _fit_notes(taken).endswith("; narrow Applies-To")
+    others = [each for each in judged.values() if each is not taken and each.in_range]
+    assert {each.verdict for each in others} <= {Verdict.APPLIES, Verdict.VARIANT}
+    assert others
+
+
+def test_another_form_than_the_one_in_range_is_to_be_widened(project: Series, pins: Pins) -> None:
+    release, files = maintained(pins, "3.3.1")
+    judged = {each.slug: each for each in fit.judge(project, pins, release, files)}
+    other = judged["authorization-off-loop"]
+    assert (other.verdict, other.form) == (Verdict.VARIANT, "authorization-off-loop~3.3.1")
+    assert not other.in_range
+    assert _fit_notes(other) == "widen Applies-To"
+    assert judged["action-logging-off-loop"].in_range
+    assert _fit_notes(judged["action-logging-off-loop"]) == "in range"
 
 
 # What an index may serve instead: nothing of it is pinned.

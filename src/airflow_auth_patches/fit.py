@@ -46,8 +46,9 @@ class Fit:
     """
     How a patch stands to a release.
 
-    :param form: the name of the patch or variant that applies, or comes nearest.
-    :param in_range: whether the ``Applies-To`` of a form has the release already.
+    :param form: the name of the patch or variant that applies, or comes nearest; of what is not needed, the
+        one in range if there is one.
+    :param in_range: whether the ``Applies-To`` of that form has the release already.
     :param why: why it is not needed; empty otherwise.
     :param misfits: the hunks of the nearest form that have no place, the first of each file.
     """
@@ -85,19 +86,20 @@ def judge(series: Series, pins: Pins, release: Release, files: Mapping[str, byte
             reverse=True,
         )
         in_range = forms[0].serves(release)
-        why = "" if in_range else _not_needed(forms, release, now)
         tried = [(_misfits(patch, now), patch) for patch in forms]
+        why = "" if in_range and not tried[0][0] else _not_needed(forms, release, now)
         misfits, patch = min(tried, key=lambda one: len(one[0]))  # the first of those with the fewest
         if misfits and not in_range and not any(patch.serves(beside) for patch in forms):
             why = why or f"has no place, and {beside.version} is in no range of it either"
         if why:
             verdict, misfits = Verdict.NOT_NEEDED, ()
+            patch = forms[0] if in_range else patch  # its range is to be narrowed
         elif misfits:
             verdict = Verdict.NEEDS_VARIANT
         else:
             verdict = Verdict.VARIANT if patch.variant else Verdict.APPLIES
             now.update(hunks.apply_all(now, patch.edits))
-        fits.append(Fit(slug, patch.name, verdict, in_range, why, misfits))
+        fits.append(Fit(slug, patch.name, verdict, patch.serves(release), why, misfits))
     return fits
 
 

@@ -138,7 +138,7 @@ def check(json: Json = False) -> None:
 
 def _fit_notes(fit: Fit) -> str:
     if fit.verdict is Verdict.NOT_NEEDED:
-        return fit.why
+        return f"{fit.why}; narrow Applies-To" if fit.in_range else fit.why
     if fit.verdict is Verdict.NEEDS_VARIANT:
         return "\n".join(str(misfit) for misfit in fit.misfits)
     return "in range" if fit.in_range else "widen Applies-To"
