@@ -225,6 +225,9 @@ def publish(index: Path) -> Publish:
         *,
         version: str = "3.3.9",
         module: str = "x = 1\n",
+        wheel_only: str | None = None,
+        sdist_only: str | None = None,
+        both: str | None = None,
         attributes: str = ' data-upload-time="2026-11-20T23:59:59.000001Z"',
         digest: str | None = None,
         kinds: Iterable[releases.Kind] = ("wheel", "sdist"),
@@ -235,7 +238,11 @@ def publish(index: Path) -> Publish:
         with WheelFile(index / NEW.filename("wheel"), "w") as wheel:
             wheel.writestr("airflow/settings.py", "x = 1\n")
             wheel.writestr(f"{wheel.dist_info_path}/METADATA", head + pythons)
-        sdist(index / NEW.filename("sdist"), [("src/airflow/settings.py", module), ("PKG-INFO", head)])
+            for name in filter(None, (wheel_only, both)):
+                wheel.writestr(name, "import this\n")
+        files = [("src/airflow/settings.py", module), ("PKG-INFO", head)]
+        files += [(f"src/{name}", "import this\n") for name in (sdist_only, both) if name]
+        sdist(index / NEW.filename("sdist"), files)
         if broken:
             (index / NEW.filename("sdist")).write_bytes(b"no archive")
         links = ""
@@ -271,6 +278,25 @@ def test_a_whole_release_is_pinned(publish: Publish, copy: Path) -> None:
         ({"digest": "0" * 64}, Exit.CORRUPT, "has the SHA-256"),
         ({"version": "3.3.8"}, Exit.CORRUPT, "says that it is apache-airflow-core 3.3.8"),
         ({"module": "x = 2\n"}, Exit.CORRUPT, "airflow/settings.py is not the same"),
+        ({"wheel_only": "airflow/more.py"}, Exit.CORRUPT, r"airflow/more\.py is in the wheel, but no module"),
+        (
+            {"wheel_only": "airflow/x.abi3.so"},
+            Exit.CORRUPT,
+            "is in the wheel, but no module of airflow/ in the sdist",
+        ),
+        (
+            {"wheel_only": "airflow/settings.pyc"},
+            Exit.CORRUPT,
+            "is in the wheel, but no module of airflow/ in the sdist",
+        ),
+        (
+            {"wheel_only": "sitecustomize.py"},
+            Exit.CORRUPT,
+            "is in the wheel, but no module of airflow/ in the sdist",
+        ),
+        ({"wheel_only": "more.pth"}, Exit.CORRUPT, r"more\.pth is in the wheel, but no module"),
+        ({"both": "more.pth"}, Exit.CORRUPT, r"more\.pth is in the wheel, but no module"),
+        ({"sdist_only": "airflow/more.py"}, Exit.CORRUPT, r"airflow/more\.py is in the sdist, but no module"),
         ({"broken": True}, Exit.CORRUPT, "is not whole"),
     ],
 )

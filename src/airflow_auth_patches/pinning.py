@@ -42,6 +42,8 @@ else:
     import tomli as tomllib
 
 KINDS: tuple[Kind, ...] = ("wheel", "sdist")
+#: What Python imports, or runs when it starts.
+MODULES = (".py", ".pyc", ".pyd", ".so", ".pth")
 
 
 def named(name: str, pins: Pins) -> tuple[Distribution, Version]:
@@ -149,15 +151,24 @@ def _verified(release: Release, progress: Progress | None) -> tuple[str, ...]:
         told = {"sdist": sources(release)[f"{release.distribution.root}/PKG-INFO"]}
         with WheelFile(fetch(release, "wheel", progress)) as wheel:
             held = {name: wheel.read(name) for name in wheel.namelist()}  # each is compared with RECORD
-            told["wheel"] = held[f"{wheel.dist_info_path}/METADATA"]
+            info = f"{wheel.dist_info_path}/"
+            told["wheel"] = held[f"{info}METADATA"]
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, WheelError, EOFError, KeyError) as error:
         raise _corrupt(release, str(error)) from error
     heads = {kind: BytesHeaderParser().parsebytes(text) for kind, text in told.items()}
     for kind, head in heads.items():
         if (head["Name"], head["Version"]) != (release.distribution.name, str(release.version)):
             raise _corrupt(release, f"the {kind} says that it is {head['Name']} {head['Version']}")
-    for name, content in held.items():
-        if name.endswith(".py") and files.get(name, content) != content:
+    # Both hold the modules of its package and no others; but the provider's first sdist has those above too.
+    package = f"{release.distribution.package}/"
+    ours = {name for name in held if name.endswith(MODULES) and not name.startswith(info)}
+    theirs = {name for name in files if name and name.startswith(package) and name.endswith(MODULES)}
+    if differing := sorted(ours ^ theirs):
+        name = differing[0]
+        here, there = ("wheel", "sdist") if name in ours else ("sdist", "wheel")
+        raise _corrupt(release, f"{name} is in the {here}, but no module of {package} in the {there}")
+    for name in sorted(ours):
+        if files[name] != held[name]:
             raise _corrupt(release, f"{name} is not the same in the wheel and in the sdist")
     classifiers = "\n".join(heads["wheel"].get_all("Classifier", []))
     return tuple(re.findall(r"^Programming Language :: Python :: (3\.\d+)$", classifiers, re.MULTILINE))
