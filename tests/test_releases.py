@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.server
 import re
 import socket
 import threading
@@ -11,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
-from airflow_auth_patches import releases, wheels
+from airflow_auth_patches import pinning, releases, wheels
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.releases import CORE, FAB
 
@@ -96,6 +98,44 @@ def test_no_network_is_told_with_what_to_do(pins, tmp_path, monkeypatch):
         releases.fetch(pins.release("apache-airflow-core==3.3.2"), "wheel")
     assert raised.value.exit_code == Exit.UNREACHABLE
     assert "AIRFLOW_AUTH_PATCHES_CACHE" in raised.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "said"),
+    [
+        ("application/octet-stream", "x", "unsupported Content-Type"),
+        ("application/vnd.pypi.simple.v1+json", "{", "Expecting property name"),
+        ("application/vnd.pypi.simple.v1+json", '{"meta": {"api-version": "1.0"}}', "validation errors"),
+        ("text/html", '<meta name="pypi:repository-version" content="2.0">', r"version \(2\.0\)"),
+    ],
+)
+def test_what_is_no_page_of_an_index_is_told(kind, answer, said, index, pins, monkeypatch):
+    monkeypatch.setitem(http.server.SimpleHTTPRequestHandler.extensions_map, ".html", kind)
+    (index / "index.html").write_text(answer)
+    for ask in (
+        lambda: releases.fetch(pins.release("apache-airflow-core==3.3.2"), "wheel"),
+        lambda: pinning.find(CORE, Version("3.3.9")),
+    ):
+        with pytest.raises(Problem, match=said) as raised:
+            ask()
+        assert raised.value.exit_code == Exit.UNREACHABLE
+        assert "index" in raised.value.remedy
+        assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("cache", ["file/cache", "file", "taken"])
+def test_a_cache_that_is_none_is_told(cache, index, pins, tmp_path, monkeypatch):
+    newest = pins.release("apache-airflow-core==3.3.2")
+    content = b"a wheel"
+    pinned = releases.Release(CORE, newest.version, newest.date, newest.pythons, {"wheel": _sha(content)})
+    publish(index, pinned, content)
+    (tmp_path / "file").touch()
+    (tmp_path / "taken" / pinned.filename("wheel")).mkdir(parents=True)
+    monkeypatch.setenv("AIRFLOW_AUTH_PATCHES_CACHE", str(tmp_path / cache))
+    with pytest.raises(Problem, match="could not be fetched") as raised:
+        releases.fetch(pinned, "wheel")
+    assert raised.value.exit_code == Exit.UNREACHABLE
+    assert f"{tmp_path / cache} can be written" in raised.value.remedy
 
 
 @pytest.mark.parametrize("name", ["apache-airflow-core", "apache-airflow-core==9.9.9", "flask==3.0.0", "==1"])

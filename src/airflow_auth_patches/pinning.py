@@ -15,7 +15,6 @@ from email.parser import BytesHeaderParser
 from pathlib import Path
 
 import pypi_simple
-import requests
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
@@ -25,6 +24,7 @@ from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.progress import Progress
 from airflow_auth_patches.releases import (
     CORE,
+    INDEX_FAULTS,
     Distribution,
     Kind,
     Pins,
@@ -32,6 +32,7 @@ from airflow_auth_patches.releases import (
     distribution,
     endpoint,
     fetch,
+    first_line,
     sources,
     to_installed,
 )
@@ -135,9 +136,9 @@ def _page(dist: Distribution) -> tuple[pypi_simple.ProjectPage, Mapping[str, dat
             for link in pypi_simple.RepositoryPage.from_html(response.text).links:
                 if time := link.get_str_attrib("data-upload-time"):
                     days[link.text] = datetime.date.fromisoformat(time[:10])
-    except (requests.RequestException, ValueError) as error:
+    except INDEX_FAULTS as error:
         raise Problem(
-            f"The package index cannot be asked for {dist.name}: {error}.",
+            f"The package index cannot be asked for {dist.name}: {first_line(error)}.",
             "Check the network and the index.",
             Exit.UNREACHABLE,
         ) from error

@@ -10,13 +10,13 @@ import sys
 import tarfile
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import platformdirs
 import pypi_simple
-import requests
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
@@ -29,6 +29,14 @@ else:
     import tomli as tomllib
 
 Kind = Literal["wheel", "sdist"]
+
+#: What an index that is out of reach, or that answers what is none of its pages, ends in.
+INDEX_FAULTS = (
+    OSError,
+    ValueError,
+    pypi_simple.NoSuchProjectError,
+    pypi_simple.UnsupportedRepoVersionError,
+)
 
 
 @dataclass(frozen=True)
@@ -260,6 +268,11 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says: some say a page."""
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+
+
 def fetch(release: Release, kind: Kind, progress: Progress | None = None) -> Path:
     """
     Return the wheel or sdist of a release, from the cache or else from the package index.
@@ -267,15 +280,15 @@ def fetch(release: Release, kind: Kind, progress: Progress | None = None) -> Pat
     The index is the one that ``UV_DEFAULT_INDEX``, ``UV_INDEX_URL`` or ``PIP_INDEX_URL`` names, else the
     default one. A file is used only when it has the pinned hash, and enters the cache only then.
 
-    :raises Problem: UNREACHABLE when it cannot be fetched, CORRUPT when its hash is not the pinned one.
+    :raises Problem: UNREACHABLE when it cannot be fetched or kept, CORRUPT when its hash is another.
     """
     name, pinned = release.filename(kind), release.hashes[kind]
     target = cache_folder() / name
-    if target.exists() and sha256(target) == pinned:
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{os.getpid()}.{threading.get_ident()}.{name}")
     try:
+        if target.exists() and sha256(target) == pinned:
+            return target
+        target.parent.mkdir(parents=True, exist_ok=True)
         with pypi_simple.PyPISimple(endpoint()) as index:
             page = index.get_project_page(release.distribution.name, timeout=60)
             package = next((found for found in page.packages if found.filename == name), None)
@@ -295,15 +308,16 @@ def fetch(release: Release, kind: Kind, progress: Progress | None = None) -> Pat
                 Exit.CORRUPT,
             )
         partial.replace(target)
-    except (requests.RequestException, pypi_simple.NoSuchProjectError, OSError) as error:
+    except INDEX_FAULTS as error:
         raise Problem(
-            f"{name} could not be fetched: {error}.",
-            "Check the network and the index, or put the file into "
+            f"{name} could not be fetched: {first_line(error)}.",
+            f"Check the network and the index, and that {target.parent} can be written, or put the file into "
             "the folder that AIRFLOW_AUTH_PATCHES_CACHE names.",
             Exit.UNREACHABLE,
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
     return target
 
 
