@@ -185,6 +185,45 @@ def test_sdist_paths(dist, member, monorepo):
     assert releases.to_monorepo(dist, member) == monorepo
 
 
+PAIR = '[[pair]]\ncore = "3.1.6"\nfab = "3.3.0"\nexclude-newer = 2026-02-20\nwhy = "again"\n'
+NEWEST = '[[apache-airflow-core]]\nversion = "3.3.2"\n'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('fab = "3.3.0"', 'fab = "3.2.9"', r"the pair 3\.1\.6\+3\.2\.9 names a release that is not pinned"),
+        ('core = "3.1.6"', 'core = "x"', r"the pair x\+3\.3\.0 names a release that is not pinned"),
+        ("[[pair]]", PAIR + "[[pair]]", r"the pair 3\.1\.6\+3\.3\.0 is there twice"),
+        ("[[pair]]", PAIR + "default = true\n[[pair]]", r"the pair 3\.1\.6\+3\.3\.0 is there twice"),
+        (
+            NEWEST,
+            NEWEST.replace("3.3.2", "3.3.1"),
+            r"the release apache-airflow-core==3\.3\.1 is there twice",
+        ),
+        ('wheel = "', 'wheel = "0', r"of the wheel of apache-airflow-\S+, is no SHA-256"),
+        ('sdist = "', 'sdist = "x" # "', r"'x', of the sdist of apache-airflow-\S+, is no SHA-256"),
+        ("\ndate = 2", '\ndate = "soon" # 2', r"date = soon is no day"),
+        ("\ndate = 2", "\ndate = 2026-01-01T00:00:00 # 2", r"is no day: write it as"),
+        ("exclude-newer = 2", 'exclude-newer = "2026-02-20" # 2', r"exclude-newer = 2026-02-20 is no day"),
+        ('version = "3.3.2"', 'version = "x"', r"Invalid version: 'x'"),
+        ("\nlabel = ", "\nlabels = ", r"lacks 'label'"),
+        ("\npythons = ", "\npython = ", r"lacks 'pythons'"),
+        ("[[pair]]", "[[pair]", r"cannot be read: "),
+    ],
+)
+def test_what_is_wrong_in_the_pins_is_one_sentence(old, new, said, copy):
+    path = copy / "patches/releases.toml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(Problem, match=said) as raised:
+        releases.load(copy / "patches")
+    assert raised.value.what.startswith(str(path))
+    assert "Error(" not in raised.value.what
+    assert "\n" not in str(raised.value)
+
+
 def test_wheel_and_sdist_agree_on_what_the_series_edits(project, pins):
     """The paths of `to_installed` and `to_monorepo` meet: a patch sees the same bytes in both."""
     for patch in project.patches:

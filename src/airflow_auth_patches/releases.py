@@ -6,14 +6,15 @@ import datetime
 import functools
 import hashlib
 import os
+import re
 import sys
 import tarfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import platformdirs
 import pypi_simple
@@ -219,30 +220,55 @@ def load(folder: Path) -> Pins:
     path = folder / "releases.toml"
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        releases = tuple(
-            Release(
-                distribution=dist,
-                version=Version(entry["version"]),
-                date=entry["date"],
-                pythons=tuple(entry["pythons"]),
-                hashes={"wheel": entry["wheel"], "sdist": entry["sdist"]},
-                core=SpecifierSet(entry.get("core", "")),
-                constraints=tuple(entry.get("constraints", ())),
-            )
-            for dist in DISTRIBUTIONS
-            for entry in raw[dist.name]
-        )
+        releases = tuple(_release(dist, entry) for dist in DISTRIBUTIONS for entry in raw[dist.name])
+        _once("release", map(str, releases))
         pins = Pins(raw["label"], releases, ())
-        pairs = []
-        for entry in raw["pair"]:
-            core, fab = pins.find(CORE, entry["core"]), pins.find(FAB, entry["fab"])
-            if core is None or fab is None:
-                raise KeyError(f"pair {entry['core']}+{entry['fab']}")
-            default, base = entry.get("default", False), entry.get("base")
-            pairs.append(Pair(core, fab, entry["exclude-newer"], entry["why"], default, base))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Problem(f"{path} cannot be read: {error!r}.", "Restore it from the repository.") from error
-    return Pins(pins.label, releases, tuple(pairs))
+        pairs = tuple(_pair(pins, entry) for entry in raw["pair"])
+        _once("pair", (pair.name for pair in pairs))
+    except KeyError as error:
+        raise Problem(f"{path} lacks {error.args[0]!r}.", "Restore it from the repository.") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise Problem(f"{path} cannot be read: {error}.", "Restore it from the repository.") from error
+    return Pins(pins.label, releases, pairs)
+
+
+def _release(dist: Distribution, entry: Mapping[str, Any]) -> Release:
+    release = Release(
+        distribution=dist,
+        version=Version(entry["version"]),
+        date=_day(entry, "date"),
+        pythons=tuple(entry["pythons"]),
+        hashes={"wheel": entry["wheel"], "sdist": entry["sdist"]},
+        core=SpecifierSet(entry.get("core", "")),
+        constraints=tuple(entry.get("constraints", ())),
+    )
+    for kind, digest in release.hashes.items():
+        if not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise ValueError(f"{digest!r}, of the {kind} of {release}, is no SHA-256")
+    return release
+
+
+def _pair(pins: Pins, entry: Mapping[str, Any]) -> Pair:
+    core, fab = pins.find(CORE, entry["core"]), pins.find(FAB, entry["fab"])
+    if core is None or fab is None:
+        raise ValueError(f"the pair {entry['core']}+{entry['fab']} names a release that is not pinned")
+    day, default = _day(entry, "exclude-newer"), entry.get("default", False)
+    return Pair(core, fab, day, entry["why"], default, entry.get("base"))
+
+
+def _day(entry: Mapping[str, Any], key: str) -> datetime.date:
+    day: datetime.date = entry[key]
+    if type(day) is not datetime.date:  # one with a time of day is of a subclass
+        raise ValueError(f"{key} = {day} is no day: write it as 2026-11-20, without quotes")
+    return day
+
+
+def _once(what: str, names: Iterable[str]) -> None:
+    seen = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"the {what} {name} is there twice")
+        seen.add(name)
 
 
 def cache_folder() -> Path:
