@@ -118,6 +118,26 @@ def test_work_in_a_tree_is_not_thrown_away(copy, laid, pins):
     tree.lay(copy, series.load(copy / "patches"), pins, laid_tree.release)
 
 
+@pytest.mark.parametrize("aside", ["branch", "stash"])
+def test_work_beside_the_branch_is_not_thrown_away(aside, copy, laid, pins):
+    copied, laid_tree = laid
+    edited = laid_tree.folder / "airflow-core/src/airflow/settings.py"
+    edited.write_text("# work\n")
+    if aside == "stash":
+        laid_tree.git("stash", "--quiet")
+    else:
+        laid_tree.git("switch", "--quiet", "--create", "idea")
+        laid_tree.git("commit", "--quiet", "--all", "-m", "An idea")
+        laid_tree.git("switch", "--quiet", "main")
+    assert laid_tree.git("status", "--porcelain") == ""
+    with pytest.raises(Problem, match="another branch, or a stash"):
+        tree.lay(copy, copied, pins, laid_tree.release)
+    kept = laid_tree.git(
+        "show", f"{'stash' if aside == 'stash' else 'idea'}:{edited.relative_to(laid_tree.folder)}"
+    )
+    assert kept == "# work\n"
+
+
 def without_git(laid_tree, monkeypatch):
     monkeypatch.setenv("PATH", str(laid_tree.folder / "nowhere"))
 

@@ -188,11 +188,18 @@ def _refuse_if_worked_in(tree: Tree, series: Series, pins: Pins) -> None:
     try:
         head, laid = tree.git("rev-parse", "HEAD", LAID).split()
         changed = tree.git("status", "--porcelain")
+        refs = ("--exclude=refs/notes/*", "--all", "--not", "HEAD", LAID)
+        aside = tree.git("rev-list", "--max-count=1", *refs)
     except Problem as error:  # what git cannot read may be work
         raise Problem(
             f"Whether {tree.folder} holds work cannot be told: {error.what.rstrip('.')}.",
             error.remedy or "Keep what you need of that folder, and remove it.",
         ) from error
+    if aside:
+        raise Problem(
+            f"{tree.folder} has commits on another branch, or a stash.",
+            "Bring what is to stay to the branch main, write it back with `refresh`, and remove the folder.",
+        )
     if changed or (head != laid and refreshed(tree, series, pins)):
         raise Problem(
             f"{tree.folder} holds work that is not in patches/.",
