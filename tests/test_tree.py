@@ -57,6 +57,48 @@ def test_an_amended_commit_is_written_back(copy, laid, pins):
     assert tree.refresh(copy, again, pins, laid_tree.release) == []
 
 
+def test_what_was_edited_here_alone_stays(copy, laid, pins):
+    copied, laid_tree = laid
+    *_, patch = copied.serving(laid_tree.release)
+    test = copy / patch.tests[0]
+    test.write_text(test.read_text() + "\n# edited here\n")
+    patch.path.write_bytes(patch.content.replace(b"\n\n", b"\n\nEdited here.\n\n", 1))
+    here = {path: path.read_bytes() for path in (test, patch.path)}
+    assert tree.refresh(copy, series.load(copy / "patches"), pins, laid_tree.release) == []
+    assert {path: path.read_bytes() for path in here} == here
+
+
+@pytest.mark.parametrize("what", ["patch", "test"])
+def test_what_was_edited_here_and_in_the_tree_is_refused(what, copy, laid, pins):
+    copied, laid_tree = laid
+    *_, patch = copied.serving(laid_tree.release)
+    there = laid_tree.folder / (next(iter(patch.edits)) if what == "patch" else patch.tests[0])
+    there.write_text(there.read_text() + "\n# edited in the tree\n")
+    laid_tree.git("commit", "--quiet", "--all", "--amend", "--no-edit")
+    if what == "patch":
+        here, content = patch.path, patch.content.replace(b"\n\n", b"\n\nEdited here.\n\n", 1)
+    else:
+        here = copy / patch.tests[0]
+        content = here.read_bytes() + b"\n# edited here\n"
+    here.write_bytes(content)
+    with pytest.raises(Problem, match="was edited in"):
+        tree.refresh(copy, series.load(copy / "patches"), pins, laid_tree.release)
+    assert here.read_bytes() == content
+
+
+def test_a_tree_is_written_back_again_and_again(copy, laid, pins):
+    copied, laid_tree = laid
+    *_, patch = copied.serving(laid_tree.release)
+    edited = [laid_tree.folder / path for path in (next(iter(patch.edits)), patch.tests[0])]
+    for word in ("once", "twice"):
+        for path in edited:
+            path.write_text(path.read_text() + f"# {word}\n")
+        laid_tree.git("commit", "--quiet", "--all", "--amend", "--no-edit")
+        written = tree.refresh(copy, series.load(copy / "patches"), pins, laid_tree.release)
+        assert set(written) == {patch.path, copy / patch.tests[0]}
+    assert (copy / patch.tests[0]).read_text().endswith("# once\n# twice\n")
+
+
 def test_a_new_commit_becomes_a_patch_named_for_its_subject(copy, laid, pins):
     copied, laid_tree = laid
     edited = laid_tree.folder / "airflow-core/src/airflow/settings.py"

@@ -21,7 +21,7 @@ IDENTITY = "airflow-auth-patches"
 EMAIL = "airflow-auth-patches@users.noreply.example"
 #: The commit below the patches.
 BASE = "series-base"
-#: The last of them, as they were laid.
+#: The last of them, as they were laid or written back.
 LAID = "series-laid"
 NOTES = "refs/notes/patch"
 FORMAT = (
@@ -229,13 +229,14 @@ def refreshed(tree: Tree, series: Series, pins: Pins) -> dict[Path, bytes]:
     Work out what the commits of a tree would write.
 
     A patch is kept as its newest release gives it; on the others, one whose commit is the same in all but
-    blob hashes and line numbers stays as it is, so an untouched tree of any release changes nothing. A
-    commit that is new gets a file named for its subject.
+    blob hashes and line numbers stays as it is, so an untouched tree of any release changes nothing. What
+    was edited here alone, since the tree was laid or written back, stays too. A commit that is new gets a
+    file named for its subject.
 
     :return: ``{file: content}`` of the files of this project that differ, patches and added files, and
         ``series`` where a patch is new.
     :raises Problem: when something is not committed, a patch has no commit any more, or a new commit has the
-        name of another.
+        name of another, or something was edited both here and in the tree.
     """
     root = series.folder.parent
     status = tree.git("status", "--porcelain")
@@ -245,21 +246,29 @@ def refreshed(tree: Tree, series: Series, pins: Pins) -> dict[Path, bytes]:
     writes: dict[Path, bytes] = {}
     added = added_files(root, tree.release)
     order = series_order(series.folder, dist)
+    edited = set(tree.git("diff", "--name-only", LAID, "HEAD").splitlines())
     for path, file in added.items():
-        if (tree.folder / path).is_file() and (
-            content := (tree.folder / path).read_bytes()
-        ) != file.read_bytes():
+        if path not in edited or not (tree.folder / path).is_file():
+            continue
+        content, here = (tree.folder / path).read_bytes(), file.read_bytes()
+        if content != here:
+            if here.decode() != tree.git("show", f"{LAID}:{path}"):
+                raise _edited_twice(file.relative_to(root), tree)
             writes[file] = content
+    laid = {_name_of(tree, commit): format_commit(tree, commit, added) for commit in _commits(tree, LAID)}
     known = {patch.name: patch for patch in series.serving(tree.release)}
-    for commit in tree.git("rev-list", "--reverse", f"{BASE}..HEAD").split():
+    for commit in _commits(tree, "HEAD"):
         content = format_commit(tree, commit, added)
         if b"\ndiff --git " not in content:
             continue
         name = _name_of(tree, commit)
         patch = known.pop(name, None)
-        if patch and (content == patch.content or _stays(patch, content, tree.release, pins)):
-            continue
         target = series.folder / dist.folder / f"{name}.patch"
+        if patch:
+            if content in (patch.content, laid.get(name)) or _stays(patch, content, tree.release, pins):
+                continue
+            if name in laid and _semantic(patch.content) != _semantic(laid[name]):
+                raise _edited_twice(target.relative_to(root), tree)
         if target in writes or (patch is None and target.exists()):
             raise Problem(
                 f"The commit {commit[:10]} would become {target.relative_to(root)}, which is another's.",
@@ -275,6 +284,17 @@ def refreshed(tree: Tree, series: Series, pins: Pins) -> dict[Path, bytes]:
             "If that patch is to go, remove its file and its line in `series`, and lay the tree again.",
         )
     return writes
+
+
+def _commits(tree: Tree, end: str) -> list[str]:
+    return tree.git("rev-list", "--reverse", f"{BASE}..{end}").split()
+
+
+def _edited_twice(path: Path, tree: Tree) -> Problem:
+    return Problem(
+        f"{path} was edited in {tree.folder}, and here since that was laid out.",
+        "Take one of the edits back, or move the tree away, lay it again and bring its edit there.",
+    )
 
 
 def newest(patch: Patch, pins: Pins) -> Release:
@@ -314,4 +334,5 @@ def refresh(root: Path, series: Series, pins: Pins, release: Release) -> list[Pa
         partial = path.with_name(f".{path.name}.new")
         partial.write_bytes(content)
         partial.replace(path)
+    tree.git("tag", "--force", LAID, "HEAD")
     return list(writes)
