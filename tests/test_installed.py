@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_auth_patches import environments, wheels
+from airflow_auth_patches import environments, transaction, wheels
 from airflow_auth_patches.commands import patching
 from airflow_auth_patches.commands.status import status
 from airflow_auth_patches.environments import Environment
@@ -170,16 +170,16 @@ def test_a_failure_in_the_middle_puts_back_what_was_there(environment, project, 
     planned = patching.plan(environment.python, project, pins)
 
     def fail(*_: object) -> None:
+        monkeypatch.undo()
         assert release_files(snapshot(environment)) != release_files(before)  # it was in the middle
         raise error
 
-    monkeypatch.setattr(patching, "_whole", fail)
+    monkeypatch.setattr(transaction, "verify", fail)
     with pytest.raises((Problem, Cut)) as raised:
         patching.apply(planned, pins)
     if isinstance(error, Problem):
         assert "What was installed before is back." in str(raised.value)
         assert raised.value.exit_code == Exit.FAILED
-    monkeypatch.undo()
     assert release_files(snapshot(environment)) == release_files(before)
     assert states(environment, project, pins)["providers-fab"] == ("patched", ("session-cleanup",))
 

@@ -1,13 +1,12 @@
-"""An installed Airflow: what it is, whether it is whole, and the one transaction that changes it."""
+"""An installed Airflow: what it is, and whether it is whole."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-import shutil
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from wheel.wheelfile import WheelFile
 
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.processes import run
-from airflow_auth_patches.progress import Progress, Silent
+from airflow_auth_patches.progress import Progress
 from airflow_auth_patches.releases import CORE, DISTRIBUTIONS, Distribution, Pins, Release, fetch
 from airflow_auth_patches.wheels import MANIFEST, write
 
@@ -30,6 +29,11 @@ out["runs"] = "%d.%d" % sys.version_info[:2]
 for d in m.distributions():
     if d.metadata and d.metadata["Name"]:
         out["versions"].setdefault(d.metadata["Name"].lower().replace("_", "-"), d.version)
+def text(d):
+    try:
+        return d.read_text("@MANIFEST@")
+    except ValueError:
+        return ""
 for name in sys.argv[1:]:
     try:
         d = m.distribution(name)
@@ -38,7 +42,7 @@ for name in sys.argv[1:]:
     out["found"][name] = {
         "version": d.version,
         "site": str(d.locate_file("")),
-        "manifest": d.read_text("@MANIFEST@"),
+        "manifest": text(d),
         "editable": "editable" in (d.read_text("direct_url.json") or ""),
     }
 print(json.dumps(out))
@@ -54,6 +58,7 @@ class Installed:
     :param site: its site-packages.
     :param manifest: what ``AUTH_PATCHES.json`` says, or ``None`` where there is none.
     :param release: the pinned release it comes from, or ``None`` where that is not pinned.
+    :param damaged: whether it is patched and its ``AUTH_PATCHES.json`` does not say how.
     """
 
     distribution: Distribution
@@ -62,6 +67,7 @@ class Installed:
     manifest: Mapping[str, Any] | None
     release: Release | None
     editable: bool
+    damaged: bool = False
 
     @property
     def out_of_scope(self) -> bool:
@@ -115,16 +121,7 @@ def look(python: Path, pins: Pins) -> Installation:
             Exit.USAGE,
         ) from error
     found = tuple(
-        Installed(
-            dist,
-            entry["version"],
-            Path(entry["site"]),
-            json.loads(entry["manifest"]) if entry["manifest"] else None,
-            pins.find(dist, entry["version"]),
-            entry["editable"],
-        )
-        for dist in DISTRIBUTIONS
-        if (entry := told["found"].get(dist.name))
+        _installed(dist, entry, pins) for dist in DISTRIBUTIONS if (entry := told["found"].get(dist.name))
     )
     if not found and (old := told["versions"].get("apache-airflow")):
         raise Problem(
@@ -139,32 +136,91 @@ def look(python: Path, pins: Pins) -> Installation:
     return Installation(python, told["pip"], found, told["versions"], told["runs"])
 
 
+def _installed(dist: Distribution, entry: Mapping[str, Any], pins: Pins) -> Installed:
+    version, text = entry["version"], entry["manifest"]
+    manifest = None if text is None else _manifest(text)
+    ours = f"+{pins.label.partition('.')[0]}." in version
+    damaged = manifest is None and (ours or text is not None)
+    release = pins.find(dist, version)
+    return Installed(dist, version, Path(entry["site"]), manifest, release, entry["editable"], damaged)
+
+
+def _manifest(text: str) -> Mapping[str, Any] | None:
+    """Return what a manifest says, or ``None`` where it is not as `wheels.manifest` writes it."""
+    try:
+        told: dict[str, Any] = json.loads(text)
+        [f"{patch['name']}{patch['slug']}{patch['sha256']}" for patch in told["patches"]]
+        [bytes.fromhex(hashes["after"]) for hashes in told["files"].values()]
+        return told if told["label"] and told["requires"] is not None else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def changed_files(installed: Installed, progress: Progress | None = None) -> list[str]:
     """
     Compare the installed files with the pristine wheel, and the patched ones with our manifest.
 
     :return: what is wrong, a line each, as in ``airflow/settings.py is changed``; empty when nothing is.
     """
-    release = pinned(installed)
-    expected: dict[str, str] = {}
-    with WheelFile(fetch(release, "wheel", progress)) as wheel:
-        with wheel.open(wheel.record_path) as record:
-            for line in record.read().decode().splitlines():
-                path, digest, _ = line.rsplit(",", 2)
-                if digest.startswith("sha256=") and ".dist-info/" not in path:
-                    expected[path.strip('"')] = digest.removeprefix("sha256=")
+    expected = _recorded(fetch(pinned(installed), "wheel", progress))
     for path, hashes in (installed.manifest or {}).get("files", {}).items():
         expected[path] = base64.urlsafe_b64encode(bytes.fromhex(hashes["after"])).decode().rstrip("=")
+    return _differing(installed.site, expected)
+
+
+def _recorded(path: Path) -> dict[str, str]:
+    """Return the digest of each file that a wheel installs, as its RECORD has it."""
+    found = {}
+    with WheelFile(path) as wheel:
+        with wheel.open(wheel.record_path) as record:
+            for line in record.read().decode().splitlines():
+                name, digest, _ = line.rsplit(",", 2)
+                if digest.startswith("sha256=") and ".dist-info/" not in name:
+                    found[name.strip('"')] = digest.removeprefix("sha256=")
+    return found
+
+
+def _differing(site: Path, expected: Mapping[str, str]) -> list[str]:
     wrong = []
     for path, digest in expected.items():
         try:
-            content = (installed.site / path).read_bytes()
+            content = (site / path).read_bytes()
         except OSError:
             wrong.append(f"{path} is missing")
             continue
         if base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=") != digest:
             wrong.append(f"{path} is changed")
     return wrong
+
+
+def verify(python: Path, pins: Pins, wheels: Sequence[Path]) -> None:
+    """
+    Make sure that an environment has what wheels hold: release, label, patches and every file.
+
+    :param python: its interpreter.
+    :raises Problem: naming what is not so.
+    """
+    found = {entry.distribution.stem: entry for entry in look(python, pins).found}
+    for path in wheels:
+        stem, version = path.name.split("-")[:2]
+        entry = found.get(stem)
+        if entry is None or Version(entry.version) != Version(version):
+            raise Problem(
+                f"{stem} {version} was not installed: {entry.version if entry else 'none'} is there."
+            )
+        with WheelFile(path) as wheel:
+            told = f"{wheel.dist_info_path}/{MANIFEST}"
+            manifest = json.loads(wheel.read(told)) if told in wheel.namelist() else None
+        wrong = _differing(entry.site, _recorded(path))
+        if manifest != entry.manifest:
+            wrong.insert(0, f"{MANIFEST} is another")
+        if wrong:
+            raise Problem(f"{stem} {version} is not what its wheel holds: {some(wrong)}.")
+
+
+def some(wrong: Sequence[str]) -> str:
+    """Return the first of what is wrong, in one line."""
+    return "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
 
 
 def pinned(installed: Installed) -> Release:
@@ -188,6 +244,11 @@ def pinned(installed: Installed) -> Release:
             f"{name} {version} is out of scope: the series begins with {oldest}.",
             f"Upgrade it, at least to {oldest}.",
         )
+    if installed.damaged:
+        raise Problem(
+            f"The {MANIFEST} of {name} {version} is missing or damaged.",
+            "Put the pristine release back: `airflow-auth-patches revert`.",
+        )
     if installed.release is None or (local and not installed.manifest):
         raise Problem(
             f"{name} {version} is in no patch's range: the series does not know that release.",
@@ -200,12 +261,18 @@ def as_wheel(installed: Installed, output: Path) -> Path:
     """
     Return a wheel of what is installed: the pristine one, or one written from the patched files as they are.
 
-    :param output: the folder to write it into.
+    :param output: the folder to write it into. A patched file that is missing is the pristine one there;
+        where nothing says what is patched, all are.
     """
+    if installed.damaged and installed.release:
+        return fetch(installed.release, "wheel")
     release = pinned(installed)
     if not installed.manifest:
         return fetch(release, "wheel")
-    files = {path: (installed.site / path).read_bytes() for path in installed.manifest["files"]}
+    files = {}
+    for path in installed.manifest["files"]:
+        with suppress(FileNotFoundError):
+            files[path] = (installed.site / path).read_bytes()
     return write(release, installed.manifest["label"], files, installed.manifest, output)
 
 
@@ -218,70 +285,3 @@ def missing_requirements(installation: Installation, requirements: Sequence[str]
         if version is None or not requirement.specifier.contains(version, prereleases=True):
             missing.append(text)
     return missing
-
-
-def _installer(installation: Installation) -> list[str | Path]:
-    if installation.pip:
-        return [
-            *(installation.python, "-m", "pip", "--disable-pip-version-check", "--quiet"),
-            *("install", "--no-index", "--no-deps", "--force-reinstall", "--no-warn-script-location"),
-        ]
-    beside = Path(sys.executable).parent / "uv"
-    found = str(beside) if beside.exists() else shutil.which("uv")
-    if not found:
-        raise Problem(
-            f"{installation.python} has no pip, and uv was not found.", "Install either of them.", Exit.USAGE
-        )
-    return [
-        found,
-        "pip",
-        "install",
-        "--quiet",
-        "--offline",
-        "--no-index",
-        "--no-deps",
-        "--reinstall",
-        "--python",
-        installation.python,
-    ]
-
-
-def replace(
-    installation: Installation,
-    wheels: Sequence[Path],
-    restore: Sequence[Path],
-    verify: Callable[[], None],
-    progress: Progress | None = None,
-) -> None:
-    """
-    Install wheels in place of the same distributions, as a transaction.
-
-    pip or uv installs them, touching no other package. If that fails or is interrupted, or the result does
-    not verify, the wheels in ``restore`` are put back before the error goes on.
-
-    :param wheels: what to install.
-    :param restore: the wheels of what is installed now.
-    :param verify: raises when the installation is not what it must be.
-    :raises Problem: FAILED, with what was put back.
-    """
-    installer = _installer(installation)
-    try:
-        with (progress or Silent()).task(
-            f"installing {', '.join(wheel.name.split('-')[0] for wheel in wheels)}"
-        ):
-            run([*installer, *wheels])
-            verify()
-    except BaseException as error:
-        try:
-            run([*installer, *restore])
-        except Problem as second:
-            raise Problem(
-                f"The installation failed ({error}) and could not be put back ({second}).",
-                f"Install by hand: {' '.join(map(str, installer))} {' '.join(map(str, restore))}",
-                Exit.FAILED,
-            ) from error
-        if isinstance(error, Problem):
-            raise Problem(
-                f"{error.what} What was installed before is back.", error.remedy, Exit.FAILED
-            ) from error
-        raise

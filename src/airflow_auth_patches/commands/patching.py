@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_auth_patches import installed as room
-from airflow_auth_patches import wheels
+from airflow_auth_patches import transaction, wheels
 from airflow_auth_patches.errors import Problem
 from airflow_auth_patches.installed import Installation, Installed
 from airflow_auth_patches.progress import Progress
@@ -65,9 +65,8 @@ class Plan:
 
 def _whole(found: Installed, progress: Progress | None) -> None:
     if wrong := room.changed_files(found, progress):
-        shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         raise Problem(
-            f"{found.distribution.name} {found.version} is not what its wheel says: {shown}.",
+            f"{found.distribution.name} {found.version} is not what its wheel says: {room.some(wrong)}.",
             f"Reinstall it first: pip install --force-reinstall --no-deps {room.pinned(found)}",
         )
 
@@ -199,47 +198,22 @@ def apply(planned: Plan, pins: Pins, progress: Progress | None = None) -> None:
         return wheels.build(step.patched, pins.label, folder)
 
     with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as folder:
-        new = [make(step, Path(folder) / "new") for step in planned.pending]
-        _replace(
-            planned.installation,
-            [step.installed for step in planned.pending],
-            new,
-            Path(folder),
-            pins,
-            progress,
-        )
+        new = [make(step, Path(folder)) for step in planned.pending]
+        targets = [step.installed for step in planned.pending]
+        transaction.replace(planned.installation, targets, new, pins, progress)
 
 
 def revert(python: Path, pins: Pins, progress: Progress | None = None) -> list[Installed]:
     """
-    Put the pristine releases back, as one transaction.
+    Put the pristine releases back, as one transaction; that needs nothing of what is installed.
 
     :param python: the interpreter of the installed Airflow.
     :return: what was patched and is no more; empty when nothing was.
     :raises Problem: when it fails; what was installed before is then back.
     """
     installation = room.look(python, pins)
-    patched = [found for found in installation.found if found.manifest]
-    new = [fetch(room.pinned(found), "wheel", progress) for found in patched]
-    with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as folder:
-        _replace(installation, patched, new, Path(folder), pins, progress)
+    patched = [found for found in installation.found if found.manifest or found.damaged]
+    new = [fetch(found.release or room.pinned(found), "wheel", progress) for found in patched]
+    if patched:
+        transaction.replace(installation, patched, new, pins, progress)
     return patched
-
-
-def _replace(
-    installation: Installation,
-    targets: Sequence[Installed],
-    new: Sequence[Path],
-    folder: Path,
-    pins: Pins,
-    progress: Progress | None,
-) -> None:
-    if not targets:
-        return
-    restore = [room.as_wheel(found, folder / "old") for found in targets]
-
-    def verify() -> None:
-        for found in room.look(installation.python, pins).found:
-            _whole(found, progress)
-
-    room.replace(installation, new, restore, verify, progress)

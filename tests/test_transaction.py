@@ -1,0 +1,229 @@
+"""`apply` and `revert` as processes: what they say is what is there, whatever becomes of the installer."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from airflow_auth_patches import environments, installed, releases
+from airflow_auth_patches.commands import patching
+from airflow_auth_patches.errors import Exit
+from airflow_auth_patches.processes import run
+
+pytestmark = pytest.mark.proof
+TOOL = Path(sys.executable).parent / "airflow-auth-patches"
+CORE, FAB = "apache-airflow-core", "apache-airflow-providers-fab"
+PLAIN = {CORE: "3.1.6", FAB: "3.3.0"}
+
+#: Stands where pip begins, in the environment's own pip: what `body` does comes before pip, or in its place.
+BEGIN = """
+import os, pathlib, shutil, signal, sys
+calls = pathlib.Path({calls!r})
+call = int(calls.read_text()) + 1 if calls.exists() else 1
+calls.write_text(str(call))
+site = pathlib.Path(__file__).parents[1]
+def harm():
+    shutil.rmtree(next(site.glob("apache_airflow_providers_fab-*.dist-info")))
+{body}
+from pip._internal.cli.main import main
+sys.exit(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory, pins) -> Path:
+    """Return the python of an environment with the two distributions and pip, and nothing else."""
+    folder = tmp_path_factory.mktemp("stock") / "env"
+    run([sys.executable, "-m", "venv", "--copies", folder])
+    wheels = [releases.fetch(pins.release(f"{name}=={version}"), "wheel") for name, version in PLAIN.items()]
+    python = folder / "bin/python"
+    words = ["--no-index", "--no-deps", "--link-mode", "copy", "--python", python]
+    run([environments.uv(), "pip", "install", "--quiet", *words, *wheels])
+    return python
+
+
+@pytest.fixture
+def python(stock: Path, pins, tmp_path: Path) -> Iterator[Path]:
+    """Return the interpreter of a stock environment; its pip is whole again afterwards."""
+    begin = next(stock.parents[1].glob("lib/*/site-packages/pip/__main__.py"))
+    content = begin.read_bytes()
+    yield stock
+    begin.write_bytes(content)
+    wheels = [releases.fetch(pins.release(f"{name}=={version}"), "wheel") for name, version in PLAIN.items()]
+    words = ["--no-index", "--no-deps", "--reinstall", "--link-mode", "copy", "--python", stock]
+    run([environments.uv(), "pip", "install", "--quiet", *words, *wheels])
+
+
+def sabotage(python: Path, calls: Path, body: str) -> None:
+    begin = next(python.parents[1].glob("lib/*/site-packages/pip/__main__.py"))
+    begin.write_text(BEGIN.format(calls=str(calls), body=body))
+
+
+def tool(*words: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run the tool in a session of its own, as a terminal would."""
+    return subprocess.run(
+        [TOOL, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env={**os.environ, **settings},
+        start_new_session=True,
+    )
+
+
+def versions(python: Path, pins) -> dict[str, str]:
+    return {found.distribution.name: found.version for found in installed.look(python, pins).found}
+
+
+def whole(python: Path, pins) -> bool:
+    return not any(installed.changed_files(found) for found in installed.look(python, pins).found)
+
+
+@pytest.mark.parametrize("name", ["PIP_DRY_RUN", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_CONFIG_FILE"])
+def test_the_operators_settings_of_pip_do_not_lead_elsewhere(python, pins, tmp_path, name):
+    elsewhere = tmp_path / "elsewhere"
+    value = "1" if name == "PIP_DRY_RUN" else f"{elsewhere}"
+    if name == "PIP_CONFIG_FILE":
+        config = tmp_path / "pip.conf"
+        config.write_text(f"[install]\ntarget = {elsewhere}\n")
+        value = f"{config}"
+    done = tool("apply", "--python", python, **{name: value})
+    assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
+    assert versions(python, pins) == {key: f"{value}+{pins.label}" for key, value in PLAIN.items()}
+    assert whole(python, pins)
+    assert not elsewhere.exists()
+
+
+@pytest.mark.parametrize("name", ["UV_REQUIRE_HASHES", "UV_CONFIG_FILE"])
+def test_nor_those_of_uv(pins, tmp_path, name):
+    python, elsewhere, config = tmp_path / "env/bin/python", tmp_path / "elsewhere", tmp_path / "uv.toml"
+    run([environments.uv(), "venv", "--quiet", "--python", sys.executable, tmp_path / "env"])
+    wheels = [releases.fetch(pins.release(f"{key}=={value}"), "wheel") for key, value in PLAIN.items()]
+    words = ["--no-index", "--no-deps", "--python", python]
+    run([environments.uv(), "pip", "install", "--quiet", *words, *wheels])
+    config.write_text(f'[pip]\ntarget = "{elsewhere}"\n')
+    done = tool("apply", "--python", python, **{name: f"{config}" if name == "UV_CONFIG_FILE" else "1"})
+    assert done.returncode == 0, done.stderr
+    assert versions(python, pins) == {key: f"{value}+{pins.label}" for key, value in PLAIN.items()}
+    assert not elsewhere.exists()
+
+
+@pytest.mark.parametrize("body", ["sys.exit()", "if call == 1: harm(); sys.exit()"])
+def test_an_installer_that_only_says_so_is_no_success(python, pins, tmp_path, body):
+    sabotage(python, tmp_path / "calls", body)
+    done = tool("apply", "--python", python)
+    assert done.returncode == Exit.FAILED
+    assert "apache_airflow_core 3.1.6+authpatches.1 was not installed: 3.1.6 is there." in done.stderr
+    assert "What was installed before is back." in done.stderr
+    assert versions(python, pins) == PLAIN
+    assert whole(python, pins)
+
+
+def test_a_revert_that_the_installer_only_says_is_no_success(python, project, pins, tmp_path):
+    patching.apply(patching.plan(python, project, pins), pins)
+    sabotage(python, tmp_path / "calls", "sys.exit()")
+    done = tool("revert", "--python", python)
+    assert done.returncode == Exit.FAILED
+    assert "apache_airflow_core 3.1.6 was not installed: 3.1.6+authpatches.1 is there." in done.stderr
+    assert "What was installed before is back." in done.stderr
+
+
+@pytest.mark.parametrize("last", ["sys.exit()", "sys.exit(1)"])
+def test_what_could_not_be_put_back_is_kept_for_the_hand(python, project, pins, tmp_path, last):
+    patching.apply(patching.plan(python, project, pins, ["session-cleanup"]), pins)
+    before = versions(python, pins)
+    sabotage(python, tmp_path / "calls", f"if call == 1: harm(); sys.exit(1)\nif call == 2: {last}")
+    done = tool("apply", "--python", python, TMPDIR=f"{tmp_path}")
+    assert done.returncode == Exit.FAILED
+    assert "is back" not in done.stderr
+    assert "could not be put back" in done.stderr
+    words = shlex.split(done.stderr.rpartition("Put it back by hand: ")[2])
+    assert FAB.replace("-", "_") in words[-1]
+    subprocess.run(words, check=True, timeout=120)
+    assert versions(python, pins) == before
+    assert whole(python, pins)
+
+
+#: Interrupt pip where it has taken a release away and not put the other there yet.
+MIDST = """
+import pip._internal.req.req_install as room
+def uninstall(*words, take=room.InstallRequirement.uninstall, **named):
+    taken = take(*words, **named)
+    os.killpg(0, {number})
+    return taken
+room.InstallRequirement.uninstall = uninstall
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_no_signal_ends_the_installer(python, pins, tmp_path, number):
+    """Ctrl-C again and again, for the tool and its pip: what was installed is back, and nothing beside it."""
+    (site,) = python.parents[1].glob("lib/*/site-packages")
+    sabotage(python, tmp_path / "calls", MIDST.format(number=int(number)))
+    done = tool("apply", "--python", python, TMPDIR=f"{tmp_path}")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (128 + number, "Interrupted.")
+    assert (tmp_path / "calls").read_text() == "2"
+    assert versions(python, pins) == PLAIN
+    assert whole(python, pins)
+    assert list(site.rglob("~*")) == []  # what a pip that is ended leaves
+    assert [path.name for path in tmp_path.iterdir()] == ["calls"]
+
+
+def test_what_could_not_be_put_back_is_told_though_interrupted(python, pins, tmp_path):
+    interrupted = f"os.killpg(0, {int(signal.SIGINT)}); sys.exit(1)"
+    sabotage(python, tmp_path / "calls", f"if call == 1: harm()\n{interrupted}")
+    done = tool("apply", "--python", python, TMPDIR=f"{tmp_path}")
+    assert done.returncode == Exit.FAILED
+    assert "Put it back by hand: " in done.stderr
+
+
+@pytest.mark.parametrize("fault", ["missing", "not JSON", "not text", "another form", "no manifest"])
+def test_revert_needs_nothing_of_what_is_installed(python, project, pins, fault):
+    patching.apply(patching.plan(python, project, pins), pins)
+    found = next(each for each in installed.look(python, pins).found if each.distribution.name == FAB)
+    manifest = next(found.site.glob("apache_airflow_providers_fab-*.dist-info/AUTH_PATCHES.json"))
+    if fault == "missing":
+        (found.site / next(iter(found.manifest["files"]))).unlink()
+    elif fault == "no manifest":
+        manifest.unlink()
+    else:
+        manifest.write_bytes(
+            {"not JSON": b'{"patches": [', "not text": b"\xff\xfe", "another form": b'{"patches": [1]}'}[
+                fault
+            ]
+        )
+    told = json.loads(tool("status", "--python", python, "--json").stdout)
+    refused = tool("apply", "--python", python)
+    assert refused.returncode == Exit.REFUSED
+    if fault == "missing":
+        assert told[1]["state"] == "changed"
+    else:
+        (note,) = told[1]["notes"]
+        assert "is missing or damaged" in note
+        assert "airflow-auth-patches revert" in note
+        assert note.split()[:2] == refused.stderr.split()[:2]
+    done = tool("revert", "--python", python)
+    assert done.returncode == 0, done.stderr
+    assert versions(python, pins) == PLAIN
+    assert whole(python, pins)
+
+
+def test_revert_looks_at_nothing_but_what_it_reverts(python, project, pins):
+    patching.apply(patching.plan(python, project, pins, ["session-cleanup"]), pins)
+    core = installed.look(python, pins).found[0]
+    (core.site / "airflow/settings.py").write_text("# by hand\n")
+    done = tool("revert", "--python", python)
+    assert done.returncode == 0, done.stderr
+    assert versions(python, pins) == PLAIN
+    shutil.rmtree(core.site / "airflow/api")
+    assert tool("revert", "--python", python).stdout.strip() == "Nothing is patched: nothing to do."
