@@ -113,10 +113,10 @@ def look(python: Path, pins: Pins) -> Installation:
         )
     names = [dist.name for dist in DISTRIBUTIONS]
     try:
-        told = json.loads(run([python, "-I", "-c", _LOOK, *names], timeout=120))
+        told = json.loads(run([python, "-I", "-", *names], timeout=120, stdin=_LOOK))
     except (Problem, ValueError, OSError) as error:
         raise Problem(
-            f"{python} does not run as a Python interpreter: {error}",
+            f"{python} does not run as a Python interpreter: {f'{error}'.strip().splitlines()[-1]}",
             "Name the python of your Airflow: --python PATH.",
             Exit.USAGE,
         ) from error

@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from airflow_auth_patches import installed as room
 from airflow_auth_patches import transaction, wheels
 from airflow_auth_patches.errors import Problem
+from airflow_auth_patches.hunks import HunkFault
 from airflow_auth_patches.installed import Installation, Installed
 from airflow_auth_patches.progress import Progress
 from airflow_auth_patches.releases import Pins, Release, fetch
@@ -106,7 +109,7 @@ def plan(
         _whole(found, progress)
         if not patches and not found.manifest:
             continue
-        patched = wheels.patch_release(room.pinned(found), patches, progress)
+        patched = _patched(series, room.pinned(found), patches, progress)
         if missing := room.missing_requirements(installation, patched.requirements):
             raise Problem(
                 f"The patches for {found.distribution.name} need {', '.join(missing)}, not installed here.",
@@ -133,6 +136,8 @@ def patched(
     """
     chosen = series.select(release, names, everything=everything)
     astray = set(names or ()) - {patch.slug for patch in chosen}
+    if joining := [p for p in series.patches if p.slug in astray and p.joins]:
+        raise Problem(_joins(joining[0]), "Leave it out.")
     if astray or not chosen:
         serving = series.serving(release)
         held = (
@@ -144,7 +149,33 @@ def patched(
             f"No {'such' if astray else 'chosen'} patch serves {release}: {held}.",
             "See `airflow-auth-patches list`; --all takes those with a trade-off too.",
         )
-    return wheels.patch_release(release, chosen, progress)
+    return _patched(series, release, chosen, progress)
+
+
+def _patched(
+    series: Series, release: Release, chosen: Sequence[Patch], progress: Progress | None
+) -> wheels.Patched:
+    """Patch a release; where a patch needs the lines of one that was not chosen, say which."""
+    try:
+        return wheels.patch_release(release, chosen, progress)
+    except Problem as problem:
+        slugs = [patch.slug for patch in chosen]
+        if not isinstance(problem.__cause__, HunkFault) or not (extra := _lacking(series, release, slugs)):
+            raise
+        raise Problem(
+            f"{release} takes {', '.join(slugs)} only with {', '.join(extra)}.",
+            f"Name it too: {' '.join(f'--patch {slug}' for slug in extra)}.",
+        ) from problem
+
+
+def _lacking(series: Series, release: Release, slugs: Sequence[str]) -> Sequence[str]:
+    """Return the fewest other patches with which some apply; empty where not even with all."""
+    others = [p.slug for p in series.serving(release) if p.slug not in slugs and not p.joins]
+    for extra in (*((other,) for other in others), *combinations(others, 2), tuple(others)):
+        with suppress(Problem):
+            wheels.patch_release(release, series.select(release, {*slugs, *extra}))
+            return extra
+    return ()
 
 
 def _refuse_halves(series: Series, chosen: Sequence[tuple[Installed, Sequence[Patch]]]) -> None:
@@ -163,12 +194,17 @@ def _refuse_halves(series: Series, chosen: Sequence[tuple[Installed, Sequence[Pa
 
 def _why_not(series: Series, installation: Installation, slug: str) -> str:
     ranges = [p for p in series.patches if p.slug == slug]
-    if joined := ranges[0].joins:
-        return f"{slug} joins {', '.join(joined)}: it is taken whenever all of them are, and never otherwise."
+    if ranges[0].joins:
+        return _joins(ranges[0])
     versions = {found.distribution: found.version for found in installation.found}
     has = versions.get(ranges[0].distribution, "none")
     wanted = " or ".join(str(patch.applies_to) for patch in ranges)
     return f"{slug} is for {ranges[0].distribution.name} {wanted}, and {has} is installed."
+
+
+def _joins(patch: Patch) -> str:
+    joined = ", ".join(patch.joins)
+    return f"{patch.slug} joins {joined}: it is taken whenever all of them are, and never otherwise."
 
 
 def _why_none(series: Series, installation: Installation) -> str:
