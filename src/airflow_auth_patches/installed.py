@@ -18,7 +18,7 @@ from wheel.wheelfile import WheelFile
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.processes import run
 from airflow_auth_patches.progress import Progress
-from airflow_auth_patches.releases import CORE, DISTRIBUTIONS, Distribution, Pins, Release, fetch
+from airflow_auth_patches.releases import CORE, DISTRIBUTIONS, Distribution, Pins, Release, fetch, yanked
 from airflow_auth_patches.wheels import MANIFEST, write
 
 # Runs in the environment that is looked at, so it uses the standard library alone.
@@ -123,7 +123,9 @@ def look(python: Path, pins: Pins) -> Installation:
     found = tuple(
         _installed(dist, entry, pins) for dist in DISTRIBUTIONS if (entry := told["found"].get(dist.name))
     )
-    if not found and (old := told["versions"].get("apache-airflow")):
+    old = told["versions"].get("apache-airflow", "")
+    # Airflow 2 has no core of its own, and may have a provider.
+    if CORE.name not in told["found"] and old[:2] in ("1.", "2."):
         raise Problem(
             f"Airflow {old} is out of scope: the series begins with {CORE.name} {CORE.oldest}.",
             "Upgrade Airflow.",
@@ -249,6 +251,8 @@ def pinned(installed: Installed) -> Release:
             f"The {MANIFEST} of {name} {version} is missing or damaged.",
             "Put the pristine release back: `airflow-auth-patches revert`.",
         )
+    if problem := yanked(installed.distribution, version):
+        raise problem
     if installed.release is None or (local and not installed.manifest):
         raise Problem(
             f"{name} {version} is in no patch's range: the series does not know that release.",

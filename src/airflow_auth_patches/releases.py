@@ -74,6 +74,19 @@ FAB = Distribution(
     Version("3.3.0"),
 )
 DISTRIBUTIONS = (CORE, FAB)
+#: The releases in scope that upstream yanked, and so are not pinned, with the one to take instead.
+YANKED = {"apache-airflow-core==3.1.4": "3.1.5"}
+
+
+def yanked(dist: Distribution, version: str) -> Problem | None:
+    """Return the problem that a release is where upstream yanked it, or ``None`` where it did not."""
+    instead = YANKED.get(f"{dist.name}=={version.partition('+')[0]}")
+    if instead is None:
+        return None
+    return Problem(
+        f"{dist.name} {version} was yanked upstream: no patch is for it.",
+        f"Upgrade it, at least to {instead}.",
+    )
 
 
 def distribution(name: str) -> Distribution:
@@ -163,7 +176,9 @@ class Pins:
             raise Problem(
                 f"{name!r} names no release.", "Write it as apache-airflow-core==3.3.2.", Exit.USAGE
             )
-        found = self.find(distribution(dist.strip()), version.strip())
+        found = self.find(named := distribution(dist.strip()), version.strip())
+        if found is None and (problem := yanked(named, version.strip())):
+            raise problem
         if found is None:
             raise Problem(
                 f"{dist} {version} is not among the pinned releases.",
