@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from airflow_auth_patches import advice, verdicts
 from airflow_auth_patches.releases import FAB, Pins, Release
@@ -40,57 +41,107 @@ def book(project: Series, pins: Pins) -> Book:
     }
 
 
-def told(project: Series, pins: Pins, book: Book, version: str, has: list[str], python: str = "3.11"):
-    core = pins.release("apache-airflow-core==3.1.6")
+def told(project: Series, pins: Pins, book: Book, version: str, *applied: str):
+    """Return the advice for a provider with patches in it, core 3.1.6 and Python 3.11."""
     provider = pins.release(f"{FAB.name}=={version}")
-    found = advice.upgrade(project, pins, book, provider, core, python, has)
+    has = [cell.bug for cell in advice.held(advice.cells_of(project, pins, book, provider), applied)]
+    found = advice.upgrade(project, pins, book, provider, Version("3.1.6"), "3.11", has)
     return found and (str(found.release.version), found.cures, found.leaves, found.brings)
 
 
+DEAD, RACE, WEDGED, READER, CACHE = BUGS.keys()
+FIRST = ("3.7.0", (DEAD, RACE, WEDGED), (CACHE,), ())
+
+
 @pytest.mark.parametrize(
-    ("version", "has", "best"),
+    ("version", "best"),
     [
-        ("3.3.0", ["dead-connection-500"], ("3.4.0", ("dead-connection-500",), (), ())),
-        (
-            "3.3.0",
-            ["dead-connection-500", "appbuilder-race"],
-            ("3.5.0", ("dead-connection-500", "appbuilder-race"), (), ("security-manager-reader",)),
-        ),
-        (
-            "3.3.0",
-            ["dead-connection-500", "wedged-session", "user-cache-race"],
-            ("3.7.0", ("dead-connection-500", "wedged-session"), ("user-cache-race",), ()),
-        ),
-        (
-            "3.6.0",
-            ["wedged-session", "security-manager-reader"],
-            ("3.7.0", ("wedged-session", "security-manager-reader"), (), ()),
-        ),
-        ("3.7.0", ["user-cache-race"], None),
-        ("3.10.2", ["user-cache-race"], None),
+        ("3.3.0", FIRST),
+        ("3.4.0", ("3.7.0", (RACE, WEDGED), (CACHE,), ())),
+        ("3.6.0", ("3.7.0", (READER, WEDGED), (CACHE,), ())),
+        ("3.7.0", None),
+        ("3.10.2", None),
     ],
 )
-def test_the_smallest_upgrade_that_cures_most(project, pins, book, version, has, best):
-    assert told(project, pins, book, version, has) == best
+def test_the_smallest_upgrade_that_cures_most(project, pins, book, version, best):
+    assert told(project, pins, book, version) == best
+
+
+@pytest.mark.parametrize(
+    ("version", "applied", "best"),
+    [
+        ("3.3.0", ["session-cleanup"], ("3.7.0", (RACE, WEDGED), (CACHE,), ())),
+        ("3.3.0", ["user-session", "user-cache"], ("3.7.0", (DEAD, RACE), (), (CACHE,))),
+        ("3.3.0", ["appbuilder-init-lock", "user-session", "user-cache"], None),
+        ("3.6.0", ["security-manager-swap", "user-cache"], None),
+        ("3.6.0", ["user-session", "security-manager-swap", "user-cache"], None),
+    ],
+)
+def test_an_upgrade_takes_the_patches_away(project, pins, book, version, applied, best):
+    assert told(project, pins, book, version, *applied) == best
 
 
 def test_an_upgrade_that_was_not_run_cures_nothing(project, pins, book):
     for name in book:
         if not name.endswith("==3.3.0"):
             book[name] = {}
-    assert told(project, pins, book, "3.3.0", ["dead-connection-500"]) is None
+    assert told(project, pins, book, "3.3.0") is None
 
 
-def test_python_and_core_must_allow_it(project, pins, book):
-    dead = "dead-connection-500"
-    assert told(project, pins, book, "3.3.0", [dead], "3.13") == (
-        "3.5.0", (dead,), (), ("security-manager-reader",),
-    )  # fmt: skip
-    asking = tuple(
-        replace(r, core=SpecifierSet(">=3.2")) if r.distribution is FAB and r.version.minor < 7 else r
+@pytest.mark.parametrize("limit", [{"pythons": ("3.10",)}, {"core": SpecifierSet(">=3.2")}])
+def test_python_and_core_must_allow_it(project, pins, book, limit):
+    releases = tuple(
+        replace(r, **limit) if r.distribution is FAB and r.version < Version("3.8") else r
         for r in pins.releases
     )
-    assert told(project, replace(pins, releases=asking), book, "3.3.0", [dead]) == ("3.7.0", (dead,), (), ())
+    assert told(project, replace(pins, releases=releases), book, "3.3.0") == ("3.8.0", *FIRST[1:])
+
+
+def test_whether_the_pair_was_tested(project, pins, book):
+    provider = pins.release(f"{FAB.name}==3.3.0")
+    for core, tested in (("3.1.6", False), ("3.3.0", True)):
+        found = advice.upgrade(
+            project, pins, book, provider, Version(core), "3.11", [DEAD, RACE, WEDGED, CACHE]
+        )
+        assert found is not None
+        assert (str(found.release.version), found.tested) == ("3.7.0", tested)
+
+
+@pytest.mark.parametrize(
+    ("core", "applied", "provider", "has", "pairs"),
+    [
+        ("3.1.6", [], "3.4.0", [], []),
+        (
+            "3.1.6",
+            ["auth-manager-singleton"],
+            "3.4.0",
+            [],
+            [("auth-manager-singleton", "appbuilder-init-lock")],
+        ),
+        ("3.1.6", ["auth-manager-singleton"], "3.4.0", ["appbuilder-init-lock"], []),
+        ("3.1.6", ["auth-manager-singleton"], "3.5.0", [], []),
+        ("3.2.0", [], "3.3.0", [], [("auth-manager-singleton", "appbuilder-init-lock")]),
+        ("3.3.2", ["revoked-token-off-loop"], "3.6.5", [], [("revoked-token-off-loop", "user-session")]),
+        ("3.3.2", ["revoked-token-off-loop"], "3.7.0", [], []),
+    ],
+)
+def test_what_a_core_has_may_need_the_providers_half(project, pins, core, applied, provider, has, pairs):
+    release = pins.release(f"{FAB.name}=={provider}")
+    assert advice.unmet(project, Version(core), applied, release, has) == pairs
+
+
+@pytest.mark.parametrize(
+    ("core", "python", "first"),
+    [
+        ("3.1.6", "3.11", "3.3.0"),
+        ("3.3.2", "3.11", "3.5.0"),
+        ("3.3.2", "3.14", "3.6.0"),
+        (None, "3.11", "3.3.0"),
+    ],
+)
+def test_the_oldest_provider_that_works_with_a_core(project, pins, core, python, first):
+    releases = advice.allowed(project, pins, Version(core) if core else None, python)
+    assert str(releases[0].version) == first
 
 
 def test_what_an_applied_patch_cures_is_not_held(project, pins, book):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from airflow_auth_patches import environments, releases
+from airflow_auth_patches.commands import patching
+from airflow_auth_patches.commands.status import status as command
 from airflow_auth_patches.errors import Exit
 from airflow_auth_patches.processes import run
 
 TOOL = Path(sys.executable).parent / "airflow-auth-patches"
-CORE = "apache-airflow-core"
+CORE, FAB = "apache-airflow-core", "apache-airflow-providers-fab"
 
 
 @pytest.fixture
@@ -49,6 +54,72 @@ def status(python: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def rows(python: Path) -> list[dict]:
+    done = status(python, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_upgrade_of_the_provider_comes_first_and_then_the_patches(environment, pins):
+    python = environment(apache_airflow_core="3.1.6", apache_airflow_providers_fab="3.3.0")
+    core, provider = rows(python)
+    assert core["upgrade"] is None
+    upgrade = provider["upgrade"]
+    release = pins.release(upgrade["to"])
+    assert f"{sys.version_info.major}.{sys.version_info.minor}" in release.pythons
+    assert upgrade["tested"] is False
+    held = [each["bug"] for each in provider["bugs"]]
+    assert sorted(upgrade["cures"] + upgrade["leaves"]) == sorted(held)
+    first = status(python).stdout.splitlines()[0]
+    assert first.startswith(
+        f"First upgrade {FAB} 3.3.0 to {release.version}: it cures {', '.join(upgrade['cures'])}"
+    )
+    assert first.endswith(
+        "It was not tested with this core. Then patch what is left: `airflow-auth-patches apply`."
+    )
+
+
+@pytest.mark.parametrize("limited", ["core", "pythons"])
+def test_the_core_and_the_python_that_are_found_decide(environment, project, pins, limited):
+    python = environment(apache_airflow_core="3.1.6", apache_airflow_providers_fab="3.3.0")
+    best = command(python, project, pins)[1].upgrade.release
+    runs = f"{sys.version_info.major}.{sys.version_info.minor}"
+    limits = {"core": SpecifierSet(">=3.2"), "pythons": tuple(each for each in best.pythons if each != runs)}
+    limit = {limited: limits[limited]}
+    others = tuple(replace(each, **limit) if each is best else each for each in pins.releases)
+    upgrade = command(python, project, replace(pins, releases=others))[1].upgrade
+    assert upgrade.release.version > best.version
+
+
+def test_no_upgrade_takes_more_patches_away_than_it_cures(environment, project, pins):
+    python = environment(apache_airflow_core="3.2.2", apache_airflow_providers_fab="3.6.5")
+    (_, provider) = rows(python)
+    release = pins.release(f"{FAB}==3.6.5")
+    assert provider["upgrade"]["brings"] == []
+    leak = "application-builder-leak"
+    names = [patch.slug for patch in project.select(release) if leak not in patch.cures]
+    patching.apply(patching.plan(python, project, pins, names), pins)
+    (_, provider) = rows(python)
+    assert [each["bug"] for each in provider["bugs"]] == [leak]
+    assert provider["upgrade"] is None
+
+
+def test_half_of_a_cure_is_warned_of(environment, project, pins):
+    python = environment(apache_airflow_core="3.1.6", apache_airflow_providers_fab="3.3.0")
+    patching.apply(patching.plan(python, project, pins), pins)
+    assert [row["notes"] for row in rows(python)] == [[], []]
+    newer = releases.fetch(pins.release(f"{FAB}==3.4.0"), "wheel")
+    words = ["--no-index", "--no-deps", "--python", python]
+    run([environments.uv(), "pip", "install", "--quiet", *words, newer])
+    assert [row["notes"] for row in rows(python)] == [
+        [],
+        [
+            "core has auth-manager-singleton, which does harm without appbuilder-init-lock: "
+            "apply before the next restart"
+        ],
+    ]
+
+
 @pytest.mark.parametrize("provider", [None, "1.5.3"])
 def test_airflow_2_is_told_whatever_the_provider(environment, provider):
     named = {"apache_airflow_providers_fab": provider} if provider else {}
@@ -56,6 +127,32 @@ def test_airflow_2_is_told_whatever_the_provider(environment, provider):
     assert done.returncode == Exit.REFUSED
     assert done.stderr.strip().startswith(
         f"Airflow 2.11.0 is out of scope: the series begins with {CORE} 3.1.0."
+    )
+
+
+@pytest.mark.parametrize(
+    ("core", "said"),
+    [
+        ("3.0.6", "3.0.6 is out of scope: the series begins with 3.1.0. Upgrade it, at least to 3.1.0."),
+        ("3.1.4", "3.1.4 was yanked upstream: no patch is for it. Upgrade it, at least to 3.1.5."),
+    ],
+)
+@pytest.mark.parametrize("provider", ["3.3.0", "3.2.0"])
+def test_a_core_that_no_patch_is_for_is_upgraded_first(environment, core, said, provider):
+    python = environment(apache_airflow_core=core, apache_airflow_providers_fab=provider)
+    first, second = rows(python)
+    assert first["notes"] == [f"{CORE} {said}"]
+    assert second["upgrade"] is None
+    assert second["notes"][0].endswith(f"Upgrade {CORE} {core} first: `apply` refuses it.")
+    assert "First upgrade" not in status(python).stdout
+
+
+@pytest.mark.parametrize(("core", "least"), [("3.1.6", "3.3.0"), ("3.3.2", "3.5.0")])
+def test_an_old_provider_goes_to_one_that_works_with_the_core(environment, core, least):
+    python = environment(apache_airflow_core=core, apache_airflow_providers_fab="3.2.0")
+    (note,) = rows(python)[1]["notes"]
+    assert (
+        note == f"{FAB} 3.2.0 is out of scope: the series begins with 3.3.0. Upgrade it, at least to {least}."
     )
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from packaging.version import Version
+
 from airflow_auth_patches import verdicts
-from airflow_auth_patches.releases import FAB, Pins, Release
-from airflow_auth_patches.series import Series
+from airflow_auth_patches.releases import CORE, FAB, Pins, Release
+from airflow_auth_patches.series import Patch, Series
 from airflow_auth_patches.verdicts import Book, Cell, Kind
 
 #: Verdicts of a release that has the bug, as released.
@@ -22,13 +24,15 @@ class Upgrade:
     :param release: the provider to upgrade to.
     :param cures: the bugs of the installation that are gone there.
     :param leaves: those that are not.
-    :param brings: the bugs that it has and the installed one has not.
+    :param brings: the bugs that it has and the installed one, with its patches, has not.
+    :param tested: whether the installed core was tested with it.
     """
 
     release: Release
     cures: tuple[str, ...]
     leaves: tuple[str, ...]
     brings: tuple[str, ...]
+    tested: bool
 
 
 def cells_of(series: Series, pins: Pins, book: Book, release: Release) -> list[Cell]:
@@ -55,43 +59,89 @@ def held(cells: Collection[Cell], applied: Collection[str]) -> list[Cell]:
     ]
 
 
+def unmet(
+    series: Series, core: Version, applied: Collection[str], provider: Release, has: Collection[str] = ()
+) -> list[tuple[str, str]]:
+    """
+    Return what a core has that does harm with a provider, for want of a patch of the provider.
+
+    A core has what is applied to it, and what upstream released in it.
+
+    :param core: the core's version.
+    :param applied: the slugs of the patches in the core.
+    :param has: the slugs of the patches in the provider.
+    :return: the slug of each such patch of core, with that of the provider's patch.
+    """
+    serving = {patch.slug for patch in series.serving(provider)}
+    return list(
+        dict.fromkeys(
+            (patch.slug, other)
+            for patch in series.patches
+            if patch.distribution is CORE and (patch.slug in applied or _released(patch, core))
+            for other in patch.together_with
+            if other in serving and other not in has
+        )
+    )
+
+
+def _released(patch: Patch, core: Version) -> bool:
+    versions = [value.rpartition(" ")[2] for value in patch.trailers.get("Fixed-In", ())]
+    return any(Version(core.public) >= Version(version) for version in versions)
+
+
+def allowed(series: Series, pins: Pins, core: Version | None, python: str) -> list[Release]:
+    """
+    Return the providers that work with a core as both are released, oldest first.
+
+    :param core: the core's version, which they must allow; ``None`` where there is none.
+    :param python: the Python version, as in ``3.11``, which they must support.
+    """
+    return [
+        release
+        for release in pins.releases
+        if release.distribution is FAB
+        and python in release.pythons
+        and (
+            core is None
+            or (release.core.contains(core, prereleases=True) and not unmet(series, core, (), release))
+        )
+    ]
+
+
 def upgrade(
     series: Series,
     pins: Pins,
     book: Book,
     provider: Release,
-    core: Release | None,
+    core: Version | None,
     python: str,
     has: Collection[str],
 ) -> Upgrade | None:
     """
     Return the upgrade of the provider that an installation should have first.
 
-    A bug counts as cured where its reproducer said so: what was not run there is left.
+    A bug counts as cured where its reproducer said so: what was not run there is left. An upgrade takes the
+    patches of the provider away; where that brings as many bugs back as the upgrade cures, it is none.
 
     :param provider: the installed one.
     :param core: the installed core, which must be one that the new provider allows.
     :param python: the Python version, as in ``3.11``, which the new provider must support.
-    :param has: the bugs of the installed provider, as it is.
+    :param has: the bugs of the installed provider, as it is, with its patches.
     :return: ``None`` where no upgrade cures any of them.
     """
     mine = {cell.bug for cell in cells_of(series, pins, book, provider) if cell.kind in AFFECTED}
     found: list[Upgrade] = []
-    for release in pins.releases:
-        if release.distribution is not FAB or release.version <= provider.version:
-            continue
-        if python not in release.pythons or (core is not None and core.version not in release.core):
+    for release in allowed(series, pins, core, python):
+        if release.version <= provider.version:
             continue
         cells = cells_of(series, pins, book, release)
         gone = {cell.bug for cell in cells if cell.kind in (Kind.FIXED, Kind.NOT_AFFECTED)}
-        there = [cell.bug for cell in cells if cell.kind in AFFECTED]
-        found.append(
-            Upgrade(
-                release,
-                tuple(bug for bug in has if bug in gone),
-                tuple(bug for bug in has if bug not in gone),
-                tuple(bug for bug in there if bug not in mine),
+        cures = tuple(bug for bug in has if bug in gone)
+        brings = tuple(cell.bug for cell in cells if cell.kind in AFFECTED and cell.bug not in has)
+        if len(mine.intersection(brings)) < len(cures):
+            leaves = tuple(bug for bug in has if bug not in gone)
+            tested = core is None or any(
+                pair.fab is release and pair.core.version == core for pair in pins.pairs
             )
-        )
-    best = min(found, key=lambda one: (len(one.leaves), one.release.version), default=None)
-    return best if best is not None and best.cures else None
+            found.append(Upgrade(release, cures, leaves, brings, tested))
+    return min(found, key=lambda one: (len(one.leaves), one.release.version), default=None)

@@ -244,7 +244,7 @@ def pinned(installed: Installed) -> Release:
         oldest = installed.distribution.oldest
         raise Problem(
             f"{name} {version} is out of scope: the series begins with {oldest}.",
-            f"Upgrade it, at least to {oldest}.",
+            "Upgrade it: `airflow-auth-patches status` says at least to what.",
         )
     if installed.damaged:
         raise Problem(

@@ -74,9 +74,12 @@ def status(python: Python, json: Json = False) -> None:
     if json:
         show.as_json([_standing(row) for row in rows])
         return
+    patchable = all(row.state not in ("unknown", "out of scope") for row in rows)
     for row in rows:
         if row.upgrade:
-            show.out.print(_advice(row, row.upgrade), highlight=False, soft_wrap=True)
+            said = _advice(row, row.upgrade)
+            said += " Then patch what is left: `airflow-auth-patches apply`." if patchable else ""
+            show.out.print(said, highlight=False, soft_wrap=True)
     show.table(
         f"{python}",
         ("distribution and version", "state", "bugs in it", "patches in it", "patches it lacks", "notes"),
@@ -108,7 +111,8 @@ def _advice(row: command.Standing, upgrade: Upgrade) -> str:
     said = f"First upgrade {name} {version} to {upgrade.release.version}: it cures {', '.join(upgrade.cures)}"
     said += f", and leaves {', '.join(upgrade.leaves)}" if upgrade.leaves else ", which is all it has"
     said += f"; it brings {', '.join(upgrade.brings)}" if upgrade.brings else ""
-    return f"{said}. Then patch what is left: `airflow-auth-patches apply`."
+    said += "; it takes its patches away, so apply them again" if row.applied else ""
+    return f"{said}." if upgrade.tested else f"{said}. It was not tested with this core."
 
 
 def _standing(row: command.Standing) -> dict[str, Any]:
@@ -130,6 +134,7 @@ def _standing(row: command.Standing) -> dict[str, Any]:
             "cures": list(upgrade.cures),
             "leaves": list(upgrade.leaves),
             "brings": list(upgrade.brings),
+            "tested": upgrade.tested,
         },
     }
 

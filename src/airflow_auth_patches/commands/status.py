@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.version import InvalidVersion, Version
+
 from airflow_auth_patches import advice, verdicts
 from airflow_auth_patches import installed as room
 from airflow_auth_patches.advice import Upgrade
 from airflow_auth_patches.errors import Problem
 from airflow_auth_patches.installed import Installed
 from airflow_auth_patches.progress import Progress
-from airflow_auth_patches.releases import CORE, FAB, Pins
+from airflow_auth_patches.releases import CORE, FAB, Pins, yanked
 from airflow_auth_patches.series import Patch, Series
 from airflow_auth_patches.verdicts import Cell
 
@@ -48,20 +50,32 @@ def status(python: Path, series: Series, pins: Pins, progress: Progress | None =
     """
     installation = room.look(python, pins)
     book = verdicts.read(series.folder)
-    core = next((found.release for found in installation.found if found.distribution is CORE), None)
+    core = next((found for found in installation.found if found.distribution is CORE), None)
+    version = _version(core) if core else None
     rows = []
     for found in installation.found:
+        first = _core_first(core) if found.distribution is FAB else None
         try:
             release = room.pinned(found)
         except Problem as problem:
             state = "out of scope" if found.out_of_scope else "unknown"
-            rows.append(Standing(found, state, tuple(found.slugs), (), (f"{problem}",)))
+            remedy = problem.remedy
+            if found.out_of_scope:
+                oldest = _oldest(found, series, pins, version, installation.runs)
+                remedy = first or f"Upgrade it, at least to {oldest}."
+            rows.append(Standing(found, state, tuple(found.slugs), (), (f"{problem.what} {remedy}",)))
             continue
         wrong = room.changed_files(found, progress)
         open_ = tuple(patch for patch in series.serving(release) if patch.slug not in found.slugs)
         current = {(patch.name, patch.sha256) for patch in series.serving(release)}
         applied = {(p["name"], p["sha256"]) for p in (found.manifest or {"patches": []})["patches"]}
-        notes = list(wrong)
+        notes = [first] if first else []
+        if found.distribution is FAB and core and version:
+            for slug, other in advice.unmet(series, version, core.slugs, release, found.slugs):
+                notes.append(
+                    f"core has {slug}, which does harm without {other}: apply before the next restart"
+                )
+        notes += wrong
         if applied - current:
             other = ", ".join(sorted(name for name, _ in applied - current))
             notes.append(f"{other} is of another series: apply again")
@@ -72,9 +86,31 @@ def status(python: Path, series: Series, pins: Pins, progress: Progress | None =
             notes.append(f"not known: {', '.join(unknown)}")
         bugs = tuple(advice.held(cells, found.slugs))
         upgrade = None
-        if found.distribution is FAB and bugs:
+        if found.distribution is FAB and bugs and not first:
             has = [cell.bug for cell in bugs]
-            upgrade = advice.upgrade(series, pins, book, release, core, installation.runs, has)
+            upgrade = advice.upgrade(series, pins, book, release, version, installation.runs, has)
         state = "changed" if wrong else "patched" if found.manifest else "pristine"
         rows.append(Standing(found, state, tuple(found.slugs), open_, tuple(notes), bugs, upgrade))
     return rows
+
+
+def _version(core: Installed) -> Version | None:
+    try:
+        return Version(Version(core.version).public)
+    except InvalidVersion:
+        return None
+
+
+def _core_first(core: Installed | None) -> str | None:
+    """Return what to do before anything with the provider, where no patch is for the core."""
+    if core is None or not (core.out_of_scope or yanked(CORE, core.version)):
+        return None
+    return f"Upgrade {CORE.name} {core.version} first: `apply` refuses it."
+
+
+def _oldest(found: Installed, series: Series, pins: Pins, core: Version | None, runs: str) -> Version:
+    """Return the oldest release in scope to upgrade to: of the provider, one that works with the core."""
+    if found.distribution is FAB:
+        for release in advice.allowed(series, pins, core, runs):
+            return release.version
+    return found.distribution.oldest
