@@ -27,10 +27,10 @@ BUGS = {
 @pytest.fixture
 def book(project: Series, pins: Pins) -> Book:
     def evidence(bug: str, release: Release) -> Evidence:
-        patches = {p.name: p.sha256 for p in verdicts.cures(project, project.bugs[bug], release)}
+        patches = verdicts.edits(project, project.bugs[bug], release)
         red = release.version in SpecifierSet(BUGS[bug])
         return Evidence(
-            "beside", "3.11", "0" * 64, RED if red else PASSED, PASSED if patches else None, patches
+            "beside", "3.11", "0" * 64, RED if red else PASSED, PASSED if patches else None, patches, "basis"
         )
 
     assert BUGS.keys() <= project.bugs.keys()
@@ -44,7 +44,7 @@ def book(project: Series, pins: Pins) -> Book:
 def told(project: Series, pins: Pins, book: Book, version: str, *applied: str):
     """Return the advice for a provider with patches in it, core 3.1.6 and Python 3.11."""
     provider = pins.release(f"{FAB.name}=={version}")
-    has = [cell.bug for cell in advice.held(advice.cells_of(project, pins, book, provider), applied)]
+    has = [cell.bug for cell in advice.held(project, advice.cells_of(project, pins, book, provider), applied)]
     found = advice.upgrade(project, pins, book, provider, Version("3.1.6"), "3.11", has)
     return found and (str(found.release.version), found.cures, found.leaves, found.brings)
 
@@ -147,10 +147,29 @@ def test_the_oldest_provider_that_works_with_a_core(project, pins, core, python,
 def test_what_an_applied_patch_cures_is_not_held(project, pins, book):
     release = pins.release(f"{FAB.name}==3.3.0")
     cells = advice.cells_of(project, pins, book, release)
-    every = [cell.bug for cell in advice.held(cells, ())]
+    every = [cell.bug for cell in advice.held(project, cells, ())]
     assert every == [bug for bug in project.bugs if bug in BUGS and bug != "security-manager-reader"]
-    assert [cell.bug for cell in advice.held(cells, ["session-cleanup"])] == [
+    assert [cell.bug for cell in advice.held(project, cells, ["session-cleanup"])] == [
         bug for bug in every if bug != "dead-connection-500"
     ]
     open_ = [replace(cell, kind=Kind.OPEN, by=()) for cell in cells if cell.bug == "dead-connection-500"]
-    assert advice.held(open_, ["session-cleanup"]) == open_
+    assert advice.held(project, open_, ["session-cleanup"]) == open_
+
+
+def test_a_cure_that_takes_a_patch_of_core_too_is_none_without(project, pins, book):
+    release, bug = pins.release(f"{FAB.name}==3.10.2"), "user-look-up-freeze"
+    assert project.bugs[bug].needs == ("user-from-token-hook",)
+    patches = verdicts.edits(project, project.bugs[bug], release)
+    book[str(release)][bug] = Evidence("beside", "3.11", "0" * 64, RED, PASSED, patches, "basis")
+    cells = [cell for cell in advice.cells_of(project, pins, book, release) if cell.bug == bug]
+    assert advice.held(project, cells, ["user-cache"]) == cells
+    assert advice.held(project, cells, ["user-cache", "user-from-token-hook"]) == []
+
+
+def test_a_bug_that_does_not_show_beside_a_core_is_not_told(project, pins, book):
+    release, bug = pins.release(f"{FAB.name}==3.6.5"), "public-user-freeze"
+    told = {
+        core: bug in [cell.bug for cell in advice.cells_of(project, pins, book, release, Version(core))]
+        for core in ("3.2.2", "3.3.0")
+    }
+    assert told == {"3.2.2": False, "3.3.0": True}

@@ -35,28 +35,35 @@ class Upgrade:
     tested: bool
 
 
-def cells_of(series: Series, pins: Pins, book: Book, release: Release) -> list[Cell]:
-    """Return the verdicts on a release, in the order of the bugs."""
+def cells_of(
+    series: Series, pins: Pins, book: Book, release: Release, beside: Version | None = None
+) -> list[Cell]:
+    """
+    Return the verdicts on a release, in the order of the bugs.
+
+    :param beside: the version of the other distribution; a bug that does not show beside it is left out.
+    """
     return [
         verdicts.judge(series, pins, book, bug, release)
         for bug in series.bugs.values()
         if verdicts.distribution_of(bug) is release.distribution
+        and (beside is None or bug.beside.contains(beside, prereleases=True))
     ]
 
 
-def held(cells: Collection[Cell], applied: Collection[str]) -> list[Cell]:
+def held(series: Series, cells: Collection[Cell], applied: Collection[str]) -> list[Cell]:
     """
     Return the verdicts on the bugs that an installed release has.
 
     :param cells: the verdicts on it as released.
-    :param applied: the slugs of the patches in it.
+    :param applied: the slugs of the patches in it, and of those in the other distribution.
     """
-    return [
-        cell
-        for cell in cells
-        if cell.kind in AFFECTED
-        and not (cell.kind is Kind.PATCHED and {name.partition("~")[0] for name in cell.by} <= set(applied))
-    ]
+
+    def cured(cell: Cell) -> bool:
+        wanted = {name.partition("~")[0] for name in cell.by} | set(series.bugs[cell.bug].needs)
+        return cell.kind is Kind.PATCHED and wanted <= set(applied)
+
+    return [cell for cell in cells if cell.kind in AFFECTED and not cured(cell)]
 
 
 def unmet(
@@ -129,12 +136,12 @@ def upgrade(
     :param has: the bugs of the installed provider, as it is, with its patches.
     :return: ``None`` where no upgrade cures any of them.
     """
-    mine = {cell.bug for cell in cells_of(series, pins, book, provider) if cell.kind in AFFECTED}
+    mine = {cell.bug for cell in cells_of(series, pins, book, provider, core) if cell.kind in AFFECTED}
     found: list[Upgrade] = []
     for release in allowed(series, pins, core, python):
         if release.version <= provider.version:
             continue
-        cells = cells_of(series, pins, book, release)
+        cells = cells_of(series, pins, book, release, core)
         gone = {cell.bug for cell in cells if cell.kind in (Kind.FIXED, Kind.NOT_AFFECTED)}
         cures = tuple(bug for bug in has if bug in gone)
         brings = tuple(cell.bug for cell in cells if cell.kind in AFFECTED and cell.bug not in has)

@@ -52,6 +52,7 @@ def status(python: Path, series: Series, pins: Pins, progress: Progress | None =
     book = verdicts.read(series.folder)
     core = next((found for found in installation.found if found.distribution is CORE), None)
     version = _version(core) if core else None
+    everywhere = [slug for found in installation.found for slug in found.slugs]
     rows = []
     for found in installation.found:
         first = _core_first(core) if found.distribution is FAB else None
@@ -81,10 +82,10 @@ def status(python: Path, series: Series, pins: Pins, progress: Progress | None =
             notes.append(f"{other} is of another series: apply again")
         if not open_ and not applied:
             notes.append("in no patch's range")
-        cells = advice.cells_of(series, pins, book, release)
+        cells = advice.cells_of(series, pins, book, release, version if found.distribution is FAB else None)
         if unknown := [cell.bug for cell in cells if cell.kind in verdicts.UNKNOWN]:
             notes.append(f"not known: {', '.join(unknown)}")
-        bugs = tuple(advice.held(cells, found.slugs))
+        bugs = tuple(advice.held(series, cells, everywhere))
         upgrade = None
         if found.distribution is FAB and bugs and not first:
             has = [cell.bug for cell in bugs]
