@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
+import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -44,6 +49,7 @@ def test_help_names_every_command_and_the_exit_codes():
     for command in COMMANDS:
         assert f" {command} " in done.stdout
     assert "Exit codes" in done.stdout
+    assert "129, 130, 143 interrupted" in " ".join(done.stdout.replace("│", " ").split())
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -120,6 +126,42 @@ def test_bad_input_is_one_sentence_and_a_documented_code(arguments, code, said, 
     assert said in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+ON_A_TERMINAL = """
+import os, signal, sys
+from airflow_auth_patches import cli
+
+def app():
+    print("running", flush=True)
+    if sys.argv[1] == "wait":
+        signal.pause()
+    os.kill(os.getpid(), signal.SIGHUP)
+
+cli.app = app
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("word", "before", "code"),
+    [("wait", signal.SIG_DFL, 128 + signal.SIGHUP), ("go on", signal.SIG_IGN, 0)],
+)
+def test_a_terminal_that_is_closed_is_an_interruption_unless_it_is_ignored(word, before, code):
+    ours, theirs = pty.openpty()
+
+    def take_terminal() -> None:
+        fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+        signal.signal(signal.SIGHUP, before)
+
+    ends = {"stdin": theirs, "stdout": subprocess.PIPE, "stderr": theirs, "preexec_fn": take_terminal}
+    words = [sys.executable, "-c", ON_A_TERMINAL, word]
+    with subprocess.Popen(words, start_new_session=True, **ends) as process:
+        os.close(theirs)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"running\n"
+        os.close(ours)
+        assert process.wait(30) == code
 
 
 def test_check_of_the_project_exits_0():

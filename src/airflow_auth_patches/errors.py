@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """The exit codes of the command line."""
+    """The exit codes of the command line; 129, 130 and 143 are SIGHUP, Ctrl-C and SIGTERM."""
 
     OK = 0
     FAULT = 1  #: a check, lint, proof or cell has a fault, or `demo` what is not cured or not shown

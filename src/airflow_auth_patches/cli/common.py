@@ -19,7 +19,8 @@ EPILOG = (
     "2 an argument that names nothing; "
     "3 refused, nothing was changed; 4 a release could not be fetched; "
     "5 a file is not the one that is pinned; "
-    "6 a program that was called failed, and what it did was taken back; 130 interrupted."
+    "6 a program that was called failed, and what it did was taken back; "
+    "129, 130, 143 interrupted (SIGHUP, Ctrl-C, SIGTERM)."
 )
 app = typer.Typer(
     no_args_is_help=True,
@@ -54,7 +55,7 @@ All = Annotated[bool, typer.Option("--all", help="Those with a trade-off too.")]
 
 class Stopped(BaseException):
     """
-    Ctrl-C or SIGTERM: what is running cleans up as the exception passes, and the process ends.
+    Ctrl-C, SIGTERM or SIGHUP: what is running cleans up as the exception passes, and the process ends.
 
     :param number: the signal.
     """
