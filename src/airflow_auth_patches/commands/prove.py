@@ -13,6 +13,7 @@ from airflow_auth_patches.cells import supported
 from airflow_auth_patches.commands import patching
 from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.processes import workers
 from airflow_auth_patches.progress import Progress, Silent
 from airflow_auth_patches.releases import Pair, Pins
 from airflow_auth_patches.series import Patch, Series, unlisted
@@ -90,11 +91,8 @@ def few_at_once() -> Iterator[ThreadPoolExecutor]:
 
     What has not begun at the end of the ``with`` block never does.
     """
-    pool = ThreadPoolExecutor(3)
-    try:
+    with workers(3) as pool:
         yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def refuse_what_proves_nothing(

@@ -1,0 +1,157 @@
+"""Programs that this tool starts: with each ends what it has started, and at an interruption all end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from airflow_auth_patches import processes
+from airflow_auth_patches.errors import Problem
+
+#: Says that it began, in a pipe that it and all that it starts hold open.
+HOLDS = "exec 3>{pipe}; echo begun >&3; tail -f /dev/null >/dev/null 2>&1 & wait"
+#: The same, and only says so when it is asked to end.
+DEAF = "exec 3>{pipe}; trap 'echo asked >&3' TERM; echo begun >&3; while :; do tail -f /dev/null & wait; done"
+ALONE = """
+import signal, sys
+from airflow_auth_patches import cli, processes
+
+processes.GRACE = float(sys.argv[2])
+cli.app = lambda: processes.attempt(["sh", "-c", sys.argv[1]])
+cli.main()
+"""
+IN_THREADS = """
+import signal, sys
+from airflow_auth_patches import cli, processes
+
+processes.GRACE = 2
+
+def work():
+    try:
+        processes.attempt(["sh", "-c", sys.argv[1]])
+    finally:
+        print("back", flush=True)
+
+def app():
+    try:
+        with processes.workers(2) as pool:
+            [pool.submit(work) for _ in range(4)][0].result()
+    finally:
+        print("cleared", flush=True)
+
+cli.app = app
+cli.main()
+"""
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Path:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    return path
+
+
+class Reader(threading.Thread):
+    """Reads a pipe until nobody holds it open any more."""
+
+    def __init__(self, pipe: Path) -> None:
+        super().__init__(daemon=True)
+        self.pipe, self.lines = pipe, 0
+        self.came = threading.Condition()
+        self.start()
+
+    def run(self) -> None:
+        with self.pipe.open() as file:
+            for _ in file:
+                with self.came:
+                    self.lines += 1
+                    self.came.notify_all()
+
+    def wait_for(self, lines: int) -> None:
+        with self.came:
+            assert self.came.wait_for(lambda: self.lines >= lines, timeout=30)
+
+    def ended(self) -> bool:
+        self.join(30)
+        return not self.is_alive()
+
+
+def start(script: str, *words: str) -> subprocess.Popen[str]:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", script, *words], **pipes)
+
+
+def test_a_program_that_takes_too_long_ends_with_all_that_it_started(pipe):
+    reader = Reader(pipe)
+    with pytest.raises(Problem, match="took longer than 3 s and was ended"):
+        processes.attempt(["sh", "-c", HOLDS.format(pipe=pipe)], timeout=3)
+    assert reader.ended()
+    assert reader.lines == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_this_process_alone_ends_all_that_it_started(number, pipe):
+    reader = Reader(pipe)
+    with start(ALONE, HOLDS.format(pipe=pipe), "5") as process:
+        reader.wait_for(1)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (128 + number, "Interrupted.\n")
+    assert reader.ended()
+
+
+def test_a_program_that_does_not_end_when_asked_is_ended(pipe):
+    reader = Reader(pipe)
+    with start(ALONE, DEAF.format(pipe=pipe), "0.2") as process:
+        reader.wait_for(1)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert reader.ended()
+
+
+def test_an_interruption_ends_the_programs_of_all_threads_and_a_second_one_waits_for_them(pipe):
+    reader = Reader(pipe)
+    with start(IN_THREADS, DEAF.format(pipe=pipe)) as process:
+        reader.wait_for(2)
+        process.send_signal(signal.SIGINT)
+        reader.wait_for(4)
+        process.send_signal(signal.SIGINT)
+        told, _ = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGINT
+    assert told.split() == ["back", "back", "cleared"]
+    assert reader.ended()
+    assert reader.lines == 4  # two were never begun
+
+
+def test_an_error_lets_what_has_begun_end_by_itself():
+    done: list[str] = []
+    begun = threading.Event()
+
+    def work() -> None:
+        begun.set()
+        done.append(processes.run(["sh", "-c", "read line; echo $line"], stdin="whole\n"))
+
+    def fail() -> None:
+        with processes.workers(1) as pool:
+            pool.submit(work)
+            pool.submit(work)
+            assert begun.wait(30)
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        fail()
+    assert done == ["whole\n"]
+
+
+def test_a_program_after_an_interruption_runs():
+    with pytest.raises(KeyboardInterrupt), processes.workers(1):
+        raise KeyboardInterrupt
+    assert processes.run(["echo", "x"]) == "x\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
