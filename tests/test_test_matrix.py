@@ -24,6 +24,7 @@ from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.matrix_results import Outcome, Result, State
 
+ROOT = Path(__file__).parents[1]
 TOOL = Path(sys.executable).parent / "airflow-auth-patches"
 GREEN = Outcome((), {"red": 2, "green": 3})
 HERE = dict.fromkeys(PYTHONS, "3.x.y")
@@ -104,11 +105,21 @@ def change(path: str, old: str, new: str) -> Callable[[Path], object]:
 
 USERS = "providers/fab/tests/unit/fab/auth_manager/api_fastapi/test_users_route.py"
 REPORT = "the pair of the report 62335"
+#: The entry of the newest pair.
+NEWEST = next(
+    f"[[pair]]{entry}"
+    for entry in (ROOT / "patches/releases.toml").read_text().split("[[pair]]")
+    if entry.startswith('\ncore = "3.3.2"\nfab = "3.10.2"\n')
+)
 MACHINE = "airflow-core/tests/unit/api_fastapi/auth/test_revoked_token_lookup_machine.py"
 
 
 def with_fab_330(cell: Cell) -> bool:
     return str(cell.pair.fab.version) == "3.3.0"
+
+
+def with_public_user(cell: Cell) -> bool:
+    return "public-user-off-loop" in cell.patches
 
 
 def with_look_up(cell: Cell) -> bool:
@@ -144,7 +155,20 @@ def with_look_up(cell: Cell) -> bool:
             0,
             lambda cell: cell.pair.name == OLD,
         ),
+        (
+            change("patches/providers-fab/users-route.patch", "\nTests: ", "\nRequires: user-cache\nTests: "),
+            0,
+            1,
+        ),
+        # Its text stays where it was in the order of all patches, and is applied no more.
+        (change("patches/providers-fab/series", "\npublic-user-off-loop\n", "\n"), 0, with_public_user),
+        # Patches are proven alone on the newest pair.
+        (change("patches/releases.toml", NEWEST, ""), 0, 0),
+        (change("patches/releases.toml", NEWEST, ""), 1, lambda cell: cell.pair.name == "3.3.2+3.10.1"),
         # What is none of theirs.
+        (change("patches/providers-fab/users-route.patch", "Every route that", "Each route which"), 0, 0),
+        (change("patches/providers-fab/users-route.patch", "Cures: users-route-500", "Cures: other"), 0, 0),
+        (change("patches/providers-fab/users-route.patch", "Forwarded: not-needed", "Forwarded: no"), 2, 0),
         (append("patches/news.toml"), 0, 0),
         (append("patches/bugs.toml"), 0, 0),
         (append("patches/providers-fab/series", "# more\n"), 0, 0),

@@ -1,8 +1,9 @@
 """
 The cells of the test matrix: what is run of which pair of releases on which Python.
 
-A cell depends on the patches that serve its pair, their tests and proofs, the pins of the pair, the stand-in
-plugin and the Python; their hash is its fingerprint. What was run with another one is due again.
+A cell depends on the patches that serve its pair (what they edit and need, not what they say), their tests
+and proofs, the pins of the pair, the stand-in plugin and the Python; their hash is its fingerprint. What was
+run with another one is due again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from airflow_auth_patches import environments, proofs, upstream
+from airflow_auth_patches import environments, proofs, releases, upstream
+from airflow_auth_patches import series as series_room
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.releases import Pair
 from airflow_auth_patches.series import Patch, Series, unlisted
@@ -24,7 +26,7 @@ from airflow_auth_patches.series import Patch, Series, unlisted
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 USUAL = "3.11"
 #: To be raised when what a run of a cell shows becomes another: all are due then.
-FORM = 1
+FORM = 2
 
 
 class Part(str, Enum):
@@ -132,6 +134,7 @@ class Ground:
         # Those in no `series` too: their tests must tell.
         self.patches = (*series.patches, *unlisted(series.folder))
         self.listed = upstream.load(series.folder)
+        self.newest = releases.load(series.folder).newest_pair
         self._digests: dict[Path, str] = {}
         self._tests: dict[str, tuple[str, ...]] = {}
         standin = sorted((root / "tests/standin").rglob("*"))
@@ -170,11 +173,14 @@ class Ground:
             "pair": [str(pair.core), dict(pair.core.hashes), str(pair.fab), dict(pair.fab.hashes)],
             "resolved": str(pair.exclude_newer),
             "beside": [*environments.EXTRAS, *pair.core.constraints, *pair.fab.constraints],
-            "patches": [(patch.name, patch.sha256) for patch in patches],
+            "patches": [(patch.name, decisive(patch)) for patch in patches],
+            "series": [patch.name for patch in patches if patch in self.series.patches],
             "files": self.digests(self.root, self.standin),
         }
         if pair.base:
             given["base"] = pair.base
+        if part is Part.GUARDS:
+            given["newest"] = pair.name == self.newest.name  # where patches are proven alone too
         if part is Part.UPSTREAM:
             given["listed"] = [entry.test for entry in self.listed if entry.serves(pair.fab)]
             given["ran"] = [upstream.PACKAGES, sorted(upstream.IGNORED)]
@@ -184,3 +190,14 @@ class Ground:
             slugs = [f"proofs/{patch.slug}.toml" for patch in patches]
             given["proofs"] = self.digests(self.series.folder, slugs)
         return given
+
+
+def decisive(patch: Patch) -> str:
+    """
+    Return a SHA-256 of what an outcome depends on in a patch that serves: its edits, and what it needs.
+
+    What it says, to whom it applies elsewhere and what it cures decide nothing here.
+    """
+    _, _, edits = patch.content.partition(b"\ndiff --git ")
+    needed = json.dumps([patch.requires, patch.joins, patch.together_with])
+    return hashlib.sha256(needed.encode() + edits).hexdigest()

@@ -193,6 +193,11 @@ class Pins:
         return tuple(pair for pair in self.pairs if pair.default)
 
     @property
+    def newest_pair(self) -> Pair:
+        """The pair of the newest core, with the newest provider of its pairs."""
+        return max(self.pairs, key=lambda pair: (pair.core.version, pair.fab.version))
+
+    @property
     def minor_pairs(self) -> tuple[Pair, ...]:
         """The first pair of each minor of the provider."""
         first: dict[tuple[int, int], Pair] = {}

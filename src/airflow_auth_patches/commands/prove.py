@@ -172,8 +172,7 @@ def prove(
     files = [proof.file for proof in known.values()] if tests else []
     first = [proof.file for slug, proof in known.items() if tests and slug == pair.base]
     others = [file for file in files if file not in first]
-    newest = max(pins.pairs, key=lambda one: (one.core.version, one.fab.version))
-    alone = [slug for slug, proof in known.items() if proof.alone and guards and pair == newest]
+    alone = [slug for slug, proof in known.items() if proof.alone and guards and pair == pins.newest_pair]
     mine = [
         (patch.slug, guard)
         for patch in serving
