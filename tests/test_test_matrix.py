@@ -426,6 +426,28 @@ def test_an_environment_that_was_there_before_stays(fill, few, tmp_path):
     assert len(left(root)) == 6
 
 
+def test_an_environment_that_is_not_changed_to_the_end_is_none(tmp_path, monkeypatch, project, pins, few):
+    """It is made anew then."""
+    folder = prove.folder_of(tmp_path, few[0].pair, "3.11", "patched")
+    make_environments(tmp_path, few[0], "patched")
+    seen: list[bool] = []
+
+    def apply(*_) -> None:
+        seen.append((folder / ".ready").exists())
+        if len(seen) == 2:
+            raise Problem("no")
+
+    monkeypatch.setattr(environments, "make", lambda *_: Environment(folder / "bin/python"))
+    monkeypatch.setattr(prove.patching, "plan", lambda *_, **__: SimpleNamespace(pending=(1,)))
+    monkeypatch.setattr(prove.patching, "apply", apply)
+    prove.patched_environment(tmp_path, project, pins, few[0].pair, "3.11")
+    assert (folder / ".ready").exists()
+    with pytest.raises(Problem):
+        prove.patched_environment(tmp_path, project, pins, few[0].pair, "3.11")
+    assert seen == [False, False]
+    assert not (folder / ".ready").exists()
+
+
 def test_environments_of_a_cell_that_cannot_be_run_go_too(fill, kept, few, tmp_path):
     def run(cell: Cell) -> Outcome:
         make_environments(tmp_path / "root", cell, "stock")

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,6 +134,20 @@ def make(pair: Pair, python: str, folder: Path, progress: Progress | None = None
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return environment
+
+
+@contextmanager
+def changing(folder: Path) -> Iterator[None]:
+    """
+    Change what is installed in an environment, in a ``with`` block.
+
+    Where the block fails or its process is killed, it is no environment any more, and the next
+    :func:`make` makes it anew.
+    """
+    marker = folder / ".ready"
+    aside = marker.rename(folder / ".changing")
+    yield
+    aside.rename(marker)
 
 
 def install(environment: Environment, arguments: Sequence[str | Path]) -> None:

@@ -59,10 +59,17 @@ def patched_environment(
         planned = patching.plan(
             environment.python, series, pins, names, everything=names is None, progress=progress
         )
-        patching.apply(planned, pins, progress)
-    else:
-        patching.revert(environment.python, pins, progress)
+        _apply(planned, folder, pins, progress)
+    elif any(found.manifest for found in installed.look(environment.python, pins).found):
+        with environments.changing(folder):
+            patching.revert(environment.python, pins, progress)
     return environment
+
+
+def _apply(planned: patching.Plan, folder: Path, pins: Pins, progress: Progress | None) -> None:
+    if planned.pending:
+        with environments.changing(folder):
+            patching.apply(planned, pins, progress)
 
 
 def alone_environment(
@@ -79,8 +86,10 @@ def alone_environment(
 
     :raises Problem: when it cannot be made; see `environments.make` and `patching.apply`.
     """
-    environment = environments.make(pair, python, folder_of(root, pair, python, "alone"), progress)
-    patching.apply(patching.plan(environment.python, series, pins, [slug], progress=progress), pins, progress)
+    folder = folder_of(root, pair, python, "alone")
+    environment = environments.make(pair, python, folder, progress)
+    planned = patching.plan(environment.python, series, pins, [slug], progress=progress)
+    _apply(planned, folder, pins, progress)
     return environment
 
 
