@@ -32,6 +32,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+#: What a caller has set for pytest of its own would choose other tests, or end a run early.
+UNSET = {"PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": ""}
 #: How pytest words a failure that is an assertion, and not an error of another kind.
 ASSERTION = re.compile(r"(AssertionError|assert\b|Failed: )")
 
@@ -225,6 +227,7 @@ def run_tests(
             words,
             cwd=root,
             env={
+                **UNSET,
                 "PYTHONPATH": str(root / "tests/standin"),
                 "AUTH_PATCHES_DATABASES": str(root / "build" / "databases"),
                 **(variables or {}),

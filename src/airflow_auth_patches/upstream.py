@@ -24,7 +24,7 @@ from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.processes import attempt
 from airflow_auth_patches.progress import Progress, Silent
-from airflow_auth_patches.proofs import outcome_of, tally
+from airflow_auth_patches.proofs import UNSET, outcome_of, tally
 from airflow_auth_patches.releases import Distribution, Pair, Release, distribution, sources
 from airflow_auth_patches.tree import write_files
 
@@ -40,6 +40,8 @@ IGNORED = {
     "tests/unit/fab/auth_manager/api/auth/backend/test_kerberos_auth.py": "it needs Kerberos",
     "tests/unit/fab/plugins/test_plugin.py": "it has no test, and imports core's, which are not released",
 }
+#: How pytest ends when it has run all: none failed, some did (or could not be collected), there was none.
+WHOLE = (0, 1, 5)
 #: The worst of several outcomes of one test counts: its call and its teardown may each have one.
 WORST = ("error", "failed", "skipped", "passed")
 
@@ -188,17 +190,20 @@ def run(
     :param only: ids of tests, or nothing for all.
     :param variables: environment variables of the run.
     :return: ``{test id: outcome}``; a file that cannot be collected is an ``error`` under its path.
-    :raises Problem: when pytest did not get as far as a report.
+    :raises Problem: when pytest did not run to its end, or was asked for what is not there.
     """
     with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as scratch:
         report = Path(scratch) / "report.xml"
         words: list[str | Path] = [environment.python, "-m", "pytest", "-q", "--tb=short", *arguments]
         words += [f"--rootdir={folder}", f"--junitxml={report}", "-o", "junit_family=xunit1"]
         words += ["--continue-on-collection-errors", *(only or ["tests"])]
-        done = attempt(words, cwd=folder, env=variables, timeout=timeout)
+        done = attempt(words, cwd=folder, env={**UNSET, **(variables or {})}, timeout=timeout)
+        tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
         if not report.exists():
-            tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
             raise Problem(f"pytest gave no report of {folder}:\n{tail}", "", Exit.FAILED)
+        if done.returncode not in WHOLE:
+            said = f"pytest did not run all tests of {folder}, and ended with {done.returncode}"
+            raise Problem(f"{said}:\n{tail}", "", Exit.FAILED)
         outcomes: dict[str, str] = {}
         for case in ElementTree.parse(report).getroot().iter("testcase"):
             test, outcome = _id(case), outcome_of(case)
