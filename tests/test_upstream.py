@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from packaging.specifiers import SpecifierSet
 
 from airflow_auth_patches import releases, upstream
+from airflow_auth_patches.cells import Part, choose
 from airflow_auth_patches.cli import upstream as command
+from airflow_auth_patches.commands import upstream as commands
+from airflow_auth_patches.commands.run_cell import Runner
 from airflow_auth_patches.commands.upstream import judge
 from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.errors import Exit, Problem
@@ -17,6 +21,7 @@ from airflow_auth_patches.proofs import tally
 from airflow_auth_patches.releases import FAB
 
 HERE = Environment(Path(sys.executable))
+PLAIN = {"PATCHED": "no", "ROUND": "1"}
 TESTS = """
 import os
 import pytest
@@ -57,8 +62,24 @@ def test_teardown(broken_at_the_end):
     pass
 
 
-def test_leans_on_an_earlier_one():
-    assert not PATCHED or "tests/test_it.py::test_leans_on_an_earlier_one" in os.environ["ASKED"]
+LEFT = []
+
+
+def test_leaves_something_behind():
+    if PATCHED:
+        LEFT.append("a cache")
+
+
+def test_meets_what_an_earlier_one_left():
+    assert LEFT == []
+
+
+def test_differs_in_the_first_run():
+    assert not PATCHED or os.environ["ROUND"] == "2"
+
+
+def test_differs_in_the_second_run():
+    assert not PATCHED or os.environ["ROUND"] == "1"
 
 
 if not PATCHED:
@@ -70,13 +91,14 @@ BROKEN = [
     "tests/test_it.py::test_of_many[2]",
     "tests/test_it.py::TestIn::TestInner::test_skipped_when_patched",
     "tests/test_it.py::test_teardown",
-    "tests/test_it.py::test_leans_on_an_earlier_one",
+    "tests/test_it.py::test_meets_what_an_earlier_one_left",
+    "tests/test_it.py::test_differs_in_the_first_run",
     "tests/test_it.py::test_gone_when_patched",
 ]
 
 
-def run(folder: Path, patched: bool, only: list[str] | None = None) -> dict[str, str]:
-    variables = {"PATCHED": "yes" if patched else "no", "ASKED": " ".join(only or ())}
+def run(folder: Path, patched: bool, only: list[str] | None = None, turn: int = 1) -> dict[str, str]:
+    variables = {"PATCHED": "yes" if patched else "no", "ROUND": str(turn)}
     return upstream.run(
         folder, HERE, ["-p", "no:cacheprovider"], only or (), variables=variables, timeout=120
     )
@@ -139,25 +161,69 @@ def test_an_entry_that_does_not_differ_is_a_fault(stock):
     assert upstream.compare(stock, stock, listed, whole=False).holds
 
 
-def test_what_passes_on_both_alone_is_unsteady_and_nothing_else(folder, stock, patched):
-    steady = BROKEN[:2]
-    asked = [test for test in BROKEN if "gone" not in test]
-    again = run(folder, False, asked), run(folder, True, asked)
+def test_what_differs_in_one_of_two_whole_runs_is_unsteady_and_nothing_else(folder, stock, patched):
+    """What meets what another test left behind passes alone; it differs in each whole run."""
+    again = run(folder, False, turn=2), run(folder, True, turn=2)
     found = upstream.compare(stock, patched, (), again)
-    assert found.unsteady == ("tests/test_it.py::test_leans_on_an_earlier_one",)
-    assert set(steady) < set(found.broken)
-    assert not found.holds
+    names = [
+        "tests/test_it.py::test_differs_in_the_first_run",
+        "tests/test_it.py::test_differs_in_the_second_run",
+    ]
+    assert list(found.unsteady) == names
+    assert list(found.broken) == [test for test in BROKEN if test not in names]
+    (leak,) = (test for test in BROKEN if "left" in test)
+    assert run(folder, True, [leak])[leak] == "passed"
+    assert leak in found.broken
 
 
-def test_an_unsteady_test_does_not_serve_as_an_entry():
+def test_what_fails_on_both_in_the_second_run_is_not_shown_to_be_unsteady():
     test = "tests/test_it.py::test_x"
     stock, patched = {test: "passed", "a": "passed"}, {test: "failed: assert 0", "a": "passed"}
-    both = {test: "passed"}
+    both, neither = {test: "passed"}, {test: "failed: assert 0"}
     assert upstream.compare(stock, patched, (), (both, both)).holds
-    assert upstream.compare(stock, patched, [entry(test)], (both, both)).wrong
-    # What fails alone on both is not shown to be unsteady.
-    neither = {test: "failed: assert 0"}
     assert upstream.compare(stock, patched, (), (neither, neither)).broken == (test,)
+    assert upstream.compare(stock, patched, [entry(test)]).holds
+
+
+@pytest.fixture
+def judged(monkeypatch, folder, root, project, pins):
+    """Judge the tests of the folder; return the comparison and the runs that it took."""
+
+    def judge_it(*expected: str):
+        turns: list[bool] = []
+
+        def run_sdist(_root, laid, _extra, environment, _expression) -> dict[str, str]:
+            turns.append(patched := environment is not HERE)
+            return run(laid, patched, turn=turns.count(patched))
+
+        monkeypatch.setattr(commands.environments, "make", lambda *_: HERE)
+        monkeypatch.setattr(commands, "patched_environment", lambda *_: Environment(HERE.python))
+        monkeypatch.setattr(upstream, "unpack", lambda *_: folder)
+        monkeypatch.setattr(upstream, "packages", lambda *_: folder)
+        monkeypatch.setattr(upstream, "run_sdist", run_sdist)
+        monkeypatch.setattr(upstream, "load", lambda _: [entry(test) for test in expected])
+        return judge(root, project, pins, pins.pair("3.1.6+3.3.0"), "3.11"), turns
+
+    return judge_it
+
+
+def test_all_are_run_once_more_where_one_differs_that_is_not_listed(judged):
+    found, turns = judged(*BROKEN)
+    assert (found.holds, len(turns)) == (True, 2)
+    found, turns = judged(*(test for test in BROKEN if "differs" not in test))
+    assert (found.holds, sorted(turns)) == (True, [False, False, True, True])
+    assert len(found.unsteady) == 2
+    found, _ = judged()
+    assert (found.holds, len(found.broken)) == (False, len(BROKEN) - 1)
+
+
+def test_the_matrix_counts_the_unsteady(monkeypatch, root, project, pins):
+    found = upstream.Comparison({"a": "passed"}, {"a": "passed"}, unsteady=("a",))
+    monkeypatch.setattr(commands, "judge", lambda *_, **__: found)
+    (cell,) = choose(root, project, [pins.pair("3.3.2+3.10.2")], ["3.11"], parts=[Part.UPSTREAM])
+    outcome = Runner(root, project, pins, threading.Event())(cell)
+    assert outcome.faults == ()
+    assert outcome.counts == {"pass on stock": 1, "pass when patched": 1, "unsteady": 1}
 
 
 @pytest.mark.parametrize(
@@ -174,9 +240,39 @@ def test_a_run_that_shows_nothing_does_not_pass(stock, said):
     assert (found.wrong, found.holds) == ((said,), False)
 
 
+@pytest.mark.parametrize(
+    ("text", "only", "code"),
+    [
+        ("import pytest\ndef test_a():\n    pass\ndef test_b():\n    pytest.exit('enough')\n", (), 2),
+        ("def test_a():\n    pass\n", ("tests/test_a.py", "tests/test_gone.py"), 4),
+        ("def test_a():\n    pass\n", ("tests/test_a.py::test_a", "tests/test_a.py::test_gone"), 4),
+    ],
+)
+def test_a_run_that_ends_early_is_a_problem(tmp_path, text, only, code):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/test_a.py").write_text(text)
+    with pytest.raises(Problem, match=f"did not run all tests of .*, and ended with {code}") as raised:
+        run(tmp_path, False, list(only))
+    assert raised.value.exit_code == Exit.FAILED
+
+
+def test_a_folder_without_a_test_gives_none(tmp_path):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/test_a.py").write_text("x = 1\n")
+    assert run(tmp_path, False) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("PYTEST_ADDOPTS", "--maxfail=1 -k test_o"), ("PYTEST_PLUGINS", "no_such_plugin")]
+)
+def test_what_the_caller_set_for_pytest_is_not_heeded(folder, stock, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    assert run(folder, False) == stock
+
+
 def test_a_run_without_a_report_is_a_problem(folder):
     with pytest.raises(Problem, match="unrecognized arguments: --nonsense") as raised:
-        upstream.run(folder, HERE, ["--nonsense"], variables={"PATCHED": "no", "ASKED": ""})
+        upstream.run(folder, HERE, ["--nonsense"], variables=PLAIN)
     assert raised.value.exit_code == Exit.FAILED
 
 

@@ -24,7 +24,8 @@ JSON, HTML = "report.json", "report.html"
 COUNTED = (
     "Tests: red fail on stock by an assertion, kept pass on stock, green pass when patched. Machines are "
     "state machines, guards pieces of a patch without which a named test fails, alone patches that pass as "
-    "the only one; upstream's own tests are counted where they pass."
+    "the only one; upstream's own tests are counted where they pass, and as unsteady where "
+    "they passed on stock only in one of two whole runs."
 )
 
 PAGE = Template("""<!DOCTYPE html>

@@ -80,7 +80,7 @@ class Comparison:
     :param patched: the same.
     :param broken: tests that pass on stock and do not on patched, and are not listed.
     :param listed: tests that do the same and are, with their reason.
-    :param unsteady: tests that did the same at first, and passed on both when they were run again alone.
+    :param unsteady: tests that did the same in one of two whole runs, and in the other did not.
     :param cured: tests that fail on stock and pass on patched.
     :param wrong: what else is not as it must be, a line each.
     """
@@ -216,8 +216,7 @@ def run_sdist(
     folder: Path,
     extra: Path,
     environment: Environment,
-    only: Sequence[str],
-    expression: str | None,
+    expression: str | None = None,
 ) -> dict[str, str]:
     """
     Run the provider's tests in an environment of Airflow, with an ``AIRFLOW_HOME`` of their own.
@@ -225,8 +224,7 @@ def run_sdist(
     :param root: the checkout of this project.
     :param folder: what :func:`unpack` gave.
     :param extra: what :func:`packages` gave.
-    :param only: ids of tests, or nothing for all.
-    :param expression: pytest's ``-k``.
+    :param expression: pytest's ``-k``; all tests when not given.
     :return: see :func:`run`.
     """
     standin = root / "tests/standin"
@@ -238,7 +236,7 @@ def run_sdist(
         "PYTHONPATH": os.pathsep.join(map(str, (standin, folder / "tests", extra))),
         "TESTS_COMMON_AUTH_MANAGER": "simple",  # upstream's default: FAB's tests choose it themselves
     }
-    return run(folder, environment, arguments, only, variables=variables)
+    return run(folder, environment, arguments, variables=variables)
 
 
 def _id(case: ElementTree.Element) -> str:
@@ -259,6 +257,11 @@ def differing(stock: Mapping[str, str], patched: Mapping[str, str]) -> list[str]
     return [test for test, outcome in stock.items() if outcome == "passed" and patched.get(test) != "passed"]
 
 
+def unlisted(tests: Sequence[str], listed: Sequence[Listed]) -> list[str]:
+    """Return those of some tests that no entry of the list speaks of."""
+    return [test for test in tests if not any(entry.covers(test) for entry in listed)]
+
+
 def compare(
     stock: Mapping[str, str],
     patched: Mapping[str, str],
@@ -271,20 +274,17 @@ def compare(
     Compare two runs of the same tests.
 
     :param listed: those of the list that speak of the release.
-    :param again: the outcomes of the differing tests, run alone, on stock and on patched.
+    :param again: a second whole run, on stock and on patched. A test is unsteady that passes on both there:
+        not alone, since what one test leaves behind for another is what a patch may have broken.
     :param whole: whether all tests were run; only then can an entry of the list be stale.
     """
     differ = differing(stock, patched)
+    unexpected = unlisted(differ, listed)
     unsteady = []
     if again is not None:
-        unsteady = [test for test in differ if again[0].get(test) == again[1].get(test) == "passed"]
-    reasons = {
-        test: entry.reason
-        for test in differ
-        if test not in unsteady
-        for entry in listed
-        if entry.covers(test)
-    }
+        unsteady = [test for test in unexpected if again[0].get(test) == again[1].get(test) == "passed"]
+        unsteady += [test for test in unlisted(differing(*again), listed) if test not in differ]
+    reasons = {test: entry.reason for test in differ for entry in listed if entry.covers(test)}
     wrong = []
     counts = tally(stock)
     passed, ran = counts.get("passed", 0), sum(counts.values()) - counts.get("skipped", 0)
@@ -301,7 +301,7 @@ def compare(
     return Comparison(
         stock,
         patched,
-        tuple(test for test in differ if test not in unsteady and test not in reasons),
+        tuple(test for test in unexpected if test not in unsteady),
         reasons,
         tuple(unsteady),
         tuple(differing(patched, stock)),

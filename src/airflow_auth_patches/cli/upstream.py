@@ -81,13 +81,11 @@ def _told(pair: Pair, found: Comparison) -> None:
         ],
     )
     for test in found.broken:
-        _say(
-            f"{test}: passes on stock, patched it does not, also alone: {found.patched.get(test, 'not run')}"
-        )
+        _say(f"{test}: passes on stock, patched it does not: {found.patched.get(test, 'not run')}")
     for test, reason in found.listed.items():
         _say(f"{test}: passes on stock only, as listed: {reason}")
     for test in found.unsteady:
-        _say(f"{test}: passed on stock only in the whole run, and on both when run again alone.")
+        _say(f"{test}: passed on stock only in one of two whole runs, not in the other.")
     for test in found.cured:
         _say(f"{test}: passes on patched only.")
     for line in found.wrong:

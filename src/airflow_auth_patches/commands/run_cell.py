@@ -80,6 +80,7 @@ class Runner:
             {
                 "pass on stock": proofs.tally(found.stock).get("passed", 0),
                 "pass when patched": proofs.tally(found.patched).get("passed", 0),
+                "unsteady": len(found.unsteady),
             },
         )
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from airflow_auth_patches import environments
 from airflow_auth_patches import upstream as room
 from airflow_auth_patches.commands.prove import folder_of, patched_environment
+from airflow_auth_patches.processes import workers
 from airflow_auth_patches.progress import Progress, Silent
 from airflow_auth_patches.releases import Pair, Pins
 from airflow_auth_patches.series import Series
@@ -25,7 +25,8 @@ def judge(
     """
     Run the tests of the provider's sdist on stock and on patched, each on a fresh ``AIRFLOW_HOME``.
 
-    Tests that pass on stock only are run again alone, on both, before they are judged.
+    Where tests pass on stock only, and no entry of the list says so, all are run once more, on both: what
+    differs again is broken.
 
     :param root: the checkout of this project.
     :param python: the Python version, as in ``3.11``.
@@ -38,20 +39,17 @@ def judge(
     stock = environments.make(pair, python, folder_of(root, pair, python, "stock"), progress)
     patched = patched_environment(root, series, pins, pair, python, progress)
     extra = room.packages(root, pair, python, stock, progress)
-    with (
-        progress.task(f"running upstream's tests on {pair.name}, stock and patched"),
-        ThreadPoolExecutor(2) as pool,
-    ):
-        runs = [
-            pool.submit(room.run_sdist, root, folder, extra, environment, (), expression)
-            for environment in (stock, patched)
-        ]
-        on_stock, on_patched = (run.result() for run in runs)
-    again = None
-    if differ := room.differing(on_stock, on_patched):
-        with progress.task(f"running the {len(differ)} that differ again, alone, on both"):
-            again = (
-                room.run_sdist(root, folder, extra, stock, differ, None),
-                room.run_sdist(root, folder, extra, patched, differ, None),
+
+    def both(title: str) -> tuple[dict[str, str], dict[str, str]]:
+        with progress.task(title), workers(2) as pool:
+            on_stock, on_patched = (
+                pool.submit(room.run_sdist, root, folder, extra, environment, expression)
+                for environment in (stock, patched)
             )
+            return on_stock.result(), on_patched.result()
+
+    on_stock, on_patched = both(f"running upstream's tests on {pair.name}, stock and patched")
+    again = None
+    if differ := room.unlisted(room.differing(on_stock, on_patched), listed):
+        again = both(f"running all of them once more, as {len(differ)} differ")
     return room.compare(on_stock, on_patched, listed, again, whole=expression is None)
