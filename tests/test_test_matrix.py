@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -16,8 +17,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_auth_patches import environments, installed, matrix_results, proofs, releases, reproduce, series
-from airflow_auth_patches.cells import PYTHONS, Cell, Part, choose, supported
+from airflow_auth_patches import (
+    environments,
+    files,
+    installed,
+    locks,
+    matrix_results,
+    proofs,
+    releases,
+    reproduce,
+    series,
+)
+from airflow_auth_patches.cells import PYTHONS, Cell, Part, choose, still_holds, supported, unsupported
 from airflow_auth_patches.commands import prove, run_cell, test_matrix
 from airflow_auth_patches.commands.run_cell import Runner
 from airflow_auth_patches.environments import Environment
@@ -65,6 +76,12 @@ def test_a_named_python_is_the_only_one_where_it_is_supported(root, project, pin
     assert raised.value.exit_code == Exit.USAGE
     assert "3.9, 3.10, 3.11" not in raised.value.remedy
     assert "They support 3.10, 3.11, 3.12, 3.13, 3.14." in raised.value.remedy
+
+
+def test_pairs_that_do_not_support_a_named_python_are_named(pins):
+    pairs = [pins.pair(name) for name in (OLD, NEW)]
+    assert unsupported(pairs, ["3.13", "3.11", "3.10"]) == {"3.10": [NEW], "3.13": [OLD]}
+    assert unsupported(pairs, []) == {}
 
 
 def test_a_pair_that_is_not_for_the_usual_python_is_not_passed_over(root, project, pins):
@@ -196,6 +213,24 @@ def test_cells_differ_from_each_other(root, project, pins):
     assert len({cell.fingerprint for cell in chosen}) == len(chosen)
 
 
+@pytest.mark.parametrize(
+    ("edit", "holds"),
+    [
+        (append("patches/providers-fab/user-cache.patch"), False),
+        (append("providers/fab/tests/unit/fab/auth_manager/test_user_cache.py"), False),
+        (append("patches/releases.toml", "[broken"), False),
+        (append("patches/releases.toml"), True),
+        (append(USERS), True),  # it serves another provider
+    ],
+)
+def test_a_cell_holds_until_what_it_depends_on_changes(copy, edit, holds):
+    folder = copy / "patches"
+    (cell,) = choose(copy, series.load(folder), [releases.load(folder).pair(NEW)], ["3.11"])
+    assert still_holds(copy, folder, cell)
+    edit(copy)
+    assert still_holds(copy, folder, cell) is holds
+
+
 def test_a_patch_out_of_its_series_is_proven_too(copy):
     (copy / "patches/providers-fab/series").write_text("")
     project, pins = series.load(copy / "patches"), releases.load(copy / "patches")
@@ -261,6 +296,16 @@ def test_a_fault_is_kept_and_the_cell_run_again(fill, kept, few):
     assert not matrix_results.holds(few, kept())
     assert fill(lambda _: GREEN) == [bad]
     assert matrix_results.holds(few, kept())
+
+
+def test_of_a_cell_for_which_something_changed_while_it_ran_nothing_is_kept(fill, kept, few):
+    bad = few[2].name
+    fill(lambda _: GREEN, still_holds=lambda cell: cell.name != bad)
+    result = kept()[bad]
+    assert (result.state, result.counts) == (State.NOT_RUN, {})
+    assert matrix_results.state_of(few[2], kept()) == (State.NOT_RUN, test_matrix.CHANGED)
+    assert not matrix_results.holds(few, kept())
+    assert fill(lambda _: GREEN) == [bad]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -356,6 +401,118 @@ def test_a_real_ctrl_c_ends_what_is_being_run_and_keeps_what_was(root, tmp_path)
     assert result.state is State.PASSED
 
 
+PROGRAM = """
+import os, signal, sys
+from pathlib import Path
+from airflow_auth_patches import cells, cli, matrix_results, processes, releases, series
+from airflow_auth_patches.commands import prove, test_matrix
+
+processes.GRACE = 1
+root, folder, how = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+project = series.load(root / "patches")
+chosen = cells.choose(root, project, releases.load(root / "patches").pairs[:3], ["3.11"])
+
+def run(cell):
+    stock = prove.folder_of(folder, cell.pair, cell.python, "stock")
+    stock.mkdir(parents=True)
+    (stock / ".ready").touch()
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    processes.attempt(["sh", "-c", f"exec 3>{folder / 'pipe'}; echo running >&3; tail -f /dev/null"])
+
+def app():
+    test_matrix.fill(folder, folder / "matrix", chosen, {}, run, machine={"3.11": "3.11.7"})
+
+cli.app = app
+cli.main()
+"""
+
+
+def program(root: Path, folder: Path, how: str) -> subprocess.Popen[str]:
+    words = [sys.executable, "-c", PROGRAM, root, folder, how]
+    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_signal_to_its_process_alone_ends_the_programs_of_its_cells_and_then_clears_up(root, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    pipe = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    with program(root, tmp_path, "runs") as process:
+        assert select.select([pipe], [], [], 60)[0]
+        assert os.read(pipe, 100) == b"running\n"
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (128 + signal.SIGTERM, "Interrupted.\n")
+    assert os.read(pipe, 100) == b""  # nobody holds it open any more
+    os.close(pipe)
+    assert left(tmp_path) == []
+    assert list((tmp_path / test_matrix.MADE).iterdir()) == []
+    assert matrix_results.read(tmp_path / "matrix") == {}
+
+
+def test_what_a_killed_run_made_goes_when_the_next_one_begins(root, tmp_path, fill, few, kept):
+    work = tmp_path / "root"
+    make_environments(work, few[2], "stock")
+    with program(root, work, "killed") as process:
+        assert process.wait(60) == -signal.SIGKILL
+    (made,) = set(left(work)) - {f"{few[2].pair.name}-py3.11-stock"}
+    seen: list[list[str]] = []
+    fill(lambda _: seen.append(left(work)) or GREEN, few[4:5])
+    assert seen == [[f"{few[2].pair.name}-py3.11-stock"]], made
+    assert left(work) == seen[0]
+
+
+def test_one_runs_at_a_time_in_a_checkout_and_names_its_process(root, tmp_path, fill, few, kept):
+    work = tmp_path / "root"
+    script = (
+        "import sys; from pathlib import Path; from airflow_auth_patches import locks\n"
+        "with locks.held(Path(sys.argv[1]), 'it'): print('held', flush=True); sys.stdin.read()"
+    )
+    words = [sys.executable, "-c", script, work / test_matrix.LOCK]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(Problem, match=rf"in this checkout already, by process {process.pid}\.") as raised:
+            fill(lambda _: GREEN)
+        assert raised.value.exit_code == Exit.REFUSED
+        assert kept() == {}
+        process.kill()
+        process.wait(30)
+    assert fill(lambda _: GREEN) == names(few)
+    with locks.held(work / test_matrix.LOCK, "it"):  # nothing is to be run
+        assert fill(lambda _: GREEN) == []
+
+
+def test_what_another_run_kept_meanwhile_is_not_lost(tmp_path, few):
+    folder = tmp_path / "matrix"
+    book = matrix_results.read(folder)
+    test_matrix.fill(tmp_path, folder, few[:1], {}, lambda _: GREEN, machine=HERE)
+    assert test_matrix.fill(tmp_path, folder, few[:2], book, lambda _: GREEN, machine=HERE) == few[1:2]
+    assert set(matrix_results.read(folder)) == set(names(few[:2]))
+
+
+def test_two_that_write_one_file_at_once_write_it_whole(tmp_path):
+    start = threading.Barrier(4, timeout=30)
+    wrong: list[BaseException] = []
+
+    def write(text: str) -> None:
+        try:
+            start.wait()
+            for _ in range(200):
+                files.write_whole(tmp_path / "file", text * 10_000)
+        except BaseException as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=write, args=(text,)) for text in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert wrong == []
+    assert (tmp_path / "file").read_text() in [text * 10_000 for text in "abcd"]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_each_cell_is_kept_and_reported_when_it_ends(fill, kept, few):
     told: list[int] = []
     fill(lambda _: GREEN, written=lambda: told.append(len(kept())))
@@ -372,6 +529,24 @@ def test_a_python_that_is_not_there_is_named_and_not_passed_over(fill, kept, roo
     assert not matrix_results.holds(chosen[1:], kept())  # nothing was shown
     assert fill(lambda _: GREEN, chosen) == [chosen[1].name]
     assert kept()[chosen[1].name].state is State.PASSED
+
+
+def test_what_a_run_gave_is_not_forgotten_when_its_python_goes_missing(fill, kept, few):
+    bad, broken = few[2], few[3]
+
+    def run(cell: Cell) -> Outcome:
+        if cell is broken:
+            raise Problem("no")
+        return Outcome(("x: failed",)) if cell is bad else GREEN
+
+    fill(run)
+    assert fill(lambda _: GREEN, machine={"3.11": None}) == []
+    assert kept()[bad.name].state is State.FAILED
+    assert kept()[broken.name].state is State.ERROR
+    assert not matrix_results.holds(few, kept())
+    changed = [replace(cell, fingerprint="other") for cell in few]
+    fill(lambda _: GREEN, changed, machine={"3.11": None})
+    assert {result.state for result in kept().values()} == {State.SKIPPED}
 
 
 def test_pythons_are_looked_for():
@@ -695,6 +870,15 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(arguments, code, said,
     assert said in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pair_that_does_not_support_a_named_python_is_told(tmp_path):
+    words = ("--pair", OLD, "--pair", NEW, "--python", "3.13", "--output", tmp_path, "--report-only")
+    done = tool(*words)
+    assert f"Not supported on Python 3.13: {OLD}." in done.stdout
+    assert "1 cell:" in done.stdout
+    assert json.loads((tmp_path / "report.json").read_text())["unsupported"] == {"3.13": [OLD]}
+    assert re.search(r"stays: .+ in build/databases and build/upstream\.", " ".join(done.stdout.split()))
 
 
 def test_broken_results_are_told_of(tmp_path):

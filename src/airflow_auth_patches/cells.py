@@ -122,6 +122,35 @@ def choose(
     return found
 
 
+def unsupported(pairs: Sequence[Pair], pythons: Sequence[str]) -> dict[str, list[str]]:
+    """
+    Name what :func:`choose` leaves out of what was asked for.
+
+    :param pythons: those that were asked for by name.
+    :return: ``{Python version: names of the pairs that do not support it}``, where there are some.
+    """
+    found = {
+        version: [pair.name for pair in pairs if version not in supported(pair)]
+        for version in in_order(pythons)
+    }
+    return {version: names for version, names in found.items() if names}
+
+
+def still_holds(root: Path, folder: Path, cell: Cell) -> bool:
+    """
+    Tell whether a cell depends on the same as when it was chosen, with all read from the disk again.
+
+    :param root: the checkout of this project.
+    :param folder: the folder of the series.
+    """
+    try:
+        pair = releases.load(folder).pair(cell.pair.name)
+        (now,) = choose(root, series_room.load(folder), [pair], [cell.python], parts=[cell.part])
+    except (Problem, OSError, ValueError):  # broken now
+        return False
+    return now.fingerprint == cell.fingerprint
+
+
 class Ground:
     """
     What cells depend on, each file read once.

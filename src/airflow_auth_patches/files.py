@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import tempfile
 from pathlib import Path
 
 from airflow_auth_patches.errors import Problem
@@ -15,15 +15,14 @@ def write_whole(path: Path, text: str) -> None:
     :param path: the file; its folder is made where it is not there.
     :raises Problem: when it cannot be written; what was there before is then still there.
     """
-    draft = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
+        # A folder of its own: two that write at once do not meet, and the file has the usual permissions.
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            draft = Path(folder) / path.name
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(path)
     except OSError as error:
         raise Problem(
             f"{path} cannot be written: {error}.", "What was there before is still there."
         ) from error
-    finally:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)

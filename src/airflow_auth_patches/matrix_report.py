@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from itertools import groupby
 from pathlib import Path
@@ -79,6 +79,7 @@ class Sheet:
     :param chosen: the names of those that were, see `Cell.name`.
     :param machine: the Pythons that were looked for: ``{X.Y: X.Y.Z}``, or ``{X.Y: None}`` for one that is not
         there.
+    :param unsupported: what of the chosen is no cell: ``{X.Y: names of the pairs that do not support it}``.
     """
 
     pairs: Sequence[Pair]
@@ -86,6 +87,7 @@ class Sheet:
     chosen: frozenset[str]
     book: Book
     machine: Mapping[str, str | None]
+    unsupported: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def shown(self) -> list[Cell]:
@@ -162,16 +164,18 @@ def as_data(sheet: Sheet) -> dict[str, Any]:
     Give a report as plain data, for JSON.
 
     :return: ``written`` (UTC), ``pythons`` (``{X.Y: X.Y.Z or None}``), ``skipped`` (``{X.Y: cells}``),
-        ``totals`` (``{state: cells}``), ``disk`` (see :func:`disk_use`, bytes) and ``cells``: of each that
-        was chosen or is kept ``pair``, ``why``, ``python``, ``part``, ``chosen``, ``state``, ``reason``,
-        ``patches`` (slugs), and of what was run ``when`` (UTC), ``seconds``, ``counts``, ``faults`` and
-        ``disk`` with ``own`` and ``shared`` (bytes), all ``None`` or empty where nothing holds.
+        ``unsupported`` (``{X.Y: names of chosen pairs}``), ``totals`` (``{state: cells}``), ``disk`` (see
+        :func:`disk_use`, bytes) and ``cells``: of each that was chosen or is kept ``pair``, ``why``,
+        ``python``, ``part``, ``chosen``, ``state``, ``reason``, ``patches`` (slugs), and of what was run
+        ``when`` (UTC), ``seconds``, ``counts``, ``faults`` and ``disk`` with ``own`` and ``shared`` (bytes),
+        all ``None`` or empty where nothing holds.
     """
     states = [state_of(cell, sheet.book)[0].value for cell in sheet.shown]
     return {
         "written": _now(),
         "pythons": dict(sheet.machine),
         "skipped": skipped(sheet.shown, sheet.book),
+        "unsupported": {version: list(names) for version, names in sheet.unsupported.items()},
         "totals": {state.value: states.count(state.value) for state in State},
         "disk": disk_use(sheet.shown, sheet.book),
         "cells": [_as_data(sheet, cell) for cell in sheet.shown],

@@ -22,7 +22,7 @@ class State(str, Enum):
     FAILED = "failed"  #: something is not as it must be
     ERROR = "error"  #: it could not be run: an environment could not be made
     SKIPPED = "skipped"  #: this machine does not have the Python
-    NOT_RUN = "not run"  #: not yet, or not since something changed
+    NOT_RUN = "not run"  #: not yet, or not since something changed, or something changed while it ran
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,12 @@ def is_due(cell: Cell, book: Mapping[str, Result]) -> bool:
     """Tell whether a cell is to be run: it did not pass, or not since something changed."""
     result = known(cell, book)
     return result is None or result.state is not State.PASSED
+
+
+def may_skip(cell: Cell, book: Mapping[str, Result]) -> bool:
+    """Tell whether a cell whose Python is missing is skipped: what a run of it gave is not forgotten."""
+    result = known(cell, book)
+    return result is None or result.state in (State.SKIPPED, State.NOT_RUN)
 
 
 def state_of(cell: Cell, book: Mapping[str, Result]) -> tuple[State, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.filesize import decimal
 from rich.markup import escape
 
 from airflow_auth_patches import cells as room
@@ -98,19 +99,14 @@ def every_pair(
     folder = output or root / "build" / "matrix"
     named = {pins.pair(name).name for name in pair or ()}
     parts = [Part.PROOFS, *([Part.GUARDS] if guards else []), *([Part.UPSTREAM] if upstream else [])]
-    chosen = room.choose(
-        root,
-        series,
-        [one for one in pins.pairs if not named or one.name in named],
-        python or None,
-        every_python=every_python,
-        parts=parts,
-    )
+    pairs = [one for one in pins.pairs if not named or one.name in named]
+    chosen = room.choose(root, series, pairs, python or None, every_python=every_python, parts=parts)
+    left_out = room.unsupported(pairs, python or ())
     book = matrix_results.read(folder)
     able = room.in_order(version for each in pins.pairs for version in room.supported(each))
     every = room.choose(root, series, pins.pairs, able, parts=list(Part))
     machine = command.interpreters(room.in_order([*room.PYTHONS, *(cell.python for cell in chosen)]))
-    sheet = Sheet(pins.pairs, every, frozenset(cell.name for cell in chosen), book, machine)
+    sheet = Sheet(pins.pairs, every, frozenset(cell.name for cell in chosen), book, machine, left_out)
     ran: list[Cell] = []
     with show.Bars() as bars:
         matrix_report.write(folder, sheet)
@@ -127,6 +123,7 @@ def every_pair(
                 again=again,
                 keep=keep,
                 stopped=stopped,
+                still_holds=lambda cell: room.still_holds(root, series.folder, cell),
                 written=lambda: matrix_report.write(folder, sheet),
                 progress=bars,
             )
@@ -134,6 +131,11 @@ def every_pair(
         show.as_json(matrix_report.as_data(sheet))
     else:
         _print(chosen, book)
+        for version, names in left_out.items():
+            _say(f"Not supported on Python {version}: {', '.join(names)}.")
+        _say(
+            f"What serves the next run stays: {decimal(command.kept(root))} in {' and '.join(command.KEPT)}."
+        )
         ended = matrix_report.numbered(len(ran), "cell")
         _say(f"{ended} run now. The reports are {folder / matrix_report.HTML} and {matrix_report.JSON}.")
     raise typer.Exit(Exit.OK if matrix_results.holds(chosen, book) else Exit.FAULT)
