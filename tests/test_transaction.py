@@ -69,7 +69,7 @@ def sabotage(python: Path, calls: Path, body: str) -> None:
 
 
 def tool(*words: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run the tool in a session of its own, as a terminal would."""
+    """Run the tool in a session of its own."""
     return subprocess.run(
         [TOOL, *words],
         capture_output=True,
@@ -129,6 +129,15 @@ def test_an_installer_that_only_says_so_is_no_success(python, pins, tmp_path, bo
     assert whole(python, pins)
 
 
+def test_an_installer_that_changes_nothing_leaves_nothing_to_put_back(python, pins, tmp_path):
+    sabotage(python, tmp_path / "calls", "sys.exit(1)")
+    done = tool("apply", "--python", python, TMPDIR=f"{tmp_path}")
+    assert done.returncode == Exit.FAILED
+    assert "What was installed before is back." in done.stderr
+    assert versions(python, pins) == PLAIN
+    assert [path.name for path in tmp_path.iterdir()] == ["calls"]
+
+
 def test_a_revert_that_the_installer_only_says_is_no_success(python, project, pins, tmp_path):
     patching.apply(patching.plan(python, project, pins), pins)
     sabotage(python, tmp_path / "calls", "sys.exit()")
@@ -159,7 +168,8 @@ MIDST = """
 import pip._internal.req.req_install as room
 def uninstall(*words, take=room.InstallRequirement.uninstall, **named):
     taken = take(*words, **named)
-    os.killpg(0, {number})
+    for process in (os.getpid(), os.getppid()) * 2:
+        os.kill(process, {number})
     return taken
 room.InstallRequirement.uninstall = uninstall
 """
@@ -180,7 +190,7 @@ def test_no_signal_ends_the_installer(python, pins, tmp_path, number):
 
 
 def test_what_could_not_be_put_back_is_told_though_interrupted(python, pins, tmp_path):
-    interrupted = f"os.killpg(0, {int(signal.SIGINT)}); sys.exit(1)"
+    interrupted = f"os.kill(os.getppid(), {int(signal.SIGINT)}); sys.exit(1)"
     sabotage(python, tmp_path / "calls", f"if call == 1: harm()\n{interrupted}")
     done = tool("apply", "--python", python, TMPDIR=f"{tmp_path}")
     assert done.returncode == Exit.FAILED

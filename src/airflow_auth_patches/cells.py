@@ -227,6 +227,5 @@ def decisive(patch: Patch) -> str:
 
     What it says, to whom it applies elsewhere and what it cures decide nothing here.
     """
-    _, _, edits = patch.content.partition(b"\ndiff --git ")
-    needed = json.dumps([patch.requires, patch.joins, patch.together_with])
-    return hashlib.sha256(needed.encode() + edits).hexdigest()
+    whole = [patch.edits_sha256, patch.requires, patch.joins, patch.together_with]
+    return hashlib.sha256(json.dumps(whole).encode()).hexdigest()

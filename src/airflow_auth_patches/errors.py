@@ -10,7 +10,7 @@ class Exit(IntEnum):
 
     OK = 0
     FAULT = 1  #: a check, lint, proof or cell has a fault, or `demo` what is not cured or not shown
-    USAGE = 2  #: an argument that names nothing: a patch, a release, a path
+    USAGE = 2  #: an argument that names nothing: a patch, a release, a path; or a program that is missing
     REFUSED = 3  #: the installation or the tree is not what it must be; nothing was changed
     UNREACHABLE = 4  #: a release could not be fetched
     CORRUPT = 5  #: a fetched file is not the one that is pinned

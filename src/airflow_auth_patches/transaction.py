@@ -47,6 +47,9 @@ def replace(
 
     def install(what: Sequence[Path]) -> None:
         run([*installer, *what], env=settings)
+        check(what)
+
+    def check(what: Sequence[Path]) -> None:
         verify(installation.python, pins, what)
 
     folder = Path(tempfile.mkdtemp(prefix="airflow-auth-patches-"))
@@ -61,7 +64,7 @@ def replace(
                 if number := came():
                     raise _Interrupted(number)
             except BaseException as error:
-                _put_back(install, installer, before, error)
+                _put_back(install, check, installer, before, error)
                 raise
     except _Lost:
         raise  # its remedy names the wheels
@@ -87,6 +90,7 @@ class _Interrupted(BaseException):
 
 def _put_back(
     install: Callable[[Sequence[Path]], None],
+    check: Callable[[Sequence[Path]], None],
     installer: Sequence[str | Path],
     before: Sequence[Path],
     error: BaseException,
@@ -94,11 +98,14 @@ def _put_back(
     try:
         install(before)
     except BaseException as second:
-        raise _Lost(
-            f"The installation failed ({error}), and what was installed could not be put back ({second}).",
-            f"Put it back by hand: {shlex.join(map(str, [*installer, *before]))}",
-            Exit.FAILED,
-        ) from error
+        try:
+            check(before)  # an installer that changes nothing has nothing to put back
+        except Problem:
+            raise _Lost(
+                f"The installation failed ({error}), and what was there could not be put back ({second}).",
+                f"Put it back by hand: {shlex.join(map(str, [*installer, *before]))}",
+                Exit.FAILED,
+            ) from error
     if isinstance(error, Problem):
         raise Problem(
             f"{error.what} What was installed before is back.", error.remedy, Exit.FAILED

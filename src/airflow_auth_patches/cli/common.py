@@ -16,7 +16,7 @@ from airflow_auth_patches.verdicts import Kind
 
 EPILOG = (
     "Exit codes: 0 done; 1 a fault, or an outcome that is not cured or not shown; "
-    "2 an argument that names nothing; "
+    "2 an argument that names nothing, or a program that is missing; "
     "3 refused, nothing was changed; 4 a release could not be fetched; "
     "5 a file is not the one that is pinned; "
     "6 a program that was called failed, and what it did was taken back; "
