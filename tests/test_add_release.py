@@ -21,7 +21,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 from wheel.wheelfile import WheelFile
 
-from airflow_auth_patches import fit, hunks, pinning, releases, series
+from airflow_auth_patches import fetching, fit, hunks, pinning, releases, series
 from airflow_auth_patches.cli.series import _fit_notes
 from airflow_auth_patches.commands.add_release import add_release
 from airflow_auth_patches.errors import Exit, Problem
@@ -131,7 +131,7 @@ def before(project: Series, pins: Pins, name: str) -> tuple[Series, Pins, Releas
 
 def test_a_release_in_no_range_is_judged_by_the_text(project: Series, pins: Pins) -> None:
     old, known, release = before(project, pins, "apache-airflow-core==3.3.2")
-    judged = {each.slug: each for each in fit.judge(old, known, release, releases.sources(release))}
+    judged = {each.slug: each for each in fit.judge(old, known, release, fetching.sources(release))}
     assert not any(each.in_range for each in judged.values())
     assert judged["pool-slots-session"].verdict is Verdict.APPLIES
     assert judged["failed-run-session"].why == "fixed in 3.3.2"
@@ -152,7 +152,7 @@ def test_a_release_in_no_range_is_judged_by_the_text(project: Series, pins: Pins
 
 def test_a_variant_that_applies_is_named(project: Series, pins: Pins) -> None:
     old, known, release = before(project, pins, "apache-airflow-core==3.1.5")
-    judged = {each.slug: each for each in fit.judge(old, known, release, releases.sources(release))}
+    judged = {each.slug: each for each in fit.judge(old, known, release, fetching.sources(release))}
     assert judged["pool-slots-session"].verdict is Verdict.VARIANT
     assert judged["pool-slots-session"].form == "pool-slots-session~3.1"
     assert not judged["pool-slots-session"].in_range
@@ -160,7 +160,7 @@ def test_a_variant_that_applies_is_named(project: Series, pins: Pins) -> None:
 
 def test_what_upstream_has_taken_is_not_needed(project: Series, pins: Pins) -> None:
     old, known, release = before(project, pins, "apache-airflow-core==3.3.2")
-    files = dict(releases.sources(release))
+    files = dict(fetching.sources(release))
     (patch,) = (p for p in old.patches if p.name == "pool-slots-session")
     files.update(hunks.apply_all(files, patch.edits))
     judged = {each.slug: each for each in fit.judge(old, known, release, files)}
@@ -173,7 +173,7 @@ def test_what_upstream_has_taken_is_not_needed(project: Series, pins: Pins) -> N
 
 def maintained(pins: Pins, like: str) -> tuple[Release, dict[str, bytes]]:
     """Return a core 3.2.3 that is made of another release, and its files."""
-    files = releases.sources(pins.release(f"{CORE.name}=={like}"))
+    files = fetching.sources(pins.release(f"{CORE.name}=={like}"))
     return dataclasses.replace(NEW, version=Version("3.2.3")), dict(files)
 
 

@@ -12,7 +12,7 @@ from packaging.specifiers import SpecifierSet
 from typer.testing import CliRunner
 
 from airflow_auth_patches import backports as room
-from airflow_auth_patches import releases, series, tree, verdicts
+from airflow_auth_patches import fetching, series, tree, verdicts
 from airflow_auth_patches.cli import app
 from airflow_auth_patches.commands.backports import Backported, backport
 from airflow_auth_patches.errors import Exit, Problem
@@ -53,7 +53,7 @@ def test_each_line_takes_its_variant_under_its_title(branch, version, title, mad
     release = pins.release(f"apache-airflow-core=={version}")
     patch = next(p for p in project.serving(release) if p.slug == SLUG)
     laid = tree.Tree(tmp_path / "picture", release)
-    tree.write_files(laid.folder, {path: releases.sources(release)[path] for path in patch.edits})
+    tree.write_files(laid.folder, {path: fetching.sources(release)[path] for path in patch.edits})
     laid.git("init", "--quiet", "--initial-branch=main")
     laid.commit("as released\n")
     laid.git("am", "--keep-non-patch", commits_of(made)[branch])

@@ -19,7 +19,7 @@ from airflow_auth_patches.cli import app
 from airflow_auth_patches.commands.export import Exported, Target, export
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.export import commits
-from airflow_auth_patches.releases import sources
+from airflow_auth_patches.fetching import sources
 
 ROOT = Path(__file__).parents[1]
 AUTHOR = "Zoë Łukasz, of the Tests <zoe@example.org>"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from airflow_auth_patches import environments, releases, series, tree, upstream, wheels
+from airflow_auth_patches import environments, fetching, releases, series, tree, upstream, wheels
 from airflow_auth_patches import export as room
 from airflow_auth_patches.check import KNOWN_TRAILERS
 from airflow_auth_patches.cli import app
@@ -72,7 +72,7 @@ def test_every_pinned_release_takes_its_patches_and_gives_them_back(name, pins, 
     release = pins.release(name)
     exported = export(ROOT, project, pins, release, tmp_path / "out", author=AUTHOR)
     picture = tree.Tree(tmp_path / "picture", release)
-    tree.write_files(picture.folder, releases.sources(release))
+    tree.write_files(picture.folder, fetching.sources(release))
     picture.git("init", "--quiet", "--initial-branch=main")
     picture.commit(f"{release} as released\n")
     assert len(exported.files) == len(project.serving(release)) > 0
@@ -110,7 +110,7 @@ def test_the_tests_of_an_exported_tree_pass_in_it(pins, project, tmp_path):
     tests = [test for patch in project.select(release, names) for test in patch.tests]
     exported = export(ROOT, project, pins, release, tmp_path / "out", names, author=AUTHOR)
     picture = tree.Tree(tmp_path / "picture", release)
-    tree.write_files(picture.folder, releases.sources(release))
+    tree.write_files(picture.folder, fetching.sources(release))
     picture.git("init", "--quiet", "--initial-branch=main")
     picture.commit(f"{release} as released\n")
     picture.git("am", *exported.files)

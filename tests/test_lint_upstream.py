@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from airflow_auth_patches import processes, releases, series, tree
+from airflow_auth_patches import fetching, processes, series, tree
 from airflow_auth_patches.commands import lint_upstream as command
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.hooks import added, files, registry, source, tests, tools
@@ -133,7 +133,7 @@ def sdist(cache: Path, dist: Distribution, content: Mapping[str, str]) -> Releas
             member = tarfile.TarInfo(f"{dist.stem}-{version}/{inside}")
             member.size = len(text.encode())
             tar.addfile(member, io.BytesIO(text.encode()))
-    return dataclasses.replace(empty, hashes={"wheel": "", "sdist": releases.sha256(archive)})
+    return dataclasses.replace(empty, hashes={"wheel": "", "sdist": fetching.sha256(archive)})
 
 
 def rules(found: list[Finding]) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from airflow_auth_patches import pinning, releases, wheels
+from airflow_auth_patches import fetching, pinning, releases, wheels
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.releases import CORE, FAB
 
@@ -34,10 +34,10 @@ def test_a_file_with_its_hash_is_fetched_once(index, pins, tmp_path):
     content = b"a wheel"
     pinned = releases.Release(CORE, newest.version, newest.date, newest.pythons, {"wheel": _sha(content)})
     publish(index, pinned, content)
-    path = releases.fetch(pinned, "wheel")
+    path = fetching.fetch(pinned, "wheel")
     assert path.read_bytes() == content
     (index / "index.html").unlink()
-    assert releases.fetch(pinned, "wheel") == path
+    assert fetching.fetch(pinned, "wheel") == path
 
 
 def test_threads_that_fetch_the_same_file_do_not_spoil_it(index, pins, tmp_path):
@@ -57,7 +57,7 @@ def test_threads_that_fetch_the_same_file_do_not_spoil_it(index, pins, tmp_path)
             both.wait()
 
     with ThreadPoolExecutor(2) as pool:
-        runs = [pool.submit(releases.fetch, pinned, "wheel", Together()) for _ in range(2)]
+        runs = [pool.submit(fetching.fetch, pinned, "wheel", Together()) for _ in range(2)]
         assert [run.result().read_bytes() for run in runs] == [content, content]
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
@@ -66,7 +66,7 @@ def test_another_hash_is_refused_and_not_kept(index, pins, tmp_path):
     release = pins.release("apache-airflow-core==3.3.2")
     publish(index, release, b"not the pinned wheel")
     with pytest.raises(Problem, match="not the pinned") as raised:
-        releases.fetch(release, "wheel")
+        fetching.fetch(release, "wheel")
     assert raised.value.exit_code == Exit.CORRUPT
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -76,15 +76,15 @@ def test_a_spoiled_file_in_the_cache_is_fetched_again(index, pins, tmp_path):
     newest = pins.release("apache-airflow-core==3.3.2")
     pinned = releases.Release(CORE, newest.version, newest.date, newest.pythons, {"wheel": _sha(content)})
     publish(index, pinned, content)
-    releases.fetch(pinned, "wheel").write_bytes(b"spoiled")
-    assert releases.fetch(pinned, "wheel").read_bytes() == content
+    fetching.fetch(pinned, "wheel").write_bytes(b"spoiled")
+    assert fetching.fetch(pinned, "wheel").read_bytes() == content
 
 
 def test_an_index_without_the_file_is_told(index, pins):
     release = pins.release("apache-airflow-core==3.3.2")
     (index / "index.html").write_text("<html></html>")
     with pytest.raises(Problem, match="has no apache_airflow_core") as raised:
-        releases.fetch(release, "wheel")
+        fetching.fetch(release, "wheel")
     assert raised.value.exit_code == Exit.UNREACHABLE
 
 
@@ -95,7 +95,7 @@ def test_no_network_is_told_with_what_to_do(pins, tmp_path, monkeypatch):
     monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://127.0.0.1:{port}/simple/")
     monkeypatch.setenv("AIRFLOW_AUTH_PATCHES_CACHE", str(tmp_path))
     with pytest.raises(Problem, match="could not be fetched") as raised:
-        releases.fetch(pins.release("apache-airflow-core==3.3.2"), "wheel")
+        fetching.fetch(pins.release("apache-airflow-core==3.3.2"), "wheel")
     assert raised.value.exit_code == Exit.UNREACHABLE
     assert "AIRFLOW_AUTH_PATCHES_CACHE" in raised.value.remedy
 
@@ -113,7 +113,7 @@ def test_what_is_no_page_of_an_index_is_told(kind, answer, said, index, pins, mo
     monkeypatch.setitem(http.server.SimpleHTTPRequestHandler.extensions_map, ".html", kind)
     (index / "index.html").write_text(answer)
     for ask in (
-        lambda: releases.fetch(pins.release("apache-airflow-core==3.3.2"), "wheel"),
+        lambda: fetching.fetch(pins.release("apache-airflow-core==3.3.2"), "wheel"),
         lambda: pinning.find(CORE, Version("3.3.9")),
     ):
         with pytest.raises(Problem, match=said) as raised:
@@ -133,7 +133,7 @@ def test_a_cache_that_is_none_is_told(cache, index, pins, tmp_path, monkeypatch)
     (tmp_path / "taken" / pinned.filename("wheel")).mkdir(parents=True)
     monkeypatch.setenv("AIRFLOW_AUTH_PATCHES_CACHE", str(tmp_path / cache))
     with pytest.raises(Problem, match="could not be fetched") as raised:
-        releases.fetch(pinned, "wheel")
+        fetching.fetch(pinned, "wheel")
     assert raised.value.exit_code == Exit.UNREACHABLE
     assert f"{tmp_path / cache} can be written" in raised.value.remedy
 
@@ -228,7 +228,7 @@ def test_wheel_and_sdist_agree_on_what_the_series_edits(project, pins):
     """The paths of `to_installed` and `to_monorepo` meet: a patch sees the same bytes in both."""
     for patch in project.patches:
         release = max((r for r in pins.releases if patch.serves(r)), key=lambda r: r.version)
-        sources = releases.sources(release)
+        sources = fetching.sources(release)
         for path in patch.edits:
             if installed := releases.to_installed(path):
                 assert wheels.pristine(release, installed) == sources[path]

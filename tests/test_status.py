@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from airflow_auth_patches import environments, releases
+from airflow_auth_patches import environments, fetching
 from airflow_auth_patches.commands import patching
 from airflow_auth_patches.commands.status import status as command
 from airflow_auth_patches.errors import Exit
@@ -34,7 +34,7 @@ def environment(tmp_path, pins):
             name = stem.replace("_", "-")
             known = [r for r in pins.releases if f"{r}" == f"{name}=={version}"]
             if known:
-                run([environments.uv(), "pip", "install", *words, releases.fetch(known[0], "wheel")])
+                run([environments.uv(), "pip", "install", *words, fetching.fetch(known[0], "wheel")])
             else:
                 folder = site / f"{stem}-{version}.dist-info"
                 folder.mkdir()
@@ -108,7 +108,7 @@ def test_half_of_a_cure_is_warned_of(environment, project, pins):
     python = environment(apache_airflow_core="3.1.6", apache_airflow_providers_fab="3.3.0")
     patching.apply(patching.plan(python, project, pins), pins)
     assert [row["notes"] for row in rows(python)] == [[], []]
-    newer = releases.fetch(pins.release(f"{FAB}==3.4.0"), "wheel")
+    newer = fetching.fetch(pins.release(f"{FAB}==3.4.0"), "wheel")
     words = ["--no-index", "--no-deps", "--python", python]
     run([environments.uv(), "pip", "install", "--quiet", *words, newer])
     assert [row["notes"] for row in rows(python)] == [

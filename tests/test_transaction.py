@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_auth_patches import environments, installed, releases
+from airflow_auth_patches import environments, fetching, installed
 from airflow_auth_patches.commands import patching
 from airflow_auth_patches.errors import Exit
 from airflow_auth_patches.processes import run
@@ -44,7 +44,7 @@ def stock(tmp_path_factory, pins) -> Path:
     """Return the python of an environment with the two distributions and pip, and nothing else."""
     folder = tmp_path_factory.mktemp("stock") / "env"
     run([sys.executable, "-m", "venv", "--copies", folder])
-    wheels = [releases.fetch(pins.release(f"{name}=={version}"), "wheel") for name, version in PLAIN.items()]
+    wheels = [fetching.fetch(pins.release(f"{name}=={version}"), "wheel") for name, version in PLAIN.items()]
     python = folder / "bin/python"
     words = ["--no-index", "--no-deps", "--link-mode", "copy", "--python", python]
     run([environments.uv(), "pip", "install", "--quiet", *words, *wheels])
@@ -58,7 +58,7 @@ def python(stock: Path, pins, tmp_path: Path) -> Iterator[Path]:
     content = begin.read_bytes()
     yield stock
     begin.write_bytes(content)
-    wheels = [releases.fetch(pins.release(f"{name}=={version}"), "wheel") for name, version in PLAIN.items()]
+    wheels = [fetching.fetch(pins.release(f"{name}=={version}"), "wheel") for name, version in PLAIN.items()]
     words = ["--no-index", "--no-deps", "--reinstall", "--link-mode", "copy", "--python", stock]
     run([environments.uv(), "pip", "install", "--quiet", *words, *wheels])
 
@@ -108,7 +108,7 @@ def test_the_operators_settings_of_pip_do_not_lead_elsewhere(python, pins, tmp_p
 def test_nor_those_of_uv(pins, tmp_path, name):
     python, elsewhere, config = tmp_path / "env/bin/python", tmp_path / "elsewhere", tmp_path / "uv.toml"
     run([environments.uv(), "venv", "--quiet", "--python", sys.executable, tmp_path / "env"])
-    wheels = [releases.fetch(pins.release(f"{key}=={value}"), "wheel") for key, value in PLAIN.items()]
+    wheels = [fetching.fetch(pins.release(f"{key}=={value}"), "wheel") for key, value in PLAIN.items()]
     words = ["--no-index", "--no-deps", "--python", python]
     run([environments.uv(), "pip", "install", "--quiet", *words, *wheels])
     config.write_text(f'[pip]\ntarget = "{elsewhere}"\n')

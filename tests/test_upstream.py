@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from airflow_auth_patches import releases, upstream
+from airflow_auth_patches import fetching, releases, upstream
 from airflow_auth_patches.cells import Part, choose
 from airflow_auth_patches.cli import upstream as command
 from airflow_auth_patches.commands import upstream as commands
@@ -284,7 +284,7 @@ def test_the_list_of_the_project(root, project, pins):
         assert served, one.test
         for release in served:
             file = f"{release.distribution.root}/{one.test.partition('::')[0]}"
-            assert one.test.rpartition("::")[2].partition("[")[0].encode() in releases.sources(release)[file]
+            assert one.test.rpartition("::")[2].partition("[")[0].encode() in fetching.sources(release)[file]
 
 
 @pytest.mark.parametrize(

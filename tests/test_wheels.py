@@ -12,7 +12,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 from wheel.wheelfile import WheelFile
 
-from airflow_auth_patches import releases, wheels
+from airflow_auth_patches import fetching, releases, wheels
 from airflow_auth_patches.commands import patching
 from airflow_auth_patches.errors import Problem
 
@@ -44,7 +44,7 @@ def test_only_the_patched_files_differ(built, project):
         edited = {releases.to_installed(p) for patch in project.serving(release) for p in patch.edits} - {
             None
         }
-        with zipfile.ZipFile(path) as after, zipfile.ZipFile(releases.fetch(release, "wheel")) as before:
+        with zipfile.ZipFile(path) as after, zipfile.ZipFile(fetching.fetch(release, "wheel")) as before:
             names = {name for name in before.namelist() if ".dist-info/" not in name}
             assert {name for name in after.namelist() if ".dist-info/" not in name} == names
             assert {name for name in names if before.read(name) != after.read(name)} == edited

@@ -12,7 +12,8 @@ from packaging.version import Version
 from airflow_auth_patches import export, tree, verdicts
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.export import Commit
-from airflow_auth_patches.releases import CORE, Pins, Release, sources
+from airflow_auth_patches.fetching import sources
+from airflow_auth_patches.releases import CORE, Pins, Release
 from airflow_auth_patches.series import Patch, Series
 from airflow_auth_patches.verdicts import Book, Kind
 

@@ -25,8 +25,9 @@ from pathlib import Path
 
 from airflow_auth_patches import hunks, proofs, staleness, tree, verdict_page, verdicts
 from airflow_auth_patches.errors import Problem
+from airflow_auth_patches.fetching import sources
 from airflow_auth_patches.progress import Progress, Silent
-from airflow_auth_patches.releases import CORE, DISTRIBUTIONS, Distribution, Pins, Release, sources
+from airflow_auth_patches.releases import CORE, DISTRIBUTIONS, Distribution, Pins, Release
 from airflow_auth_patches.series import (
     Patch,
     PatchFault,

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from airflow_auth_patches import tree
 from airflow_auth_patches.errors import Exit, Problem
-from airflow_auth_patches.releases import CORE, Pins, Release, sources
+from airflow_auth_patches.fetching import sources
+from airflow_auth_patches.releases import CORE, Pins, Release
 from airflow_auth_patches.series import Patch, Series
 
 if sys.version_info >= (3, 11):

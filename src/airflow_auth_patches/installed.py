@@ -16,9 +16,10 @@ from packaging.version import InvalidVersion, Version
 from wheel.wheelfile import WheelFile
 
 from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.fetching import fetch
 from airflow_auth_patches.processes import run
 from airflow_auth_patches.progress import Progress
-from airflow_auth_patches.releases import CORE, DISTRIBUTIONS, Distribution, Pins, Release, fetch, yanked
+from airflow_auth_patches.releases import CORE, DISTRIBUTIONS, Distribution, Pins, Release, yanked
 from airflow_auth_patches.wheels import MANIFEST, write
 
 # Runs in the environment that is looked at, so it uses the standard library alone.

@@ -21,21 +21,9 @@ from packaging.version import InvalidVersion, Version
 from wheel.wheelfile import WheelError, WheelFile
 
 from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.fetching import INDEX_FAULTS, endpoint, fetch, first_line, sources
 from airflow_auth_patches.progress import Progress
-from airflow_auth_patches.releases import (
-    CORE,
-    INDEX_FAULTS,
-    Distribution,
-    Kind,
-    Pins,
-    Release,
-    distribution,
-    endpoint,
-    fetch,
-    first_line,
-    sources,
-    to_installed,
-)
+from airflow_auth_patches.releases import CORE, Distribution, Kind, Pins, Release, distribution, to_installed
 
 if sys.version_info >= (3, 11):
     import tomllib

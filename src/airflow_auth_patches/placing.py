@@ -9,8 +9,9 @@ from airflow_auth_patches import hunks
 from airflow_auth_patches.checkout import Checkout
 from airflow_auth_patches.errors import Problem
 from airflow_auth_patches.export import Commit
+from airflow_auth_patches.fetching import sources
 from airflow_auth_patches.processes import attempt
-from airflow_auth_patches.releases import Release, sources
+from airflow_auth_patches.releases import Release
 from airflow_auth_patches.tree import write_files
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from airflow_auth_patches import hunks
 from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.fetching import sources
 from airflow_auth_patches.processes import run
 from airflow_auth_patches.progress import Progress, Silent
-from airflow_auth_patches.releases import Pins, Release, sources
+from airflow_auth_patches.releases import Pins, Release
 from airflow_auth_patches.series import Patch, Series, series_order
 
 #: Who every patch is from, and commits; its address is none.

@@ -22,10 +22,11 @@ from packaging.specifiers import SpecifierSet
 from airflow_auth_patches import environments
 from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.fetching import sources
 from airflow_auth_patches.processes import attempt
 from airflow_auth_patches.progress import Progress, Silent
 from airflow_auth_patches.proofs import UNSET, outcome_of, tally
-from airflow_auth_patches.releases import Distribution, Pair, Release, distribution, sources
+from airflow_auth_patches.releases import Distribution, Pair, Release, distribution
 from airflow_auth_patches.tree import write_files
 
 if sys.version_info >= (3, 11):

@@ -16,8 +16,9 @@ from wheel.wheelfile import WheelFile
 
 from airflow_auth_patches import hunks
 from airflow_auth_patches.errors import Problem
+from airflow_auth_patches.fetching import fetch
 from airflow_auth_patches.progress import Progress
-from airflow_auth_patches.releases import Release, fetch, to_installed
+from airflow_auth_patches.releases import Release, to_installed
 from airflow_auth_patches.series import Patch
 
 #: The file in a patched wheel's dist-info that tells what was done to it.

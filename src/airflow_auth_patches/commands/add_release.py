@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from airflow_auth_patches import fit, pinning
+from airflow_auth_patches.fetching import sources
 from airflow_auth_patches.fit import Fit
 from airflow_auth_patches.progress import Progress
-from airflow_auth_patches.releases import Pins, Release, sources
+from airflow_auth_patches.releases import Pins, Release
 from airflow_auth_patches.series import Series
 
 

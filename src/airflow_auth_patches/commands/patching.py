@@ -13,10 +13,11 @@ from pathlib import Path
 from airflow_auth_patches import installed as room
 from airflow_auth_patches import transaction, wheels
 from airflow_auth_patches.errors import Problem
+from airflow_auth_patches.fetching import fetch
 from airflow_auth_patches.hunks import HunkFault
 from airflow_auth_patches.installed import Installation, Installed
 from airflow_auth_patches.progress import Progress
-from airflow_auth_patches.releases import Pins, Release, fetch
+from airflow_auth_patches.releases import Pins, Release
 from airflow_auth_patches.series import Patch, Series
 
 

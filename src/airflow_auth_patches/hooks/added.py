@@ -11,8 +11,9 @@ from pathlib import Path
 from airflow_auth_patches import hunks, tree
 from airflow_auth_patches.check import Fault
 from airflow_auth_patches.errors import Problem
+from airflow_auth_patches.fetching import sources
 from airflow_auth_patches.progress import Progress
-from airflow_auth_patches.releases import Release, sources
+from airflow_auth_patches.releases import Release
 from airflow_auth_patches.series import Patch, Series
 
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from airflow_auth_patches.export import NEWS, news_lines
+from airflow_auth_patches.fetching import sources
 from airflow_auth_patches.hooks.added import Finding
-from airflow_auth_patches.releases import DISTRIBUTIONS, FAB, Release, sources
+from airflow_auth_patches.releases import DISTRIBUTIONS, FAB, Release
 from airflow_auth_patches.series import Series
 
 KINDS = ("bugfix", "feature", "improvement", "doc", "misc", "significant")

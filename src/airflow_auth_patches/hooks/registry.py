@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 from packaging.version import InvalidVersion, Version
 
+from airflow_auth_patches.fetching import sources
 from airflow_auth_patches.hooks.added import Edited, Finding, Patched
-from airflow_auth_patches.releases import Pins, Release, sources
+from airflow_auth_patches.releases import Pins, Release
 
 CONFIG = "airflow-core/src/airflow/config_templates/config.yml"
 METRICS = "shared/observability/src/airflow_shared/observability/metrics/metrics_template.yaml"
