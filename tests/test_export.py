@@ -182,7 +182,7 @@ def test_the_same_commits_are_the_same_bytes(sent, pins, project, tmp_path):
     assert [file.read_bytes() for file in again.files] == [file.read_bytes() for file in sent.exported.files]
 
 
-def test_every_added_file_is_of_a_patch(project):
+def test_every_added_file_is_of_a_patch_or_a_reproducer(project):
     news = room.news_lines(project.folder)
     assert set(news) <= {patch.slug for patch in project.patches if patch.distribution is releases.CORE}
     assert {p.slug for p in project.patches if p.distribution is releases.CORE and p.cures} <= set(news)
@@ -191,6 +191,7 @@ def test_every_added_file_is_of_a_patch(project):
     for line in lines:
         assert (ROOT / room.NEWS / line).read_text().count("\n") == 1
     tests = {path for patch in project.patches for path in patch.tests}
+    tests |= {(bug.reproducer or "").partition("::")[0] for bug in project.bugs.values()}
     added = {
         path.relative_to(ROOT).as_posix()
         for dist in releases.DISTRIBUTIONS
