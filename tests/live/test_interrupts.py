@@ -20,8 +20,9 @@ def _handlers() -> Iterator[None]:
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_each_signal_is_raised(number: signal.Signals) -> None:
-    with interruptible(), pytest.raises(KeyboardInterrupt):
+    with interruptible(), pytest.raises(KeyboardInterrupt) as interrupt:
         signal.raise_signal(number)
+    assert interrupt.value.args == (number,)
 
 
 def test_a_shielded_block_comes_to_its_end() -> None:
@@ -37,8 +38,9 @@ def test_a_shielded_block_comes_to_its_end() -> None:
             done.append("outer")
 
     with interruptible():
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt) as interrupt:
             work()
+        assert interrupt.value.args == (signal.SIGTERM,)
         with shield():
             done.append("not raised twice")
     assert done == ["inner", "outer", "not raised twice"]
@@ -57,8 +59,9 @@ def test_a_lost_exception_is_raised_at_the_next_check(monkeypatch: pytest.Monkey
         last = Finalized()
         del last
         assert lost == [KeyboardInterrupt]
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt) as interrupt:
             check()
+        assert interrupt.value.args == (signal.SIGTERM,)
 
 
 def test_one_block_does_not_remember_another() -> None:

@@ -71,8 +71,8 @@ def demo(
             rows = command.run(
                 make, pins.pairs, only=only or (), progress=bars, folder=root / "build" / "demo"
             )
-        except KeyboardInterrupt:
-            raise Stopped(signal.SIGINT) from None
+        except KeyboardInterrupt as interrupt:
+            raise Stopped(interrupt.args[0] if interrupt.args else signal.SIGINT) from None
     wrong = report.faults(rows)
     if json:
         show.as_json(report.as_data(rows))

@@ -17,12 +17,12 @@ class _State:
     What the signals of this process have asked for.
 
     :param shields: how many shielded blocks are being run.
-    :param asked: whether a signal came.
+    :param asked: the last signal that came, 0 for none.
     :param waiting: whether one came during a shielded block and has not been raised yet.
     """
 
     shields: int = 0
-    asked: bool = False
+    asked: int = 0
     waiting: bool = False
 
 
@@ -34,18 +34,19 @@ def interruptible() -> Iterator[None]:
     """
     Let SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread for the length of a block.
 
+    Its one argument is the signal's number.
     A signal that is ignored (nohup, a shell's background job) stays so.
     """
 
     def ask(number: int, frame: FrameType | None) -> None:
-        _state.asked = True
+        _state.asked = number
         if _state.shields:
             _state.waiting = True
         else:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(number)
 
     heeded = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
-    _state.asked = _state.waiting = False
+    _state.asked, _state.waiting = 0, False
     before = {each: signal.signal(each, ask) for each in heeded}
     try:
         yield
@@ -64,7 +65,7 @@ def shield() -> Iterator[None]:
         _state.shields -= 1
         if _state.waiting and not _state.shields:
             _state.waiting = False
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(_state.asked)
 
 
 def check() -> None:
@@ -75,4 +76,4 @@ def check() -> None:
     work goes on for long.
     """
     if _state.asked and not _state.shields:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(_state.asked)
