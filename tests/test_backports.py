@@ -148,6 +148,7 @@ def test_a_verdict_goes_before_what_text_can_tell(stock, patched, said, without_
         "stock": stock,
         "patched": patched,
         "patches": {},
+        "basis": "0",
     }
     (without_verdicts.folder / verdicts.FILE).write_text(json.dumps({release: {bug: entry}}))
     why = ((SpecifierSet("==3.1.8"), "its row waits elsewhere"),)
