@@ -79,6 +79,16 @@ def test_the_upgrade_of_the_provider_comes_first_and_then_the_patches(environmen
     )
 
 
+def test_each_bug_is_told_with_what_cures_it(environment):
+    python = environment(apache_airflow_core="3.1.6", apache_airflow_providers_fab="3.3.0")
+    said = status(python).stdout.splitlines()
+    for row in rows(python):
+        for bug in row["bugs"]:
+            assert sum(line.startswith(f"{bug['bug']}: ") for line in said) == 1
+    (line,) = (line for line in said if line.startswith("user-look-up-freeze: "))
+    assert line.endswith("(cured by user-cache, user-from-token-hook).")
+
+
 @pytest.mark.parametrize("limited", ["core", "pythons"])
 def test_the_core_and_the_python_that_are_found_decide(environment, project, pins, limited):
     python = environment(apache_airflow_core="3.1.6", apache_airflow_providers_fab="3.3.0")

@@ -207,7 +207,7 @@ def as_rows(cells: Sequence[Cell], distribution: Distribution) -> list[tuple[str
     for bug in dict.fromkeys(cell.bug for cell in mine):
         same = groupby(
             (cell for cell in mine if cell.bug == bug),
-            key=lambda cell: (cell.kind.value, _slugs(cell.by) or cell.reason, _did(cell.evidence)),
+            key=lambda cell: (cell.kind.value, slugs(cell.by) or cell.reason, _did(cell.evidence)),
         )
         for (verdict, told, did), some in same:
             versions = [str(cell.release.version) for cell in some]
@@ -225,7 +225,8 @@ def _did(evidence: Evidence | None) -> str:
     return f"stock {stock}, patched {'failed' if is_red(evidence.patched) else evidence.patched}"
 
 
-def _slugs(names: Sequence[str]) -> str:
+def slugs(names: Sequence[str]) -> str:
+    """Return the slugs of patches and variants, each once, in one line."""
     return ", ".join(dict.fromkeys(name.partition("~")[0] for name in names))
 
 

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.syntax import Syntax
 
-from airflow_auth_patches import show, wheels
+from airflow_auth_patches import show, verdicts, wheels
 from airflow_auth_patches.advice import Upgrade
 from airflow_auth_patches.cli.common import All, Json, Names, Python, app, known, one_of
 from airflow_auth_patches.commands import patching
@@ -82,12 +82,12 @@ def status(python: Python, json: Json = False) -> None:
             show.out.print(said, highlight=False, soft_wrap=True)
     show.table(
         f"{python}",
-        ("distribution and version", "state", "bugs in it", "patches in it", "patches it lacks", "notes"),
+        ("distribution and version", "state", "bugs", "patches in it", "patches it lacks", "notes"),
         [
             (
                 f"{row.installed.distribution.name}\n{row.installed.version}",
                 row.state,
-                "\n".join(cell.bug for cell in row.bugs) or "-",
+                str(len(row.bugs) or "-"),
                 "\n".join(row.applied) or "-",
                 "\n".join(p.slug + ("\n(trade-off)" if p.trade_off else "") for p in row.open) or "-",
                 escape("\n".join(row.notes[:5])) or "-",
@@ -97,9 +97,11 @@ def status(python: Python, json: Json = False) -> None:
     )
     for row in rows:
         for cell in row.bugs:
-            cure = f"cured by {', '.join(cell.by)}" if cell.by else f"no patch: {cell.reason}"
+            bug = series.bugs[cell.bug]
+            by = verdicts.slugs([*cell.by, *bug.needs])
+            cure = f"cured by {by}" if cell.by else f"no patch: {cell.reason.rstrip('.')}"
             show.out.print(
-                f"{cell.bug}: {series.bugs[cell.bug].sees} ({cure}).",
+                f"{cell.bug}: {bug.sees} ({cure}).",
                 highlight=False,
                 markup=False,
                 soft_wrap=True,
