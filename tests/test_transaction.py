@@ -19,7 +19,6 @@ from airflow_auth_patches.commands import patching
 from airflow_auth_patches.errors import Exit
 from airflow_auth_patches.processes import run
 
-pytestmark = pytest.mark.proof
 TOOL = Path(sys.executable).parent / "airflow-auth-patches"
 CORE, FAB = "apache-airflow-core", "apache-airflow-providers-fab"
 PLAIN = {CORE: "3.1.6", FAB: "3.3.0"}
