@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 
@@ -84,6 +85,34 @@ def test_what_was_edited_here_and_in_the_tree_is_refused(what, copy, laid, pins)
     with pytest.raises(Problem, match="was edited in"):
         tree.refresh(copy, series.load(copy / "patches"), pins, laid_tree.release)
     assert here.read_bytes() == content
+
+
+def test_a_patch_edited_by_hand_gets_the_form_of_refresh(copy, pins):
+    """Its blob hashes and line numbers are made from the tree, in which nobody edited it."""
+    copied = series.load(copy / "patches")
+    release = pins.release("apache-airflow-core==3.1.8")
+    patch = next(patch for patch in copied.serving(release) if tree.newest(patch, pins) == release)
+    by_hand = re.sub(rb"index [0-9a-f]{40}", b"index " + b"0" * 40, patch.content)
+    patch.path.write_bytes(by_hand)
+    tree.lay(copy, series.load(copy / "patches"), pins, release)
+    assert tree.refresh(copy, series.load(copy / "patches"), pins, release) == [patch.path]
+    assert patch.path.read_bytes() == patch.content
+
+
+def test_what_was_written_back_and_taken_back_is_not_lost(copy, laid, pins):
+    copied, laid_tree = laid
+    *_, patch = copied.serving(laid_tree.release)
+    edited = laid_tree.folder / next(iter(patch.edits))
+    edited.write_text(edited.read_text() + "# amended\n")
+    laid_tree.git("commit", "--quiet", "--all", "--amend", "--no-edit")
+    assert tree.refresh(copy, copied, pins, laid_tree.release) == [patch.path]
+    written = patch.path.read_bytes()
+    patch.path.write_bytes(patch.content)
+    again = series.load(copy / "patches")
+    with pytest.raises(Problem, match="holds work"):
+        tree.lay(copy, again, pins, laid_tree.release)
+    assert tree.refresh(copy, again, pins, laid_tree.release) == [patch.path]
+    assert patch.path.read_bytes() == written
 
 
 def test_a_tree_is_written_back_again_and_again(copy, laid, pins):

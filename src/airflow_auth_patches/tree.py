@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +22,10 @@ IDENTITY = "airflow-auth-patches"
 EMAIL = "airflow-auth-patches@users.noreply.example"
 #: The commit below the patches.
 BASE = "series-base"
-#: The last of them, as they were laid or written back.
+#: The last of them, as they were laid.
 LAID = "series-laid"
+#: The last of them, as they were written back.
+WRITTEN = "series-written"
 NOTES = "refs/notes/patch"
 FORMAT = (
     "--zero-commit",
@@ -154,6 +156,8 @@ def _lay(tree: Tree, root: Path, series: Series, released: Mapping[str, bytes]) 
     for patch in series.serving(tree.release):
         commit_patch(tree, patch)
     tree.git("tag", LAID)
+    patches = [patch.path for patch in series.serving(tree.release)]
+    _remember(tree, LAID, root, [*added_files(root, tree.release).values(), *patches])
 
 
 def commit_patch(tree: Tree, patch: Patch) -> None:
@@ -247,16 +251,18 @@ def refreshed(tree: Tree, series: Series, pins: Pins) -> dict[Path, bytes]:
     writes: dict[Path, bytes] = {}
     added = added_files(root, tree.release)
     order = series_order(series.folder, dist)
+    tags = [tag for tag in (LAID, WRITTEN) if tree.git("tag", "--list", tag)]
     edited = set(tree.git("diff", "--name-only", LAID, "HEAD").splitlines())
     for path, file in added.items():
-        if path not in edited or not (tree.folder / path).is_file():
-            continue
-        content, here = (tree.folder / path).read_bytes(), file.read_bytes()
-        if content != here:
-            if here.decode() != tree.git("show", f"{LAID}:{path}"):
-                raise _edited_twice(file.relative_to(root), tree)
-            writes[file] = content
-    laid = {_name_of(tree, commit): format_commit(tree, commit, added) for commit in _commits(tree, LAID)}
+        if path in edited and (tree.folder / path).is_file():
+            there = (tree.folder / path).read_bytes()
+            before = [tree.git("show", f"{tag}:{path}").encode() for tag in tags]
+            if _to_write(tree, root, file, there, before):
+                writes[file] = there
+    formed = [
+        {_name_of(tree, commit): format_commit(tree, commit, added) for commit in _commits(tree, tag)}
+        for tag in tags
+    ]
     known = {patch.name: patch for patch in series.serving(tree.release)}
     for commit in _commits(tree, "HEAD"):
         content = format_commit(tree, commit, added)
@@ -266,10 +272,11 @@ def refreshed(tree: Tree, series: Series, pins: Pins) -> dict[Path, bytes]:
         patch = known.pop(name, None)
         target = series.folder / dist.folder / f"{name}.patch"
         if patch:
-            if content in (patch.content, laid.get(name)) or _stays(patch, content, tree.release, pins):
+            if _stays(patch, content, tree.release, pins):
                 continue
-            if name in laid and _semantic(patch.content) != _semantic(laid[name]):
-                raise _edited_twice(target.relative_to(root), tree)
+            before = [forms[name] for forms in formed if name in forms]
+            if not _to_write(tree, root, target, content, before):
+                continue
         if target in writes or (patch is None and target.exists()):
             raise Problem(
                 f"The commit {commit[:10]} would become {target.relative_to(root)}, which is another's.",
@@ -291,11 +298,31 @@ def _commits(tree: Tree, end: str) -> list[str]:
     return tree.git("rev-list", "--reverse", f"{BASE}..{end}").split()
 
 
-def _edited_twice(path: Path, tree: Tree) -> Problem:
-    return Problem(
-        f"{path} was edited in {tree.folder}, and here since that was laid out.",
-        "Take one of the edits back, or move the tree away, lay it again and bring its edit there.",
-    )
+def _to_write(tree: Tree, root: Path, file: Path, there: bytes, before: Collection[bytes]) -> bool:
+    """
+    Tell whether what a tree has is to take the place of a file of the project.
+
+    :param there: what the tree has.
+    :param before: what it had when it was laid, and when it was written back.
+    :raises Problem: when both were edited since.
+    """
+    here = file.read_bytes()
+    copies = [tree.folder / ".git" / tag / file.relative_to(root) for tag in (LAID, WRITTEN)]
+    known = [copy.read_bytes() for copy in copies if copy.is_file()]
+    if there == here or (known and here not in known and there in before):
+        return False
+    if known and here not in known:
+        raise Problem(
+            f"{file.relative_to(root)} was edited in {tree.folder}, and here since that was laid out.",
+            "Take one of the edits back, or move the tree away, lay it again and bring its edit there.",
+        )
+    return True
+
+
+def _remember(tree: Tree, tag: str, root: Path, files: Iterable[Path]) -> None:
+    """Keep what the project has now, beside a tag of the tree, to tell later what was edited here."""
+    kept = tree.folder / ".git" / tag
+    write_files(kept, {file.relative_to(root).as_posix(): file.read_bytes() for file in files})
 
 
 def newest(patch: Patch, pins: Pins) -> Release:
@@ -335,5 +362,6 @@ def refresh(root: Path, series: Series, pins: Pins, release: Release) -> list[Pa
         partial = path.with_name(f".{path.name}.new")
         partial.write_bytes(content)
         partial.replace(path)
-    tree.git("tag", "--force", LAID, "HEAD")
+    tree.git("tag", "--force", WRITTEN, "HEAD")
+    _remember(tree, WRITTEN, root, writes)
     return list(writes)
