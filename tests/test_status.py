@@ -130,6 +130,28 @@ def test_half_of_a_cure_is_warned_of(environment, project, pins):
     ]
 
 
+def test_a_core_that_is_not_known_is_given_a_provider_that_needs_no_patch(environment):
+    python = environment(apache_airflow_core="3.3.9", apache_airflow_providers_fab="3.3.0")
+    assert rows(python)[1]["notes"] == [
+        "core has auth-manager-singleton, which does harm without appbuilder-init-lock: upgrade the provider"
+    ]
+
+
+def test_patches_are_of_another_series_when_they_do_something_else(environment, project, pins):
+    python = environment(apache_airflow_core="3.1.6", apache_airflow_providers_fab="3.3.0")
+    patching.apply(patching.plan(python, project, pins, ["users-route"]), pins)
+
+    def notes(content: bytes) -> tuple[tuple[str, ...], bool]:
+        patches = [replace(p, content=content) if p.slug == "users-route" else p for p in project.patches]
+        series = replace(project, patches=tuple(patches))
+        planned = patching.plan(python, series, pins, ["users-route"])
+        return command(python, series, pins)[1].notes[:1], bool(planned.pending)
+
+    (patch,) = (patch for patch in project.patches if patch.slug == "users-route")
+    assert notes(patch.content.replace(b"\n\n", b"\n\nIn other words.\n\n", 1)) == ((), False)
+    assert notes(patch.content + b"\n") == (("users-route is of another series: apply again",), True)
+
+
 @pytest.mark.parametrize("provider", [None, "1.5.3"])
 def test_airflow_2_is_told_whatever_the_provider(environment, provider):
     named = {"apache_airflow_providers_fab": provider} if provider else {}

@@ -16,7 +16,7 @@ import pytest
 
 from airflow_auth_patches import environments, fetching, installed
 from airflow_auth_patches.commands import patching
-from airflow_auth_patches.errors import Exit
+from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.processes import run
 
 TOOL = Path(sys.executable).parent / "airflow-auth-patches"
@@ -135,6 +135,14 @@ def test_an_installer_that_changes_nothing_leaves_nothing_to_put_back(python, pi
     assert "What was installed before is back." in done.stderr
     assert versions(python, pins) == PLAIN
     assert [path.name for path in tmp_path.iterdir()] == ["calls"]
+
+
+def test_where_all_is_thrown_away_nothing_is_put_back(python, project, pins, tmp_path):
+    sabotage(python, tmp_path / "calls", "harm(); sys.exit(1)")
+    planned = patching.plan(python, project, pins, ["session-cleanup"])
+    with pytest.raises(Problem):
+        patching.apply(planned, pins, put_back=False)
+    assert (tmp_path / "calls").read_text() == "1"
 
 
 def test_a_revert_that_the_installer_only_says_is_no_success(python, project, pins, tmp_path):

@@ -30,16 +30,20 @@ def replace(
     wheels: Sequence[Path],
     pins: Pins,
     progress: Progress | None = None,
+    *,
+    put_back: bool = True,
 ) -> None:
     """
     Install wheels in place of distributions, as a transaction.
 
     pip or uv installs them, touching no other package. If that fails, or what is there then is not what the
-    wheels hold, what was installed is put back before the error goes on. A signal ends neither of the two, as
-    an installer that is ended leaves things about; what was installed is put back for it afterwards.
+    wheels hold, what was installed is put back before the error goes on. In the main thread a signal ends
+    neither of the two, as an installer that is ended leaves things about; what was installed is put back for
+    it afterwards.
 
     :param targets: what is installed now.
     :param wheels: what to install, one for each.
+    :param put_back: not, where the whole environment is thrown away when this fails.
     :raises Problem: FAILED, with what was put back; where that failed, with where its wheels are.
     """
     installer = _installer(installation)
@@ -52,6 +56,9 @@ def replace(
     def check(what: Sequence[Path]) -> None:
         verify(installation.python, pins, what)
 
+    if not put_back:
+        install(wheels)
+        return
     folder = Path(tempfile.mkdtemp(prefix="airflow-auth-patches-"))
     try:
         before = [as_wheel(found, folder) for found in targets]

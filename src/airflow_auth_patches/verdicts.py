@@ -49,7 +49,7 @@ class Evidence:
 
     :param beside: the release of the other distribution that was installed with it.
     :param python: the Python version, as in ``3.11``.
-    :param reproducer: the SHA-256 of the reproducer then, see :func:`digest`.
+    :param reproducer: the SHA-256 of the reproducer then, see `basis.digest`.
     :param stock: the outcome on stock, in the words of `proofs.run_tests`.
     :param patched: the outcome with the whole series; ``None`` where no patch is for it.
     :param patches: the SHA-256 of the edits of those that cure it there, by name.

@@ -42,6 +42,17 @@ class Patched:
     requirements: tuple[str, ...]
 
 
+def is_of(entry: Mapping[str, str], patch: Patch) -> bool:
+    """
+    Tell whether a patch of an installed wheel is one of the series: the same edits, whatever it says of them.
+
+    :param entry: one of ``patches`` in the wheel's manifest; one without ``edits`` is of an older tool.
+    """
+    if "edits" in entry:
+        return (entry["name"], entry["edits"]) == (patch.name, patch.edits_sha256)
+    return (entry["name"], entry["sha256"]) == (patch.name, patch.sha256)
+
+
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -103,7 +114,13 @@ def manifest(patched: Patched, label: str) -> dict[str, Any]:
         "release": str(patched.release),
         "label": label,
         "patches": [
-            {"name": p.name, "slug": p.slug, "subject": p.subject, "sha256": p.sha256}
+            {
+                "name": p.name,
+                "slug": p.slug,
+                "subject": p.subject,
+                "sha256": p.sha256,
+                "edits": p.edits_sha256,
+            }
             for p in patched.patches
         ],
         "requires": list(patched.requirements),

@@ -193,5 +193,6 @@ def revert(python: Python) -> None:
     with show.Bars() as bars:
         reverted = patching.revert(python, pins, bars)
     for found in reverted:
-        show.out.print(f"{found.release} is back, without {', '.join(found.slugs)}.", highlight=False)
+        without = f", without {', '.join(found.slugs)}" if found.slugs else ""
+        show.out.print(f"{found.release} is back{without}.", highlight=False)
     show.out.print("Restart the API servers to run it." if reverted else "Nothing is patched: nothing to do.")

@@ -116,8 +116,8 @@ def plan(
                 f"The patches for {found.distribution.name} need {', '.join(missing)}, not installed here.",
                 f"Install it first: {python} -m pip install '{missing[0]}'",
             )
-        now = [(p["name"], p["sha256"]) for p in (found.manifest or {"patches": []})["patches"]]
-        same = bool(found.manifest) and now == [(p.name, p.sha256) for p in patches]
+        now = (found.manifest or {"patches": []})["patches"]
+        same = len(now) == len(patches) and all(map(wheels.is_of, now, patches)) and bool(found.manifest)
         steps.append(Step(found, patched, same))
     return Plan(installation, tuple(steps))
 
@@ -222,11 +222,12 @@ def _why_none(series: Series, installation: Installation) -> str:
     return f"There is nothing to apply: {'; '.join(said)}."
 
 
-def apply(planned: Plan, pins: Pins, progress: Progress | None = None) -> None:
+def apply(planned: Plan, pins: Pins, progress: Progress | None = None, *, put_back: bool = True) -> None:
     """
     Carry a plan out, as one transaction.
 
-    :raises Problem: when it fails; what was installed before is then back.
+    :param put_back: whether what was installed before is put back when it fails, see `transaction.replace`.
+    :raises Problem: when it fails.
     """
 
     def make(step: Step, folder: Path) -> Path:
@@ -237,20 +238,23 @@ def apply(planned: Plan, pins: Pins, progress: Progress | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as folder:
         new = [make(step, Path(folder)) for step in planned.pending]
         targets = [step.installed for step in planned.pending]
-        transaction.replace(planned.installation, targets, new, pins, progress)
+        transaction.replace(planned.installation, targets, new, pins, progress, put_back=put_back)
 
 
-def revert(python: Path, pins: Pins, progress: Progress | None = None) -> list[Installed]:
+def revert(
+    python: Path, pins: Pins, progress: Progress | None = None, *, put_back: bool = True
+) -> list[Installed]:
     """
     Put the pristine releases back, as one transaction; that needs nothing of what is installed.
 
     :param python: the interpreter of the installed Airflow.
+    :param put_back: whether what was installed before is put back when it fails, see `transaction.replace`.
     :return: what was patched and is no more; empty when nothing was.
-    :raises Problem: when it fails; what was installed before is then back.
+    :raises Problem: when it fails.
     """
     installation = room.look(python, pins)
     patched = [found for found in installation.found if found.manifest or found.damaged]
     new = [fetch(found.release or room.pinned(found), "wheel", progress) for found in patched]
     if patched:
-        transaction.replace(installation, patched, new, pins, progress)
+        transaction.replace(installation, patched, new, pins, progress, put_back=put_back)
     return patched

@@ -62,14 +62,14 @@ def patched_environment(
         _apply(planned, folder, pins, progress)
     elif any(found.manifest for found in installed.look(environment.python, pins).found):
         with environments.changing(folder):
-            patching.revert(environment.python, pins, progress)
+            patching.revert(environment.python, pins, progress, put_back=False)
     return environment
 
 
 def _apply(planned: patching.Plan, folder: Path, pins: Pins, progress: Progress | None) -> None:
     if planned.pending:
         with environments.changing(folder):
-            patching.apply(planned, pins, progress)
+            patching.apply(planned, pins, progress, put_back=False)
 
 
 def alone_environment(

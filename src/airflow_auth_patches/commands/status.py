@@ -7,7 +7,7 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
-from airflow_auth_patches import advice, verdicts
+from airflow_auth_patches import advice, verdicts, wheels
 from airflow_auth_patches import installed as room
 from airflow_auth_patches.advice import Upgrade
 from airflow_auth_patches.errors import Problem
@@ -68,18 +68,16 @@ def status(python: Path, series: Series, pins: Pins, progress: Progress | None =
             continue
         wrong = room.changed_files(found, progress)
         open_ = tuple(patch for patch in series.serving(release) if patch.slug not in found.slugs)
-        current = {(patch.name, patch.sha256) for patch in series.serving(release)}
-        applied = {(p["name"], p["sha256"]) for p in (found.manifest or {"patches": []})["patches"]}
+        applied = (found.manifest or {"patches": []})["patches"]
+        others = [p for p in applied if not any(wheels.is_of(p, patch) for patch in series.serving(release))]
         notes = [first] if first else []
         if found.distribution is FAB and core and version:
             for slug, other in advice.unmet(series, version, core.slugs, release, found.slugs):
-                notes.append(
-                    f"core has {slug}, which does harm without {other}: apply before the next restart"
-                )
+                cure = "apply before the next restart" if core.release else "upgrade the provider"
+                notes.append(f"core has {slug}, which does harm without {other}: {cure}")
         notes += wrong
-        if applied - current:
-            other = ", ".join(sorted(name for name, _ in applied - current))
-            notes.append(f"{other} is of another series: apply again")
+        if others:
+            notes.append(f"{', '.join(p['name'] for p in others)} is of another series: apply again")
         if not open_ and not applied:
             notes.append("in no patch's range")
         cells = advice.cells_of(series, pins, book, release, version if found.distribution is FAB else None)
