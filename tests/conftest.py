@@ -20,9 +20,10 @@ ROOT = Path(__file__).parents[1]
 
 
 # A shell's background job ignores Ctrl-C, and so would every program that the tests start and interrupt.
-for _number in (signal.SIGINT, signal.SIGHUP):
-    if signal.getsignal(_number) is signal.SIG_IGN:
-        signal.signal(_number, signal.default_int_handler if _number is signal.SIGINT else signal.SIG_DFL)
+# What they start is in sessions of its own: where the tests are ended, they end it.
+for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    _nohup = _number is signal.SIGHUP and signal.getsignal(_number) is signal.SIG_IGN
+    signal.signal(_number, (lambda *_: None) if _nohup else signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

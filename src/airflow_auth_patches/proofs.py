@@ -211,7 +211,7 @@ def run_tests(
         or ``not run``. Parametrised tests count as one, by their worst outcome.
     :raises Problem: when pytest did not get as far as a report.
     """
-    with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as folder:
+    with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-", ignore_cleanup_errors=True) as folder:
         report = Path(folder) / "report.xml"
         words: list[str | Path] = [
             environment.python,
@@ -228,6 +228,7 @@ def run_tests(
             cwd=root,
             env={
                 **UNSET,
+                "TMPDIR": folder,  # what pytest cannot remove, as it is ended, goes with it
                 "PYTHONPATH": str(root / "tests/standin"),
                 "AUTH_PATCHES_DATABASES": str(root / "build" / "databases"),
                 **(variables or {}),

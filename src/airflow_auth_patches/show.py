@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from rich import box
@@ -70,3 +72,12 @@ def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> No
 def as_json(value: Any) -> None:
     """Print a value as JSON on standard output, and nothing else."""
     sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+
+
+def leave_terminal() -> None:
+    """Print to nowhere instead of to a terminal: it is gone, and each word would be an error."""
+    with open(os.devnull, "wb") as nowhere:
+        for output in (1, 2):
+            with suppress(OSError):
+                if stat.S_ISCHR(os.fstat(output).st_mode):
+                    os.dup2(nowhere.fileno(), output)

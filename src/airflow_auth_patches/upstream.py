@@ -193,12 +193,14 @@ def run(
     :return: ``{test id: outcome}``; a file that cannot be collected is an ``error`` under its path.
     :raises Problem: when pytest did not run to its end, or was asked for what is not there.
     """
-    with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-", ignore_cleanup_errors=True) as scratch:
         report = Path(scratch) / "report.xml"
         words: list[str | Path] = [environment.python, "-m", "pytest", "-q", "--tb=short", *arguments]
         words += [f"--rootdir={folder}", f"--junitxml={report}", "-o", "junit_family=xunit1"]
         words += ["--continue-on-collection-errors", *(only or ["tests"])]
-        done = attempt(words, cwd=folder, env={**UNSET, **(variables or {})}, timeout=timeout)
+        # What pytest cannot remove, as it is ended, goes with this folder.
+        given = {**UNSET, "TMPDIR": scratch, **(variables or {})}
+        done = attempt(words, cwd=folder, env=given, timeout=timeout)
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
         if not report.exists():
             raise Problem(f"pytest gave no report of {folder}:\n{tail}", "", Exit.FAILED)

@@ -8,7 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from airflow_auth_patches import show
 from airflow_auth_patches.live.interrupts import SIGNALS, check, interruptible, shield
+
+
+@pytest.fixture(autouse=True)
+def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(show, "leave_terminal", lambda: None)  # it is still there
 
 
 @pytest.fixture(autouse=True)

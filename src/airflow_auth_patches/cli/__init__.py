@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import stat
 import sys
-from contextlib import suppress
 
 from rich.markup import escape
 
@@ -42,17 +39,8 @@ __all__ = [
 
 def _stop(number: int, _: object) -> None:
     if number == signal.SIGHUP:
-        _leave_terminal()
+        show.leave_terminal()
     raise Stopped(number)
-
-
-def _leave_terminal() -> None:
-    """Print to nowhere instead of to a terminal: it is gone, and each word would be an error."""
-    with open(os.devnull, "wb") as nowhere:
-        for output in (1, 2):
-            with suppress(OSError):
-                if stat.S_ISCHR(os.fstat(output).st_mode):
-                    os.dup2(nowhere.fileno(), output)
 
 
 def main() -> None:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from airflow_auth_patches import show
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -39,6 +41,8 @@ def interruptible() -> Iterator[None]:
     """
 
     def ask(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            show.leave_terminal()
         _state.asked = number
         if _state.shields:
             _state.waiting = True
