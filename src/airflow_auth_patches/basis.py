@@ -12,6 +12,8 @@ from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.releases import CORE, Pair, Pins, Release
 from airflow_auth_patches.series import Bug, Series
 
+#: To be raised when the words of an outcome, or which one counts, become others: all are stale then.
+FORM = 0
 #: Days after the later of two releases as of which a pair that is not pinned is resolved.
 SETTLED = 3
 
@@ -68,7 +70,7 @@ def fingerprint(root: Path, series: Series, pair: Pair, python: str, *, patched:
         for release in (pair.core, pair.fab)
         for patch in (series.serving(release) if patched else ())
     ]
-    whole = [environments.specification(pair, python), standin(root), edits]
+    whole = [environments.specification(pair, python), standin(root), edits, *([FORM] if FORM else [])]
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
 
 

@@ -31,7 +31,8 @@ class Outcome:
     What a run of a cell gave.
 
     :param faults: what is not as it must be, a line each; empty when it passed.
-    :param counts: how many tests were as they must be, by what they must be, such as ``red`` and ``green``.
+    :param counts: how many tests were as they must be, by what they must be, such as ``red`` and
+        ``green``; of upstream's, how many were unsteady too.
     """
 
     faults: tuple[str, ...]

@@ -22,7 +22,7 @@ def reproduce(root: Path, environment: Environment, bugs: Sequence[Bug]) -> dict
     :param root: the checkout of this project.
     :return: ``{bug: outcome}``, in the words of `proofs.run_tests`; of a parametrised test the first of the
         worst, of a file that cannot be imported its error.
-    :raises Problem: when pytest did not get as far as a report.
+    :raises Problem: when pytest did not run to its end.
     """
     if not bugs:
         return {}
@@ -43,7 +43,7 @@ def run_files(root: Path, environment: Environment, files: Sequence[str]) -> dic
     :param root: the checkout of this project.
     :return: ``{file: {test name: outcome}}``, as `proofs.run_tests` gives it for a file; a file that cannot
         be imported has its error under its own path.
-    :raises Problem: when pytest did not get as far as a report.
+    :raises Problem: when pytest did not run to its end.
     """
     if not files:
         return {}

@@ -30,8 +30,8 @@ A verdict is what the bug's reproducer, one unit test, did on that release, as r
 applied, and nothing else. {legend} In the wide tables `·` is not affected.
 
 `airflow-auth-patches list --matrix` prints the verdicts, with `--json` each with its evidence: the release \
-that was installed beside it, the Python, the hashes of the reproducer and of the patches, and what each run \
-said. They are kept in `patches/verdicts.json`. `status` answers from them.
+that was installed beside it, the Python, the hashes of the reproducer, of the patches' edits and of what \
+else decides, and what each run said. They are kept in `patches/verdicts.json`. `status` answers from them.
 """
 
 
