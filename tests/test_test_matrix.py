@@ -607,7 +607,8 @@ def test_an_environment_that_is_not_changed_to_the_end_is_none(tmp_path, monkeyp
     make_environments(tmp_path, few[0], "patched")
     seen: list[bool] = []
 
-    def apply(*_) -> None:
+    def apply(*_, put_back: bool) -> None:
+        assert not put_back
         seen.append((folder / ".ready").exists())
         if len(seen) == 2:
             raise Problem("no")
