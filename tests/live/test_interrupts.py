@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Iterator
@@ -9,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from airflow_auth_patches import show
-from airflow_auth_patches.live.interrupts import SIGNALS, check, interruptible, shield
+from airflow_auth_patches.live.interrupts import SIGNALS, check, interruptible, run, shield
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +70,25 @@ def test_a_lost_exception_is_raised_at_the_next_check(monkeypatch: pytest.Monkey
         with pytest.raises(KeyboardInterrupt) as interrupt:
             check()
         assert interrupt.value.args == (signal.SIGTERM,)
+
+
+def test_asyncio_does_not_tell_of_the_task_that_was_interrupted(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail(error: Exception | None = None) -> None:
+        if error:
+            raise error
+        signal.raise_signal(signal.SIGTERM)
+
+    async def work(error: Exception | None = None) -> None:
+        task = asyncio.create_task(fail(error))
+        await asyncio.wait([task])
+
+    with interruptible(), pytest.raises(KeyboardInterrupt):
+        run(work())
+    gc.collect()
+    assert caplog.messages == []
+    run(work(ValueError("told")))
+    gc.collect()
+    assert "Task exception was never retrieved" in caplog.text
 
 
 def test_one_block_does_not_remember_another() -> None:

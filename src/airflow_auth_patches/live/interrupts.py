@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any, TypeVar
 
 from airflow_auth_patches import show
 
+T = TypeVar("T")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -81,3 +84,22 @@ def check() -> None:
     """
     if _state.asked and not _state.shields:
         raise KeyboardInterrupt(_state.asked)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """
+    Run a coroutine in an event loop of its own, as `asyncio.run` does.
+
+    An interruption that is raised in one of its tasks leaves the loop; asyncio does not tell of the task too.
+    """
+
+    async def quiet() -> T:
+        asyncio.get_running_loop().set_exception_handler(_but_interruptions)
+        return await work
+
+    return asyncio.run(quiet())
+
+
+def _but_interruptions(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    if not isinstance(context.get("exception"), KeyboardInterrupt):
+        loop.default_exception_handler(context)

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from airflow_auth_patches.live.interrupts import check
+from airflow_auth_patches.live.interrupts import check, run
 from airflow_auth_patches.live.load import NO_ANSWER, Answer, Request, Result
 
 PULSE_PATH = "/api/v2/version"
@@ -217,4 +217,4 @@ def travel(
     :param pulse_headers: what the question for the version carries.
     """
     check()
-    return asyncio.run(_travel(url, journeys, token, concurrency, deadline, pulse_headers or {}))
+    return run(_travel(url, journeys, token, concurrency, deadline, pulse_headers or {}))

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from airflow_auth_patches.live.interrupts import check
+from airflow_auth_patches.live.interrupts import check, run
 
 NO_ANSWER = "no answer"
 
@@ -152,20 +152,20 @@ class _Run:
 
 
 async def _send(url: str, requests: Sequence[Request], concurrency: int, deadline: float) -> Result:
-    run = _Run(url, deque(enumerate(requests)))
+    sent = _Run(url, deque(enumerate(requests)))
     # A connection for each request: a kept one may be closed by the server just when it is used again.
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=0)
     # The deadline is the whole run's; a server that stands still must not look like a client's time-out.
     # Nothing is encrypted, so there is nothing to verify: that spares loading the certificates.
     async with httpx.AsyncClient(limits=limits, timeout=None, trust_env=False, verify=False) as client:
         release = asyncio.Event()
-        workers = [asyncio.create_task(run.work(client, release)) for _ in range(concurrency)]
+        workers = [asyncio.create_task(sent.work(client, release)) for _ in range(concurrency)]
         await asyncio.sleep(0)  # let every worker reach the line
         begun = time.monotonic()
         release.set()
         _, late = await asyncio.wait(workers, timeout=deadline)
         ended = time.monotonic()
-        answers = run.close(ended, requests)
+        answers = sent.close(ended, requests)
         for worker in late:
             worker.cancel()
         problems = [
@@ -189,4 +189,4 @@ def send(url: str, requests: Sequence[Request], *, deadline: float, concurrency:
     """
     check()
     workers = min(concurrency or len(requests), len(requests))
-    return asyncio.run(_send(url, requests, workers, deadline))
+    return run(_send(url, requests, workers, deadline))
