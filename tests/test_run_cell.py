@@ -1,0 +1,117 @@
+"""What a run of a cell of the test matrix gives."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from airflow_auth_patches import (
+    environments,
+    installed,
+    matrix_results,
+    proofs,
+    releases,
+    reproduce,
+    series,
+)
+from airflow_auth_patches.cells import Part, choose
+from airflow_auth_patches.commands import prove, run_cell, test_matrix
+from airflow_auth_patches.commands.run_cell import Runner
+from airflow_auth_patches.environments import Environment
+from airflow_auth_patches.matrix_results import State
+
+NEW = "3.3.2+3.10.2"
+
+
+def test_proofs_are_summed_up(project):
+    proof = proofs.load(project.folder, "users-route")
+    rows = [
+        proofs.Verdict("users-route", "stock", (), {"failed": 4, "passed": 2}),
+        proofs.Verdict("users-route", "patched", (), {"passed": 6}),
+        proofs.Verdict("users-route", "machine", (), {"passed": 1}),
+        proofs.Verdict("users-route", "alone", (), {"passed": 6}),
+        proofs.Verdict("users-route", "a date with a time zone", (), {"failed": 1}),
+    ]
+    outcome = run_cell.outcome_of(project.folder, rows)
+    assert outcome.faults == ()
+    assert outcome.counts == {
+        "red": len(proof.red), "kept": len(proof.kept), "green": 6, "machines": 1, "alone": 1, "guards": 1
+    }  # fmt: skip
+    wrong = (
+        f"{proof.red[0]} must fail by an assertion: passed",
+        f"{proof.kept[0]} must pass: failed: assert 0",
+    )
+    outcome = run_cell.outcome_of(
+        project.folder, [replace(rows[0], wrong=wrong), replace(rows[4], wrong=("x",))]
+    )
+    assert outcome.counts == {"red": len(proof.red) - 1, "kept": len(proof.kept) - 1, "guards": 0}
+    assert outcome.faults[0] == f"users-route, stock: {wrong[0]}"
+    assert len(outcome.faults) == 3
+
+
+def test_a_cell_without_a_proof_has_not_passed(project):
+    assert run_cell.outcome_of(project.folder, []).faults == ("No proof was run.",)
+
+
+def test_an_environment_that_cannot_be_made_is_told(tmp_path, copy, monkeypatch, python):
+    """With an index that does not answer uv fails, and nothing is left."""
+    for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9/simple/")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    project, pins = series.load(copy / "patches"), releases.load(copy / "patches")
+    chosen = choose(copy, project, [pins.pair(NEW)], [python])
+    book: matrix_results.Book = {}
+    run = Runner(copy, project, pins, threading.Event())
+    test_matrix.fill(copy, tmp_path / "matrix", chosen, book, run, machine={python: f"{python}.0"})
+    (result,) = book.values()
+    assert result.state is State.ERROR
+    assert "uv pip install" in result.reason
+    assert "\n" not in result.reason
+    assert list((copy / "build/envs").glob("*")) == []
+
+
+def test_guards_are_taken_out_without_the_proofs_again(monkeypatch, project, pins, root):
+    """Each part of a cell is run once where both are asked for."""
+    place = Environment(Path("x"))
+    monkeypatch.setattr(environments, "make", lambda *_: place)
+    monkeypatch.setattr(prove, "patched_environment", lambda *_: place)
+    monkeypatch.setattr(installed, "look", lambda *_: SimpleNamespace(found=[SimpleNamespace(site=Path())]))
+    monkeypatch.setattr(reproduce, "run_files", lambda _, __, files: {file: {} for file in files})
+    monkeypatch.setattr(proofs, "stock_verdict", lambda _, slug, __: proofs.Verdict(slug, "stock", ()))
+    monkeypatch.setattr(proofs, "patched_verdict", lambda _, slug, __: proofs.Verdict(slug, "patched", ()))
+    monkeypatch.setattr(proofs, "prove_machine", lambda _, __, slug, ___: proofs.Verdict(slug, "machine", ()))
+    monkeypatch.setattr(proofs, "prove_guard", lambda _, __, slug, *___: proofs.Verdict(slug, "lock", ()))
+    run = Runner(root, project, pins, threading.Event())
+    plain, guards = choose(
+        root, project, [pins.pair("3.3.2+3.8.0")], ["3.11"], parts=[Part.PROOFS, Part.GUARDS]
+    )
+    assert set(run(plain).counts) == {"red", "kept", "green", "machines"}
+    assert set(run(guards).counts) == {"guards"}
+    assert run(guards).counts["guards"] > len(guards.patches)
+
+
+def test_a_stopped_run_ends_at_its_next_proof(monkeypatch, project, pins, root):
+    closed: list[bool] = []
+
+    def proving(*_, **__):
+        try:
+            for slug in ("a", "b"):
+                yield prove.Row(pins.pair(NEW), "3.11", proofs.Verdict(slug, "patched", (), {"passed": 1}))
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr(prove, "prove", proving)
+    stopped = threading.Event()
+    run = Runner(root, project, pins, stopped)
+    (cell,) = choose(root, project, [pins.pair(NEW)], ["3.11"])
+    assert run(cell).counts == {"green": 2}
+    stopped.set()
+    with pytest.raises(KeyboardInterrupt) as raised:
+        run(cell)
+    assert closed == [True, True]  # while somebody still holds the exception
+    assert raised.tb
