@@ -16,7 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from airflow_auth_patches import environments, proofs, releases, upstream
+from airflow_auth_patches import basis, environments, proofs, releases, upstream
 from airflow_auth_patches import series as series_room
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.releases import Pair
@@ -166,8 +166,7 @@ class Ground:
         self.newest = releases.load(series.folder).newest_pair
         self._digests: dict[Path, str] = {}
         self._tests: dict[str, tuple[str, ...]] = {}
-        standin = sorted((root / "tests/standin").rglob("*"))
-        self.standin = [str(path.relative_to(root)) for path in standin if path.suffix in (".py", ".ini")]
+        self.standin = basis.standin(root)
 
     def serving(self, pair: Pair) -> list[Patch]:
         """Return the patches that serve a pair."""
@@ -204,7 +203,7 @@ class Ground:
             "beside": [*environments.EXTRAS, *pair.core.constraints, *pair.fab.constraints],
             "patches": [(patch.name, decisive(patch)) for patch in patches],
             "series": [patch.name for patch in patches if patch in self.series.patches],
-            "files": self.digests(self.root, self.standin),
+            "standin": self.standin,
         }
         if pair.base:
             given["base"] = pair.base
@@ -215,7 +214,7 @@ class Ground:
             given["ran"] = [upstream.PACKAGES, sorted(upstream.IGNORED)]
         else:
             tests = sorted({path for patch in patches for path in self.tests(patch)})
-            given["files"].update(self.digests(self.root, tests))
+            given["files"] = self.digests(self.root, tests)
             slugs = [f"proofs/{patch.slug}.toml" for patch in patches]
             given["proofs"] = self.digests(self.series.folder, slugs)
         return given
