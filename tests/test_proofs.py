@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_auth_patches import proofs, series
+from airflow_auth_patches import proofs, proving, series
 from airflow_auth_patches.commands import prove
 from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.errors import Problem
@@ -120,7 +120,7 @@ def test_a_guard_is_out_for_the_tests_and_nobody_else(root, tmp_path):
         )
         return done.stdout.strip()
 
-    with proofs.without(guard("with lock:"), tmp_path) as variables:
+    with proving.without(guard("with lock:"), tmp_path) as variables:
         assert held(**variables) == f"False {path}"
         assert held() == f"True {path}"
         (file,) = json.loads(variables["AUTH_PATCHES_REPLACED"]).values()
@@ -132,14 +132,14 @@ def test_a_guard_that_is_not_there_once_is_told_of(tmp_path, old):
     path = tmp_path / "airflow/x/y.py"
     path.parent.mkdir(parents=True)
     path.write_text("with lock:\n    lock\n")
-    with pytest.raises(Problem, match="occurs"), proofs.without(guard(old), tmp_path):
+    with pytest.raises(Problem, match="occurs"), proving.without(guard(old), tmp_path):
         pass
 
 
 def test_what_counts_as_red():
-    assert proofs.is_red("failed: assert 500 == 200")
-    assert proofs.is_red("failed: AssertionError: two managers")
-    assert proofs.is_red("failed: Failed: DID NOT RAISE <class 'RuntimeError'>")
+    assert proving.is_red("failed: assert 500 == 200")
+    assert proving.is_red("failed: AssertionError: two managers")
+    assert proving.is_red("failed: Failed: DID NOT RAISE <class 'RuntimeError'>")
     for outcome in (
         "passed",
         "not run",
@@ -148,7 +148,7 @@ def test_what_counts_as_red():
         "failed: ImportError: no such name",
         "failed: AttributeError: no such method",
     ):
-        assert not proofs.is_red(outcome)
+        assert not proving.is_red(outcome)
 
 
 def test_a_state_machine_that_is_not_there_is_told_of(root, copy):
@@ -165,8 +165,8 @@ def test_a_state_machine_that_is_not_there_is_told_of(root, copy):
 def test_a_state_machine_without_a_test_proves_nothing(monkeypatch):
     proof = proofs.Proof(Path("x.toml"), "x.py", (), (), (), (), machine="machine.py")
     for outcomes, wrong in (({}, 1), ({"test_x": "passed"}, 0), ({"test_x": "failed: assert 1"}, 1)):
-        monkeypatch.setattr(proofs, "run_tests", lambda *_, outcomes=outcomes: outcomes)
-        verdict = proofs.prove_machine(Path(), proof, "x", Environment(Path()))
+        monkeypatch.setattr(proving, "run_tests", lambda *_, outcomes=outcomes: outcomes)
+        verdict = proving.prove_machine(Path(), proof, "x", Environment(Path()))
         assert (verdict.what, len(verdict.wrong)) == ("machine", wrong)
 
 

@@ -14,6 +14,7 @@ from airflow_auth_patches import (
     installed,
     matrix_results,
     proofs,
+    proving,
     releases,
     reproduce,
     series,
@@ -30,11 +31,11 @@ NEW = "3.3.2+3.10.2"
 def test_proofs_are_summed_up(project):
     proof = proofs.load(project.folder, "users-route")
     rows = [
-        proofs.Verdict("users-route", "stock", (), {"failed": 4, "passed": 2}),
-        proofs.Verdict("users-route", "patched", (), {"passed": 6}),
-        proofs.Verdict("users-route", "machine", (), {"passed": 1}),
-        proofs.Verdict("users-route", "alone", (), {"passed": 6}),
-        proofs.Verdict("users-route", "a date with a time zone", (), {"failed": 1}),
+        proving.Verdict("users-route", "stock", (), {"failed": 4, "passed": 2}),
+        proving.Verdict("users-route", "patched", (), {"passed": 6}),
+        proving.Verdict("users-route", "machine", (), {"passed": 1}),
+        proving.Verdict("users-route", "alone", (), {"passed": 6}),
+        proving.Verdict("users-route", "a date with a time zone", (), {"failed": 1}),
     ]
     outcome = run_cell.outcome_of(project.folder, rows)
     assert outcome.faults == ()
@@ -82,10 +83,12 @@ def test_guards_are_taken_out_without_the_proofs_again(monkeypatch, project, pin
     monkeypatch.setattr(prove, "patched_environment", lambda *_: place)
     monkeypatch.setattr(installed, "look", lambda *_: SimpleNamespace(found=[SimpleNamespace(site=Path())]))
     monkeypatch.setattr(reproduce, "run_files", lambda _, __, files: {file: {} for file in files})
-    monkeypatch.setattr(proofs, "stock_verdict", lambda _, slug, __: proofs.Verdict(slug, "stock", ()))
-    monkeypatch.setattr(proofs, "patched_verdict", lambda _, slug, __: proofs.Verdict(slug, "patched", ()))
-    monkeypatch.setattr(proofs, "prove_machine", lambda _, __, slug, ___: proofs.Verdict(slug, "machine", ()))
-    monkeypatch.setattr(proofs, "prove_guard", lambda _, __, slug, *___: proofs.Verdict(slug, "lock", ()))
+    monkeypatch.setattr(proving, "stock_verdict", lambda _, slug, __: proving.Verdict(slug, "stock", ()))
+    monkeypatch.setattr(proving, "patched_verdict", lambda _, slug, __: proving.Verdict(slug, "patched", ()))
+    monkeypatch.setattr(
+        proving, "prove_machine", lambda _, __, slug, ___: proving.Verdict(slug, "machine", ())
+    )
+    monkeypatch.setattr(proving, "prove_guard", lambda _, __, slug, *___: proving.Verdict(slug, "lock", ()))
     run = Runner(root, project, pins, threading.Event())
     plain, guards = choose(
         root, project, [pins.pair("3.3.2+3.8.0")], ["3.11"], parts=[Part.PROOFS, Part.GUARDS]
@@ -98,14 +101,14 @@ def test_guards_are_taken_out_without_the_proofs_again(monkeypatch, project, pin
 def test_a_stopped_run_ends_at_its_next_proof(monkeypatch, project, pins, root):
     closed: list[bool] = []
 
-    def proving(*_, **__):
+    def proves(*_, **__):
         try:
             for slug in ("a", "b"):
-                yield prove.Row(pins.pair(NEW), "3.11", proofs.Verdict(slug, "patched", (), {"passed": 1}))
+                yield prove.Row(pins.pair(NEW), "3.11", proving.Verdict(slug, "patched", (), {"passed": 1}))
         finally:
             closed.append(True)
 
-    monkeypatch.setattr(prove, "prove", proving)
+    monkeypatch.setattr(prove, "prove", proves)
     stopped = threading.Event()
     run = Runner(root, project, pins, stopped)
     (cell,) = choose(root, project, [pins.pair(NEW)], ["3.11"])

@@ -17,7 +17,7 @@ from airflow_auth_patches.commands.run_cell import Runner
 from airflow_auth_patches.commands.upstream import judge
 from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.errors import Exit, Problem
-from airflow_auth_patches.proofs import tally
+from airflow_auth_patches.proving import tally
 from airflow_auth_patches.releases import FAB
 
 HERE = Environment(Path(sys.executable))

@@ -20,7 +20,7 @@ def reproduce(root: Path, environment: Environment, bugs: Sequence[Bug]) -> dict
     Run the reproducers of some bugs, each in a process of its own.
 
     :param root: the checkout of this project.
-    :return: ``{bug: outcome}``, in the words of `proofs.run_tests`; of a parametrised test the first of the
+    :return: ``{bug: outcome}``, in the words of `proving.run_tests`; of a parametrised test the first of the
         worst, of a file that cannot be imported its error.
     :raises Problem: when pytest did not run to its end.
     """
@@ -41,7 +41,7 @@ def run_files(root: Path, environment: Environment, files: Sequence[str]) -> dic
     Run test files of the series, each in a process of its own.
 
     :param root: the checkout of this project.
-    :return: ``{file: {test name: outcome}}``, as `proofs.run_tests` gives it for a file; a file that cannot
+    :return: ``{file: {test name: outcome}}``, as `proving.run_tests` gives it for a file; a file that cannot
         be imported has its error under its own path.
     :raises Problem: when pytest did not run to its end.
     """

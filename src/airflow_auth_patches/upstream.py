@@ -25,7 +25,7 @@ from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.fetching import sources
 from airflow_auth_patches.processes import attempt
 from airflow_auth_patches.progress import Progress, Silent
-from airflow_auth_patches.proofs import UNSET, outcome_of, tally
+from airflow_auth_patches.proving import UNSET, outcome_of, tally
 from airflow_auth_patches.releases import Distribution, Pair, Release, distribution
 from airflow_auth_patches.tree import write_files
 
@@ -77,7 +77,7 @@ class Comparison:
     """
     What upstream's tests say of a stock and a patched environment.
 
-    :param stock: outcomes by test id, in the words of :func:`airflow_auth_patches.proofs.run_tests`.
+    :param stock: outcomes by test id, in the words of :func:`airflow_auth_patches.proving.run_tests`.
     :param patched: the same.
     :param broken: tests that pass on stock and do not on patched, and are not listed.
     :param listed: tests that do the same and are, with their reason.

@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.files import write_whole
-from airflow_auth_patches.proofs import is_red
+from airflow_auth_patches.proving import is_red
 from airflow_auth_patches.releases import DISTRIBUTIONS, Distribution, Pins, Release
 from airflow_auth_patches.series import Bug, Patch, Series
 
@@ -50,7 +50,7 @@ class Evidence:
     :param beside: the release of the other distribution that was installed with it.
     :param python: the Python version, as in ``3.11``.
     :param reproducer: the SHA-256 of the reproducer then, see `basis.digest`.
-    :param stock: the outcome on stock, in the words of `proofs.run_tests`.
+    :param stock: the outcome on stock, in the words of `proving.run_tests`.
     :param patched: the outcome with the whole series; ``None`` where no patch is for it.
     :param patches: the SHA-256 of the edits of those that cure it there, by name.
     :param basis: what else decided the outcomes, see `basis.fingerprint`.

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from airflow_auth_patches import check as lint
-from airflow_auth_patches import proofs, releases, show, tree, verdicts
+from airflow_auth_patches import proving, releases, show, tree, verdicts
 from airflow_auth_patches import series as series_room
 from airflow_auth_patches.cli.common import Json, ReleaseName, app, checkout, known, verdict_words
 from airflow_auth_patches.commands import add_release as add_command
@@ -279,7 +279,7 @@ def prove(
                 (
                     row["patch"],
                     row["pair"],
-                    row["proof"] if row["proof"] in proofs.WHOLE else f"without {row['proof']}",
+                    row["proof"] if row["proof"] in proving.WHOLE else f"without {row['proof']}",
                     ", ".join(f"{count} {word}" for word, count in row["counts"].items()),
                     "does not hold" if row["wrong"] else "holds",
                 )

@@ -11,7 +11,7 @@ from airflow_auth_patches import show
 from airflow_auth_patches.cli.common import Json, app, checkout, known
 from airflow_auth_patches.commands.upstream import judge
 from airflow_auth_patches.errors import Exit
-from airflow_auth_patches.proofs import tally
+from airflow_auth_patches.proving import tally
 from airflow_auth_patches.releases import Pair
 from airflow_auth_patches.upstream import Comparison
 

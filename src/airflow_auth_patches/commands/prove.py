@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from airflow_auth_patches import environments, installed, proofs, reproduce
+from airflow_auth_patches import environments, installed, proofs, proving, reproduce
 from airflow_auth_patches.cells import supported
 from airflow_auth_patches.commands import patching
 from airflow_auth_patches.environments import Environment
@@ -25,7 +25,7 @@ class Row:
 
     pair: Pair
     python: str
-    verdict: proofs.Verdict
+    verdict: proving.Verdict
 
 
 def folder_of(root: Path, pair: Pair, python: str, kind: str) -> Path:
@@ -176,7 +176,7 @@ def prove(
     patched = patched_environment(root, series, pins, pair, python, progress)
     known = {patch.slug: proofs.load(series.folder, patch.slug) for patch in serving}
     plain = [
-        (proofs.prove_machine, slug, patched) for slug, proof in known.items() if tests and proof.machine
+        (proving.prove_machine, slug, patched) for slug, proof in known.items() if tests and proof.machine
     ]
     files = [proof.file for proof in known.values()] if tests else []
     first = [proof.file for slug, proof in known.items() if tests and slug == pair.base]
@@ -195,9 +195,9 @@ def prove(
             halves = [
                 (verdict, some, pool.submit(reproduce.run_files, root, environment, some))
                 for verdict, environment, asked in (
-                    (proofs.stock_verdict, stock, first),
-                    (proofs.stock_verdict, base, others),
-                    (proofs.patched_verdict, patched, files),
+                    (proving.stock_verdict, stock, first),
+                    (proving.stock_verdict, base, others),
+                    (proving.patched_verdict, patched, files),
                 )
                 for some in (asked[::2], asked[1::2])
             ]
@@ -216,7 +216,7 @@ def prove(
             if mine:
                 site = installed.look(patched.python, pins).found[0].site
                 without = [
-                    pool.submit(proofs.prove_guard, root, known[slug], slug, guard, patched, site)
+                    pool.submit(proving.prove_guard, root, known[slug], slug, guard, patched, site)
                     for slug, guard in mine
                 ]
                 for run in without:
@@ -224,5 +224,5 @@ def prove(
                     advance(1)
             for slug in alone:  # one after the other: they share an environment
                 environment = alone_environment(root, series, pins, pair, python, slug, progress)
-                yield Row(pair, python, proofs.prove_alone(root, known[slug], slug, environment))
+                yield Row(pair, python, proving.prove_alone(root, known[slug], slug, environment))
                 advance(1)

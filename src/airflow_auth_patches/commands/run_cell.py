@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from airflow_auth_patches import proofs
+from airflow_auth_patches import proofs, proving
 from airflow_auth_patches.cells import Cell, Part
 from airflow_auth_patches.commands import prove, upstream
 from airflow_auth_patches.matrix_results import Outcome
@@ -78,14 +78,14 @@ class Runner:
         return Outcome(
             (*faults, *found.wrong),
             {
-                "pass on stock": proofs.tally(found.stock).get("passed", 0),
-                "pass when patched": proofs.tally(found.patched).get("passed", 0),
+                "pass on stock": proving.tally(found.stock).get("passed", 0),
+                "pass when patched": proving.tally(found.patched).get("passed", 0),
                 "unsteady": len(found.unsteady),
             },
         )
 
 
-def outcome_of(folder: Path, verdicts: Sequence[proofs.Verdict]) -> Outcome:
+def outcome_of(folder: Path, verdicts: Sequence[proving.Verdict]) -> Outcome:
     """
     Sum proofs up.
 
