@@ -59,6 +59,26 @@ def test_is_deaf():
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
     time.sleep(60)
 """
+FINALIZER = """
+import ast
+import gc
+
+class Cycle:
+    def __init__(self):
+        self.itself = self
+
+    def __del__(self):
+        ast.parse("parsed = elsewhere")
+        Cycle()
+
+def test_fails_while_finalizers_run():
+    gc.set_threshold(50, 2, 2)
+    Cycle()
+    assert gc.get_threshold() == ()
+
+def test_comes_after_it():
+    pass
+"""
 UNIMPORTABLE = "import no_such_module\n"
 
 
@@ -113,6 +133,14 @@ def test_one_that_is_stuck_is_ended(run, folder):
     assert found["test_waits"].startswith("failed: Failed: Timeout")
     assert found["test_is_deaf"] == "failed: Its process ended before it."
     assert found["test_sees_nothing_of_another_file"] == "passed"
+
+
+def test_a_finalizer_that_parses_does_not_end_the_process(run, folder):
+    """On Python 3.11 it did, while pytest parsed what had failed, to show it."""
+    (folder / "tests/test_finalizer.py").write_text(FINALIZER)
+    found = run()
+    assert found["test_fails_while_finalizers_run"].startswith("failed: assert (50, 2, 2) == ()")
+    assert found["test_comes_after_it"] == "passed"
 
 
 def test_a_file_that_cannot_be_imported_is_an_error_and_the_others_run(run):

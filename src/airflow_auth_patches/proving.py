@@ -19,6 +19,10 @@ from airflow_auth_patches.releases import to_installed
 
 #: What a caller has set for pytest of its own would choose other tests, or end a run early.
 UNSET = {"PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": ""}
+#: No source in the tracebacks, which nobody reads here. To show it pytest parses it, and on Python 3.11 that
+#: fails where a finalizer that a garbage collection runs meanwhile parses too (SystemError: AST constructor
+#: recursion depth mismatch): it ended the process.
+BRIEF = "--tb=line"
 #: How pytest words a failure that is an assertion, and not an error of another kind.
 ASSERTION = re.compile(r"(AssertionError|assert\b|Failed: )")
 #: The proofs of a patch that are not of a guard.
@@ -66,6 +70,7 @@ def run_tests(
             "-m",
             "pytest",
             "-q",
+            BRIEF,
             "-p",
             "tests_common.pytest_plugin",
         ]

@@ -25,7 +25,7 @@ from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.fetching import sources
 from airflow_auth_patches.processes import attempt
 from airflow_auth_patches.progress import Progress, Silent
-from airflow_auth_patches.proving import UNSET, outcome_of, tally
+from airflow_auth_patches.proving import BRIEF, UNSET, outcome_of, tally
 from airflow_auth_patches.releases import Distribution, Pair, Release, distribution
 from airflow_auth_patches.tree import write_files
 
@@ -195,7 +195,7 @@ def run(
     """
     with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-", ignore_cleanup_errors=True) as scratch:
         report = Path(scratch) / "report.xml"
-        words: list[str | Path] = [environment.python, "-m", "pytest", "-q", "--tb=short", *arguments]
+        words: list[str | Path] = [environment.python, "-m", "pytest", "-q", BRIEF, *arguments]
         words += [f"--rootdir={folder}", f"--junitxml={report}", "-o", "junit_family=xunit1"]
         words += ["--continue-on-collection-errors", *(only or ["tests"])]
         # What pytest cannot remove, as it is ended, goes with this folder.
