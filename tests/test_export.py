@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from airflow_auth_patches import environments, fetching, releases, series, tree, upstream, wheels
+from airflow_auth_patches import environments, fetching, laying, releases, series, tree, upstream, wheels
 from airflow_auth_patches import export as room
 from airflow_auth_patches.check import KNOWN_TRAILERS
 from airflow_auth_patches.cli import app
@@ -52,7 +52,7 @@ def sent(request, tmp_path_factory, pins):
     loaded = series.load(root / "patches")
     release = pins.release(request.param)
     exported = export(root, loaded, pins, release, root / "out", author=AUTHOR)
-    laid = tree.lay(root, loaded, pins, release)
+    laid = laying.lay(root, loaded, pins, release)
     laid.git("tag", "released", "main~" + str(len(loaded.serving(release)) + 1))
     laid.git("checkout", "--quiet", "-b", "sent", "released")
     for file in exported.files:

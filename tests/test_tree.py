@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from airflow_auth_patches import releases, series, tree
+from airflow_auth_patches import laying, refreshing, releases, series, tree
 from airflow_auth_patches.errors import Exit, Problem
 
 
@@ -17,15 +17,15 @@ def laid(copy, pins):
     """Return the copied project's series and the tree of its newest 3.1."""
     copied = series.load(copy / "patches")
     release = pins.release("apache-airflow-core==3.1.8")
-    return copied, tree.lay(copy, copied, pins, release)
+    return copied, laying.lay(copy, copied, pins, release)
 
 
 def test_an_untouched_tree_of_any_release_changes_nothing(copy, pins):
     copied = series.load(copy / "patches")
     for release in (release for release in pins.releases if copied.serving(release)):
-        laid = tree.lay(copy, copied, pins, release)
+        laid = laying.lay(copy, copied, pins, release)
         assert laid.git("status", "--porcelain") == ""
-        assert tree.refresh(copy, copied, pins, release) == []
+        assert refreshing.refresh(copy, copied, pins, release) == []
         shutil.rmtree(laid.folder)
 
 
@@ -47,7 +47,7 @@ def test_an_amended_commit_is_written_back(copy, laid, pins):
     test = laid_tree.folder / patch.tests[0]
     test.write_text(test.read_text() + "\n# amended\n")
     laid_tree.git("commit", "--quiet", "--all", "--amend", "--no-edit")
-    written = tree.refresh(copy, copied, pins, laid_tree.release)
+    written = refreshing.refresh(copy, copied, pins, laid_tree.release)
     assert set(written) == {patch.path, copy / patch.tests[0]}
     again = series.load(copy / "patches")
     *_, after = again.serving(laid_tree.release)
@@ -55,7 +55,7 @@ def test_an_amended_commit_is_written_back(copy, laid, pins):
     assert after.body == patch.body
     assert after.date == patch.date
     assert (copy / patch.tests[0]).read_text().endswith("# amended\n")
-    assert tree.refresh(copy, again, pins, laid_tree.release) == []
+    assert refreshing.refresh(copy, again, pins, laid_tree.release) == []
 
 
 def test_what_was_edited_here_alone_stays(copy, laid, pins):
@@ -65,7 +65,7 @@ def test_what_was_edited_here_alone_stays(copy, laid, pins):
     test.write_text(test.read_text() + "\n# edited here\n")
     patch.path.write_bytes(patch.content.replace(b"\n\n", b"\n\nEdited here.\n\n", 1))
     here = {path: path.read_bytes() for path in (test, patch.path)}
-    assert tree.refresh(copy, series.load(copy / "patches"), pins, laid_tree.release) == []
+    assert refreshing.refresh(copy, series.load(copy / "patches"), pins, laid_tree.release) == []
     assert {path: path.read_bytes() for path in here} == here
 
 
@@ -83,7 +83,7 @@ def test_what_was_edited_here_and_in_the_tree_is_refused(what, copy, laid, pins)
         content = here.read_bytes() + b"\n# edited here\n"
     here.write_bytes(content)
     with pytest.raises(Problem, match="was edited in"):
-        tree.refresh(copy, series.load(copy / "patches"), pins, laid_tree.release)
+        refreshing.refresh(copy, series.load(copy / "patches"), pins, laid_tree.release)
     assert here.read_bytes() == content
 
 
@@ -94,8 +94,8 @@ def test_a_patch_edited_by_hand_gets_the_form_of_refresh(copy, pins):
     patch = next(patch for patch in copied.serving(release) if tree.newest(patch, pins) == release)
     by_hand = re.sub(rb"index [0-9a-f]{40}", b"index " + b"0" * 40, patch.content)
     patch.path.write_bytes(by_hand)
-    tree.lay(copy, series.load(copy / "patches"), pins, release)
-    assert tree.refresh(copy, series.load(copy / "patches"), pins, release) == [patch.path]
+    laying.lay(copy, series.load(copy / "patches"), pins, release)
+    assert refreshing.refresh(copy, series.load(copy / "patches"), pins, release) == [patch.path]
     assert patch.path.read_bytes() == patch.content
 
 
@@ -105,13 +105,13 @@ def test_what_was_written_back_and_taken_back_is_not_lost(copy, laid, pins):
     edited = laid_tree.folder / next(iter(patch.edits))
     edited.write_text(edited.read_text() + "# amended\n")
     laid_tree.git("commit", "--quiet", "--all", "--amend", "--no-edit")
-    assert tree.refresh(copy, copied, pins, laid_tree.release) == [patch.path]
+    assert refreshing.refresh(copy, copied, pins, laid_tree.release) == [patch.path]
     written = patch.path.read_bytes()
     patch.path.write_bytes(patch.content)
     again = series.load(copy / "patches")
     with pytest.raises(Problem, match="holds work"):
-        tree.lay(copy, again, pins, laid_tree.release)
-    assert tree.refresh(copy, again, pins, laid_tree.release) == [patch.path]
+        laying.lay(copy, again, pins, laid_tree.release)
+    assert refreshing.refresh(copy, again, pins, laid_tree.release) == [patch.path]
     assert patch.path.read_bytes() == written
 
 
@@ -123,7 +123,7 @@ def test_a_tree_is_written_back_again_and_again(copy, laid, pins):
         for path in edited:
             path.write_text(path.read_text() + f"# {word}\n")
         laid_tree.git("commit", "--quiet", "--all", "--amend", "--no-edit")
-        written = tree.refresh(copy, series.load(copy / "patches"), pins, laid_tree.release)
+        written = refreshing.refresh(copy, series.load(copy / "patches"), pins, laid_tree.release)
         assert set(written) == {patch.path, copy / patch.tests[0]}
     assert (copy / patch.tests[0]).read_text().endswith("# once\n# twice\n")
 
@@ -134,7 +134,7 @@ def test_a_new_commit_becomes_a_patch_named_for_its_subject(copy, laid, pins):
     edited.write_text(edited.read_text() + "# new\n")
     message = "Say something new\n\nApplies-To: apache-airflow-core ==3.1.8\n"
     laid_tree.git("commit", "--quiet", "--all", "-F", "-", stdin=message)
-    tree.refresh(copy, copied, pins, laid_tree.release)
+    refreshing.refresh(copy, copied, pins, laid_tree.release)
     assert (copy / "patches/airflow-core/say-something-new.patch").is_file()
     order = series.series_order(copy / "patches", releases.CORE)
     assert order == [*series.series_order(copied.folder, releases.CORE)[:-1], "say-something-new"]
@@ -158,7 +158,7 @@ def test_a_new_commit_replaces_no_patch_of_another_range(copy, laid, pins):
     before = patch_files(copy)
     commit(laid_tree, "# new\n", patch.name.replace("-", " "))
     with pytest.raises(Problem, match=rf"would become patches/airflow-core/{patch.name}\.patch") as refused:
-        tree.refresh(copy, copied, pins, laid_tree.release)
+        refreshing.refresh(copy, copied, pins, laid_tree.release)
     assert "another subject" in refused.value.remedy
     assert patch_files(copy) == before
 
@@ -169,7 +169,7 @@ def test_two_new_commits_of_one_subject_are_refused(copy, laid, pins):
     commit(laid_tree, "# new\n", "Say something new")
     commit(laid_tree, "# newer\n", "Say something new")
     with pytest.raises(Problem, match=r"would become patches/airflow-core/say-something-new\.patch"):
-        tree.refresh(copy, copied, pins, laid_tree.release)
+        refreshing.refresh(copy, copied, pins, laid_tree.release)
     assert patch_files(copy) == before
 
 
@@ -178,15 +178,15 @@ def test_work_in_a_tree_is_not_thrown_away(copy, laid, pins):
     edited = laid_tree.folder / "airflow-core/src/airflow/settings.py"
     edited.write_text(edited.read_text() + "# work\n")
     with pytest.raises(Problem, match="holds work"):
-        tree.lay(copy, copied, pins, laid_tree.release)
+        laying.lay(copy, copied, pins, laid_tree.release)
     with pytest.raises(Problem, match="not committed"):
-        tree.refresh(copy, copied, pins, laid_tree.release)
+        refreshing.refresh(copy, copied, pins, laid_tree.release)
     laid_tree.git("commit", "--quiet", "--all", "--amend", "--no-edit")
     with pytest.raises(Problem, match="holds work"):
-        tree.lay(copy, copied, pins, laid_tree.release)
+        laying.lay(copy, copied, pins, laid_tree.release)
     assert "# work" in edited.read_text()
-    tree.refresh(copy, copied, pins, laid_tree.release)
-    tree.lay(copy, series.load(copy / "patches"), pins, laid_tree.release)
+    refreshing.refresh(copy, copied, pins, laid_tree.release)
+    laying.lay(copy, series.load(copy / "patches"), pins, laid_tree.release)
 
 
 @pytest.mark.parametrize("aside", ["branch", "stash"])
@@ -202,7 +202,7 @@ def test_work_beside_the_branch_is_not_thrown_away(aside, copy, laid, pins):
         laid_tree.git("switch", "--quiet", "main")
     assert laid_tree.git("status", "--porcelain") == ""
     with pytest.raises(Problem, match="another branch, or a stash"):
-        tree.lay(copy, copied, pins, laid_tree.release)
+        laying.lay(copy, copied, pins, laid_tree.release)
     kept = laid_tree.git(
         "show", f"{'stash' if aside == 'stash' else 'idea'}:{edited.relative_to(laid_tree.folder)}"
     )
@@ -241,7 +241,7 @@ def test_a_tree_that_git_cannot_read_is_left(spoil, said, remedy, copy, laid, pi
     edited.write_text("# work\n")
     spoil(laid_tree, monkeypatch)
     with pytest.raises(Problem, match=f"holds work cannot be told: [^~]*{said}") as refused:
-        tree.lay(copy, copied, pins, laid_tree.release)
+        laying.lay(copy, copied, pins, laid_tree.release)
     assert refused.value.exit_code is Exit.REFUSED
     assert remedy in refused.value.remedy
     assert edited.read_text() == "# work\n"
@@ -254,8 +254,8 @@ def test_what_one_that_was_ended_left_is_no_tree(copy, pins):
     left.parent.mkdir(parents=True)
     left.touch()
     with pytest.raises(Problem, match="There is no tree"):
-        tree.refresh(copy, copied, pins, release)
-    tree.lay(copy, copied, pins, release)
+        refreshing.refresh(copy, copied, pins, release)
+    laying.lay(copy, copied, pins, release)
     assert not (folder / "left").exists()
     assert list(folder.parent.iterdir()) == [folder]
 
@@ -269,9 +269,9 @@ def test_the_repository_of_a_hook_that_calls_is_left_alone(copy, pins, tmp_path,
     monkeypatch.setenv("GIT_INDEX_FILE", str(outer / ".git/index"))
     monkeypatch.setenv("GIT_LITERAL_PATHSPECS", "1")
     copied, release = series.load(copy / "patches"), pins.release("apache-airflow-core==3.1.8")
-    laid = tree.lay(copy, copied, pins, release)
+    laid = laying.lay(copy, copied, pins, release)
     assert laid.git("rev-parse", "--abbrev-ref", "HEAD") == "main\n"
-    assert tree.refresh(copy, copied, pins, release) == []
+    assert refreshing.refresh(copy, copied, pins, release) == []
     assert {path: path.read_bytes() for path in outer.rglob("*") if path.is_file()} == before
 
 
@@ -279,12 +279,14 @@ def test_a_dropped_commit_is_not_taken_for_an_edit(copy, laid, pins):
     copied, laid_tree = laid
     laid_tree.git("reset", "--quiet", "--hard", tree.BASE)
     with pytest.raises(Problem, match=r"no commit of auth-manager-singleton, .* any more"):
-        tree.refresh(copy, copied, pins, laid_tree.release)
+        refreshing.refresh(copy, copied, pins, laid_tree.release)
 
 
 def test_refresh_without_a_tree(copy, pins):
     with pytest.raises(Problem, match="There is no tree") as raised:
-        tree.refresh(copy, series.load(copy / "patches"), pins, pins.release("apache-airflow-core==3.1.8"))
+        refreshing.refresh(
+            copy, series.load(copy / "patches"), pins, pins.release("apache-airflow-core==3.1.8")
+        )
     assert raised.value.exit_code == Exit.USAGE
 
 
@@ -296,7 +298,7 @@ def test_a_patch_that_does_not_apply_leaves_no_tree(copy, pins):
     with pytest.raises(
         Problem, match=r"auth-manager-singleton does not apply to apache-airflow-core==3\.1\.8"
     ):
-        tree.lay(copy, copied, pins, release)
+        laying.lay(copy, copied, pins, release)
     assert list(tree.folder_of(copy, release).parent.iterdir()) == []
 
 
@@ -306,7 +308,7 @@ def test_a_tree_stays_when_another_cannot_be_laid(copy, laid, pins):
     path = copy / "patches/airflow-core/auth-manager-singleton.patch"
     path.write_bytes(path.read_bytes().replace(b"\n def ", b"\n Def ", 1))
     with pytest.raises(Problem, match="does not apply"):
-        tree.lay(copy, series.load(copy / "patches"), pins, laid_tree.release)
+        laying.lay(copy, series.load(copy / "patches"), pins, laid_tree.release)
     assert laid_tree.git("rev-parse", "HEAD") == head
     assert laid_tree.git("status", "--porcelain") == ""
     assert list(laid_tree.folder.parent.iterdir()) == [laid_tree.folder]

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from airflow_auth_patches import check as lint
-from airflow_auth_patches import proving, releases, show, tree, verdicts
+from airflow_auth_patches import laying, proving, refreshing, releases, show, verdicts
 from airflow_auth_patches import series as series_room
 from airflow_auth_patches.cli.common import Json, ReleaseName, app, checkout, known, verdict_words
 from airflow_auth_patches.commands import add_release as add_command
@@ -208,7 +208,7 @@ def tree_(release: ReleaseName) -> None:
     series, pins = known()
     root = checkout()
     with show.Bars() as bars:
-        laid = tree.lay(root, series, pins, pins.release(release), bars)
+        laid = laying.lay(root, series, pins, pins.release(release), bars)
     show.out.print(f"{laid.folder.relative_to(root)}", highlight=False)
     show.out.print(laid.git("log", "--oneline", "--reverse").rstrip(), highlight=False, markup=False)
 
@@ -222,7 +222,7 @@ def refresh(release: ReleaseName) -> None:
     """
     series, pins = known()
     root = checkout()
-    written = tree.refresh(root, series, pins, pins.release(release))
+    written = refreshing.refresh(root, series, pins, pins.release(release))
     for path in written:
         show.out.print(f"{path.relative_to(root)}", highlight=False)
     if not written:

@@ -1,0 +1,156 @@
+"""The way back of the round trip: the commits of a release's tree written to the series."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.releases import Pins, Release
+from airflow_auth_patches.series import Patch, Series, series_order
+from airflow_auth_patches.tree import (
+    BASE,
+    LAID,
+    NOTES,
+    WRITTEN,
+    Tree,
+    added_files,
+    folder_of,
+    format_commit,
+    newest,
+    remember,
+)
+
+
+def refreshed(tree: Tree, series: Series, pins: Pins) -> dict[Path, bytes]:
+    """
+    Work out what the commits of a tree would write.
+
+    A patch is kept as its newest release gives it; on the others, one whose commit is the same in all but
+    blob hashes and line numbers stays as it is, so an untouched tree of any release changes nothing. What
+    was edited here alone, since the tree was laid or written back, stays too. A commit that is new gets a
+    file named for its subject.
+
+    :return: ``{file: content}`` of the files of this project that differ, patches and added files, and
+        ``series`` where a patch is new.
+    :raises Problem: when something is not committed, a patch has no commit any more, or a new commit has the
+        name of another, or something was edited both here and in the tree.
+    """
+    root = series.folder.parent
+    status = tree.git("status", "--porcelain")
+    if status:
+        raise Problem(f"{tree.folder} has changes that are not committed.", "Commit or remove them.")
+    dist = tree.release.distribution
+    writes: dict[Path, bytes] = {}
+    added = added_files(root, tree.release)
+    order = series_order(series.folder, dist)
+    tags = [tag for tag in (LAID, WRITTEN) if tree.git("tag", "--list", tag)]
+    edited = set(tree.git("diff", "--name-only", LAID, "HEAD").splitlines())
+    for path, file in added.items():
+        if path in edited and (tree.folder / path).is_file():
+            there = (tree.folder / path).read_bytes()
+            before = [tree.git("show", f"{tag}:{path}").encode() for tag in tags]
+            if _to_write(tree, root, file, there, before):
+                writes[file] = there
+    formed = [
+        {_name_of(tree, commit): format_commit(tree, commit, added) for commit in _commits(tree, tag)}
+        for tag in tags
+    ]
+    known = {patch.name: patch for patch in series.serving(tree.release)}
+    for commit in _commits(tree, "HEAD"):
+        content = format_commit(tree, commit, added)
+        if b"\ndiff --git " not in content:
+            continue
+        name = _name_of(tree, commit)
+        patch = known.pop(name, None)
+        target = series.folder / dist.folder / f"{name}.patch"
+        if patch:
+            if _stays(patch, content, tree.release, pins):
+                continue
+            before = [forms[name] for forms in formed if name in forms]
+            if not _to_write(tree, root, target, content, before):
+                continue
+        if target in writes or (patch is None and target.exists()):
+            raise Problem(
+                f"The commit {commit[:10]} would become {target.relative_to(root)}, which is another's.",
+                f"Give it another subject, or make one commit of both: git rebase -i {BASE}.",
+            )
+        writes[target] = content
+        if (slug := name.partition("~")[0]) not in order:
+            order.append(slug)
+            writes[series.folder / dist.folder / "series"] = "".join(f"{s}\n" for s in order).encode()
+    if known:
+        raise Problem(
+            f"The tree has no commit of {', '.join(known)} any more.",
+            "If that patch is to go, remove its file and its line in `series`, and lay the tree again.",
+        )
+    return writes
+
+
+def _commits(tree: Tree, end: str) -> list[str]:
+    return tree.git("rev-list", "--reverse", f"{BASE}..{end}").split()
+
+
+def _to_write(tree: Tree, root: Path, file: Path, there: bytes, before: Collection[bytes]) -> bool:
+    """
+    Tell whether what a tree has is to take the place of a file of the project.
+
+    :param there: what the tree has.
+    :param before: what it had when it was laid, and when it was written back.
+    :raises Problem: when both were edited since.
+    """
+    here = file.read_bytes()
+    copies = [tree.folder / ".git" / tag / file.relative_to(root) for tag in (LAID, WRITTEN)]
+    known = [copy.read_bytes() for copy in copies if copy.is_file()]
+    if there == here or (known and here not in known and there in before):
+        return False
+    if known and here not in known:
+        raise Problem(
+            f"{file.relative_to(root)} was edited in {tree.folder}, and here since that was laid out.",
+            "Take one of the edits back, or move the tree away, lay it again and bring its edit there.",
+        )
+    return True
+
+
+def _semantic(content: bytes) -> bytes:
+    """Return a patch without blob hashes, line numbers and section heads, which differ by release."""
+    content = re.sub(rb"(?m)^index [0-9a-f]{40}\.\.[0-9a-f]{40}( \d+)?$", b"index", content)
+    return re.sub(rb"(?m)^@@ -\d+(,\d+)? \+\d+(,\d+)? @@.*$", rb"@@ \1 \2", content)
+
+
+def _stays(patch: Patch, content: bytes, release: Release, pins: Pins) -> bool:
+    return newest(patch, pins) != release and _semantic(patch.content) == _semantic(content)
+
+
+def _name_of(tree: Tree, commit: str) -> str:
+    try:
+        return tree.git("notes", f"--ref={NOTES}", "show", commit).strip()
+    except Problem:
+        subject = tree.git("log", "-1", "--format=%s", commit)
+        return re.sub(r"[^a-z0-9]+", "-", subject.lower()).strip("-")
+
+
+def refresh(root: Path, series: Series, pins: Pins, release: Release) -> list[Path]:
+    """
+    Write the commits of a release's tree back to the series.
+
+    :param root: the checkout of this project.
+    :return: the files that were written; empty for an untouched tree.
+    :raises Problem: when there is no tree, or as :func:`refreshed` does; nothing is written then.
+    """
+    tree = Tree(folder_of(root, release), release)
+    if not (tree.folder / ".git").is_dir():
+        raise Problem(
+            f"There is no tree of {release}.",
+            f"Lay it first: airflow-auth-patches tree {release}",
+            Exit.USAGE,
+        )
+    writes = refreshed(tree, series, pins)
+    for path, content in writes.items():
+        partial = path.with_name(f".{path.name}.new")
+        partial.write_bytes(content)
+        partial.replace(path)
+    tree.git("tag", "--force", WRITTEN, "HEAD")
+    remember(tree, WRITTEN, root, writes)
+    return list(writes)
