@@ -18,16 +18,14 @@ It checks that
 from __future__ import annotations
 
 import re
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from airflow_auth_patches import hunks, proofs, staleness, tree, verdict_page, verdicts
-from airflow_auth_patches.errors import Problem
-from airflow_auth_patches.fetching import sources
+from airflow_auth_patches import proofs, staleness, verdict_page, verdicts
+from airflow_auth_patches.applying import applies, could_be_one, line_of
+from airflow_auth_patches.errors import Fault
 from airflow_auth_patches.progress import Progress, Silent
-from airflow_auth_patches.releases import CORE, DISTRIBUTIONS, Distribution, Pins, Release
+from airflow_auth_patches.releases import CORE, DISTRIBUTIONS, Distribution, Pins
 from airflow_auth_patches.series import (
     Patch,
     PatchFault,
@@ -40,23 +38,6 @@ from airflow_auth_patches.series import (
 
 REQUIRED_TRAILERS = ("Bug", "Forwarded", "Applies-To", "Tests")
 KNOWN_TRAILERS = {*REQUIRED_TRAILERS, "Cures", "Fixed-In", "Requires", "Joins", "With", "Trade-off"}
-
-
-@dataclass(frozen=True)
-class Fault:
-    """
-    Something wrong with the series.
-
-    :param path: the file.
-    :param line: the line, from 1.
-    """
-
-    path: Path
-    line: int
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.path}:{self.line}: {self.what}"
 
 
 def check(root: Path, folder: Path, pins: Pins, progress: Progress | None = None) -> list[Fault]:
@@ -87,7 +68,7 @@ def check(root: Path, folder: Path, pins: Pins, progress: Progress | None = None
     releases = [release for release in pins.releases if series.serving(release)]
     with progress.task("applying every patch to every release in its range", len(releases)) as advance:
         for release in releases:
-            faults += _applies(root, series, pins, release, progress)
+            faults += applies(root, series, pins, release, progress)
             advance(1)
     return sorted(set(faults), key=lambda fault: (str(fault.path), fault.line, fault.what))
 
@@ -130,15 +111,8 @@ def _folder(folder: Path, dist: Distribution, order: Sequence[str]) -> Iterator[
             yield Fault(file, 1, "The patch is not listed in `series`.")
 
 
-def _line(patch: Patch, start: str) -> int:
-    for number, line in enumerate(patch.content.decode().splitlines(), 1):
-        if line.startswith(start):
-            return number
-    return 1
-
-
 def _words(patch: Patch, series: Series, root: Path) -> Iterator[Fault]:
-    subject = _line(patch, "Subject:")
+    subject = line_of(patch, "Subject:")
     if len(patch.subject) >= 70:
         yield Fault(patch.path, subject, f"The subject has {len(patch.subject)} characters; 69 is the most.")
     if re.match(r"[a-z]+(\([^)]*\))?!?:", patch.subject) or not patch.subject[:1].isupper():
@@ -147,36 +121,36 @@ def _words(patch: Patch, series: Series, root: Path) -> Iterator[Fault]:
         yield Fault(patch.path, 1, "A variant is named slug~X.Y.patch for the release line it is for.")
     for name in REQUIRED_TRAILERS:
         if name not in patch.trailers:
-            yield Fault(patch.path, _line(patch, "---"), f"The trailer {name} is missing.")
+            yield Fault(patch.path, line_of(patch, "---"), f"The trailer {name} is missing.")
     for name in patch.trailers:
         if name not in KNOWN_TRAILERS:
-            yield Fault(patch.path, _line(patch, f"{name}:"), f"{name} is no trailer of this series.")
+            yield Fault(patch.path, line_of(patch, f"{name}:"), f"{name} is no trailer of this series.")
     for slug in patch.cures:
         if slug not in series.bugs:
-            yield Fault(patch.path, _line(patch, "Cures:"), f"{slug} is not in bugs.toml.")
+            yield Fault(patch.path, line_of(patch, "Cures:"), f"{slug} is not in bugs.toml.")
     for slug in patch.requires:
         before = series.patches[: series.patches.index(patch)]
         if slug not in {earlier.slug for earlier in before}:
             yield Fault(
-                patch.path, _line(patch, "Requires:"), f"{slug} does not come before it in the series."
+                patch.path, line_of(patch, "Requires:"), f"{slug} does not come before it in the series."
             )
     for slug in patch.joins:
         if slug not in patch.requires:
-            yield Fault(patch.path, _line(patch, "Joins:"), f"It joins {slug}, but does not require it.")
+            yield Fault(patch.path, line_of(patch, "Joins:"), f"It joins {slug}, but does not require it.")
     for slug in patch.together_with:
         if slug not in {other.slug for other in series.patches}:
-            yield Fault(patch.path, _line(patch, "With:"), f"There is no patch {slug}.")
+            yield Fault(patch.path, line_of(patch, "With:"), f"There is no patch {slug}.")
     if not re.match(r"https://|no$|not-needed: .", " ".join(patch.trailers.get("Forwarded", ("no",)))):
         yield Fault(
-            patch.path, _line(patch, "Forwarded:"), "Forwarded is a URL, no, or not-needed: a reason."
+            patch.path, line_of(patch, "Forwarded:"), "Forwarded is a URL, no, or not-needed: a reason."
         )
     for test in patch.tests:
         if not (root / test).is_file():
-            yield Fault(patch.path, _line(patch, "Tests:"), f"There is no {test}.")
+            yield Fault(patch.path, line_of(patch, "Tests:"), f"There is no {test}.")
     for path in patch.edits:
         if not path.startswith((f"{patch.distribution.root}/", "shared/")):
             yield Fault(
-                patch.path, _line(patch, f"--- a/{path}"), f"{path} is not of {patch.distribution.name}."
+                patch.path, line_of(patch, f"--- a/{path}"), f"{path} is not of {patch.distribution.name}."
             )
     yield from (Fault(*fault) for fault in proofs.faults(root, series.folder, patch))
     news = root / CORE.root / "newsfragments"
@@ -214,119 +188,12 @@ def _variants(series: Series, pins: Pins) -> Iterator[Fault]:
         for patch in serving:
             twin = next((p for p in serving if p.slug == patch.slug and p is not patch), None)
             if twin and patch.variant is not None:
-                yield Fault(patch.path, _line(patch, "Applies-To:"), f"{twin.name} serves {release} too.")
+                yield Fault(patch.path, line_of(patch, "Applies-To:"), f"{twin.name} serves {release} too.")
     for patch in series.patches:
         if not any(patch.serves(release) for release in pins.releases):
-            yield Fault(patch.path, _line(patch, "Applies-To:"), "It serves no pinned release.")
+            yield Fault(patch.path, line_of(patch, "Applies-To:"), "It serves no pinned release.")
         if patch.variant is None:
             continue
         for other in series.patches:
-            if other.slug == patch.slug and other is not patch and _could_be_one(patch, other, series, pins):
+            if other.slug == patch.slug and other is not patch and could_be_one(patch, other, series, pins):
                 yield Fault(patch.path, 1, f"{other.name} does the same on its releases: they could be one.")
-
-
-def _before(series: Series, release: Release, patch: Patch) -> dict[str, bytes]:
-    """Return the files of a release with the patches before this one applied."""
-    files = dict(sources(release))
-    for earlier in series.serving(release):
-        if earlier.slug == patch.slug:
-            break
-        files.update(hunks.apply_all(files, earlier.edits))
-    return files
-
-
-def _could_be_one(patch: Patch, other: Patch, series: Series, pins: Pins) -> bool:
-    try:
-        for release in pins.releases:
-            if patch.serves(release):
-                files = _before(series, release, patch)
-                if {**files, **hunks.apply_all(files, patch.edits)} != {
-                    **files,
-                    **hunks.apply_all(files, other.edits),
-                }:
-                    return False
-    except hunks.HunkFault:
-        return False
-    return True
-
-
-def _applies(root: Path, series: Series, pins: Pins, release: Release, progress: Progress) -> Iterator[Fault]:
-    files = dict(sources(release, progress))
-    for path, file in tree.added_files(root, release).items():
-        if path in files:
-            yield Fault(file, 1, f"{release} has that file in its sdist: an added file takes a new name.")
-    for patch in series.serving(release):
-        try:
-            after = hunks.apply_all(files, patch.edits)
-        except hunks.HunkFault as fault:
-            yield Fault(patch.path, fault.line, f"It does not apply to {release}: {fault.what}")
-            return  # those after it build on it
-        try:
-            back = hunks.apply_all(
-                after, {path: [hunk.reversed() for hunk in edits] for path, edits in patch.edits.items()}
-            )
-            clean = all(back[path] == files[path] for path in patch.edits)
-        except hunks.HunkFault:
-            clean = False
-        if not clean:
-            yield Fault(patch.path, 1, f"It does not reverse cleanly on {release}.")
-        yield from _compiles(patch, release, after)
-        yield from (Fault(*fault) for fault in proofs.guard_faults(series.folder, patch, after))
-        yield from _as_git(patch, release, files, after)
-        files.update(after)
-    try:
-        with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as folder:
-            yield from _canonical(Path(folder), series, pins, release)
-    except Problem as problem:
-        yield Fault(series.folder / release.distribution.folder / "series", 1, problem.what)
-
-
-def _compiles(patch: Patch, release: Release, after: Mapping[str, bytes]) -> Iterator[Fault]:
-    for path, content in after.items():
-        if path.endswith(".py"):
-            try:
-                compile(content, path, "exec", dont_inherit=True)
-            except SyntaxError as error:
-                line = _line(patch, f"--- a/{path}")
-                yield Fault(
-                    patch.path,
-                    line,
-                    f"{path} of {release} does not compile, line {error.lineno}: {error.msg}.",
-                )
-
-
-def _as_git(
-    patch: Patch, release: Release, files: Mapping[str, bytes], after: Mapping[str, bytes]
-) -> Iterator[Fault]:
-    with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as name:
-        laid = tree.Tree(Path(name), release)
-        tree.write_files(laid.folder, {path: files[path] for path in patch.edits})
-        try:
-            laid.git("apply", patch.path.resolve())
-        except Problem as problem:
-            yield Fault(
-                patch.path, 1, f"`git apply` does not take it on {release}: {problem.what.splitlines()[-1]}"
-            )
-            return
-        for path in patch.edits:
-            if (laid.folder / path).read_bytes() != after[path]:
-                yield Fault(
-                    patch.path, _line(patch, f"--- a/{path}"), f"On {release}, `git apply` gives other bytes."
-                )
-
-
-def _canonical(folder: Path, series: Series, pins: Pins, release: Release) -> Iterator[Fault]:
-    """Compare each patch whose newest release this is with the bytes that `refresh` would write."""
-    serving = series.serving(release)
-    if not any(tree.newest(patch, pins) == release for patch in serving):
-        return
-    laid = tree.Tree(folder, release)
-    files = sources(release)
-    edited = {path for patch in serving for path in patch.edits}
-    tree.write_files(folder, {path: files[path] for path in edited})
-    laid.git("init", "--quiet", "--initial-branch=main")
-    laid.commit("as released\n")
-    for patch in serving:
-        tree.commit_patch(laid, patch)
-        if tree.newest(patch, pins) == release and tree.format_commit(laid, "HEAD", {}) != patch.content:
-            yield Fault(patch.path, 1, f"It is not in the form that `refresh {release}` writes.")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 
 
 class Exit(IntEnum):
@@ -31,3 +33,20 @@ class Problem(Exception):
         self.what = what
         self.remedy = remedy
         self.exit_code = exit_code
+
+
+@dataclass(frozen=True)
+class Fault:
+    """
+    Something wrong with the series.
+
+    :param path: the file.
+    :param line: the line, from 1.
+    """
+
+    path: Path
+    line: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.what}"

@@ -9,8 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from airflow_auth_patches import hunks, tree
-from airflow_auth_patches.check import Fault
-from airflow_auth_patches.errors import Problem
+from airflow_auth_patches.errors import Fault, Problem
 from airflow_auth_patches.fetching import sources
 from airflow_auth_patches.progress import Progress
 from airflow_auth_patches.releases import Release
