@@ -101,7 +101,7 @@ def test_a_cell_has_a_word_beside_its_colour(sheet, every):
         zip([row[0].split()[0] for row in page.rows], zip(page.rows, page.classes, strict=True), strict=True)
     )
     (row, classes) = rows["3.1.6+3.3.0"]
-    assert " ".join(row[2].split()) == "proofs: passed 1 min 24 s, 12 red, 30 green, 50.0 MB"
+    assert " ".join(row[2].split()) == "proofs: passed 1 min 24 s, 30 green, 12 red, 50.0 MB"
     assert "passed" in classes
     (row, classes) = rows["3.3.2+3.8.0"]
     assert row[2].startswith("proofs: failed 1 min 24 s")
@@ -159,6 +159,13 @@ def test_the_head_names_pythons_disk_and_totals(sheet, every):
         "50.0 MB were written for all pairs together",
     ):
         assert words in text
+
+
+def test_counts_are_told_in_one_order_and_in_their_number():
+    """A cell of this run has them as they came, one that is read again as they are kept."""
+    told = matrix_report.counted({"red": 12, "machines": 1, "guards": 2})
+    assert told == matrix_report.counted({"guards": 2, "machines": 1, "red": 12})
+    assert told == ["2 guards", "1 machine", "12 red"]
 
 
 def test_the_environments_of_a_pair_and_python_are_counted_once(every):

@@ -268,8 +268,11 @@ def numbered(count: int, word: str) -> str:
 
 
 def counted(counts: Mapping[str, int]) -> list[str]:
-    """Word the counts of a cell, as in ``12 red``."""
-    return [f"{number} {word}" for word, number in counts.items()]
+    """Word the counts of a cell, as in ``12 red`` and ``1 machine``, in one order in all cells."""
+    return [
+        f"{number} {word.removesuffix('s') if number == 1 else word}"
+        for word, number in sorted(counts.items())
+    ]
 
 
 def write(folder: Path, sheet: Sheet) -> None:
