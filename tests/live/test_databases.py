@@ -221,9 +221,10 @@ def test_a_table_in_use_is_not_waited_for_without_end(
     ask(postgresql, "one", "CREATE TABLE t (n INTEGER)")
     user = connect(postgresql, "one")
     user.cursor().execute("SELECT * FROM t")
-    with pytest.raises(Problem, match="The table t could not be locked"):
+    with pytest.raises(Problem, match="The table t could not be locked") as raised:
         postgresql.lock("one", "t")
     assert comes_to(1, postgresql.connections)
+    assert raised.tb  # kept, with the connection: what nobody keeps is closed without us
     user.close()
 
 
