@@ -120,6 +120,8 @@ class PostgreSQL(Networked):
         settings = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
+            # For a connection pool that is too large to be a limit.
+            "max_connections": "300",
             # The data need not outlive a crash of the machine.
             "fsync": "off",
             "synchronous_commit": "off",

@@ -7,11 +7,11 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+from airflow_auth_patches import plugin, series
 from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.live.databases import DatabaseServer
 from airflow_auth_patches.live.kept import Kept
@@ -79,6 +79,17 @@ for number in range({TOURS}):
     globals()[started.dag_id] = started
 """
 
+#: For the Dags page of the UI: Dags that assets start, about which the page asks one by one.
+UI_DAGS = tuple(f"ui_{number:02}" for number in range(20))
+UI_FILE = f"""\
+from airflow.sdk import DAG, Asset, task
+
+for name in {UI_DAGS!r}:
+    with DAG(name, schedule=[Asset(f"{{name}}_a"), Asset(f"{{name}}_b")]) as dag:
+        task(lambda: None, task_id="plain")()
+    globals()[name] = dag
+"""
+
 
 @dataclass(frozen=True)
 class Keys:
@@ -103,6 +114,9 @@ class Settings:
     :param session_backend: where FAB keeps the sessions of its pages: ``securecookie`` or ``database``; its
         default when ``None``.
     :param public_role: the role of requests without a token, which are refused when it is ``None``.
+    :param max_concurrent_requests: the limit of ``request-admission``, the patch or the plugin: 0 for none;
+        its default when ``None``.
+    :param admission_plugin: whether the plugin that limits concurrent requests is installed.
     :param inside: modules of ``live/inside`` to load into the server as plugins: ``("loop_watch",)``.
     """
 
@@ -113,6 +127,8 @@ class Settings:
     revocation_cache_ttl: int | None = None
     session_backend: str | None = None
     public_role: str | None = None
+    max_concurrent_requests: int | None = None
+    admission_plugin: bool = False
     inside: tuple[str, ...] = ()
 
     def variables(self) -> dict[str, str]:
@@ -131,25 +147,29 @@ class Settings:
             variables["AIRFLOW__API_AUTH__REVOKED_TOKEN_CACHE_TTL_SECONDS"] = str(self.revocation_cache_ttl)
         if self.session_backend is not None:
             variables["AIRFLOW__FAB__SESSION_BACKEND"] = self.session_backend
+        if self.max_concurrent_requests is not None:
+            variables["AIRFLOW__API__MAX_CONCURRENT_REQUESTS"] = str(self.max_concurrent_requests)
         if self.public_role is not None:
             variables["AIRFLOW__FAB__AUTH_ROLE_PUBLIC"] = self.public_role
         return variables
 
 
-def place_inside(home: Path, modules: Sequence[str]) -> None:
+def place_inside(home: Path, settings: Settings) -> None:
     """
     Make the plugins folder of a server anew, with the modules that it is to load.
 
     The API server loads its plugins while it builds its app, before it answers anything.
 
     :param home: its ``AIRFLOW_HOME``.
-    :param modules: names of modules of ``live/inside``.
+    :param settings: which modules of ``live/inside``, and whether the plugin for admission.
     """
     plugins = home / "plugins"
     shutil.rmtree(plugins, ignore_errors=True)
     plugins.mkdir()
-    for module in modules:
+    for module in settings.inside:
         shutil.copy(INSIDE / f"{module}.py", plugins)
+    if settings.admission_plugin:
+        plugin.write(plugin.source(series.load()), plugins)
 
 
 def airflow_environment(
@@ -216,6 +236,7 @@ class Preparation:
         dags.mkdir(parents=True)
         (dags / "small.py").write_text(DAG_FILE)
         (dags / "tour.py").write_text(TOUR_FILE)
+        (dags / "ui.py").write_text(UI_FILE)
         self.database.create(self.name)
         user = "-u {username} -p {password}".format(**USER)
         self._process = Kept(

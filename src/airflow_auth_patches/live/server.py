@@ -121,7 +121,7 @@ class Server(Reached):
         made = self._prepared
         home = made.folder / "-".join(filter(None, (self.name, self._beside)))
         home.mkdir(exist_ok=True)
-        place_inside(home, self.settings.inside)
+        place_inside(home, self.settings)
         self._process = Kept(
             [
                 *(self._environment.airflow, "api-server", "--workers", "1"),

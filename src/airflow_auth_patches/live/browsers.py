@@ -1,0 +1,182 @@
+"""Browser sessions that open the Dags page again and again, each with several connections."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+
+from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.live.interrupts import check, run
+from airflow_auth_patches.live.load import NO_ANSWER, Answer, Request, Result
+
+#: The requests of one page, recorded from a browser.
+RECORD = Path(__file__).with_name("ui_requests.json")
+#: Connections that a browser opens to one server (HTTP/1.1).
+CONNECTIONS = 6
+#: Seconds between the end of a page and the next one.
+PAUSE = 1.0
+VERSION = "/api/v2/version"
+#: Seconds between two requests for the version.
+VERSION_PAUSE = 0.1
+
+
+@dataclass(frozen=True)
+class Load:
+    """
+    The result of a load test with browser sessions.
+
+    :param sessions: how many sessions there were.
+    :param result: the answers; a request that took longer than the patience is `NO_ANSWER`. Requests that
+        were under way at the end and had not exceeded it are left out.
+    :param versions: the answers to `VERSION`, requested one at a time during the load.
+    """
+
+    sessions: int
+    result: Result
+    versions: Result
+
+    @property
+    def rate(self) -> float:
+        """Successful requests for each second."""
+        good = len(self.result.answers) - len(self.result.failures)
+        return good / self.result.wall if self.result.wall else 0.0
+
+    @property
+    def slowest_version(self) -> float:
+        """Seconds of the slowest answer to `VERSION`."""
+        return max((answer.seconds or 0.0 for answer in self.versions.answers), default=0.0)
+
+
+def stages(dags: Iterable[str], now: datetime | None = None) -> list[list[str]]:
+    """
+    Return the paths of one page in the stages in which a browser requests them.
+
+    :param dags: the Dags on the page.
+    :param now: the time that the page is opened at; the current time by default.
+    """
+    now = now or datetime.now(timezone.utc)
+    times = {
+        "{now}": quote(now.isoformat(timespec="milliseconds")),
+        "{yesterday}": quote((now - timedelta(days=1)).isoformat(timespec="milliseconds")),
+    }
+    found = []
+    for recorded in json.loads(RECORD.read_text(encoding="utf-8"))["stages"]:
+        stage = []
+        for path in recorded:
+            for name, value in times.items():
+                path = path.replace(name, value)
+            stage += [path.replace("{dag}", dag) for dag in dags] if "{dag}" in path else [path]
+        found.append(stage)
+    return found
+
+
+def available(url: str, token: str, found: Sequence[Sequence[str]]) -> list[list[str]]:
+    """
+    Leave out the requests that a release does not have.
+
+    :param url: a server without load.
+    :param found: the paths, in stages.
+    :raises Problem: when a request fails for another reason than 404 or 422.
+    """
+    kept = []
+    with httpx.Client(base_url=url, cookies={"_token": token}, timeout=60, trust_env=False) as client:
+        for stage in found:
+            statuses = {path: client.get(path).status_code for path in stage}
+            if wrong := {path: code for path, code in statuses.items() if code not in (200, 404, 422)}:
+                path, code = next(iter(wrong.items()))
+                raise Problem(f"GET {path} returned {code} without load.", "", Exit.FAILED)
+            kept.append([path for path, code in statuses.items() if code == 200])
+    return kept
+
+
+@dataclass
+class _Run:
+    url: str
+    pages: Sequence[Sequence[str]]
+    patience: float
+    answers: list[Answer] = field(default_factory=list)
+    versions: list[Answer] = field(default_factory=list)
+
+    async def ask(self, client: httpx.AsyncClient, path: str, answers: list[Answer]) -> None:
+        request = Request("GET", path)
+        begun = time.monotonic()
+        try:
+            async with asyncio.timeout(self.patience):
+                outcome = str((await client.get(path)).status_code)
+        except TimeoutError:
+            outcome = NO_ANSWER
+        except httpx.TransportError as error:
+            outcome = type(error).__name__
+        answers.append(Answer(request, outcome, time.monotonic() - begun))
+
+    async def session(self, token: str) -> None:
+        # A browser queues its requests itself: the patience counts from when one is sent.
+        free = asyncio.Semaphore(CONNECTIONS)
+        limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
+
+        async def one(client: httpx.AsyncClient, path: str) -> None:
+            async with free:
+                await self.ask(client, path, self.answers)
+
+        async with self.client(limits, token) as client:
+            while True:
+                for stage in self.pages:
+                    await asyncio.gather(*(one(client, path) for path in stage))
+                await asyncio.sleep(PAUSE)
+
+    async def version(self) -> None:
+        async with self.client(httpx.Limits(max_connections=1)) as client:
+            while True:
+                await self.ask(client, VERSION, self.versions)
+                await asyncio.sleep(VERSION_PAUSE)
+
+    def client(self, limits: httpx.Limits, token: str = "") -> httpx.AsyncClient:
+        cookies = {"_token": token} if token else None
+        return httpx.AsyncClient(
+            base_url=self.url, cookies=cookies, limits=limits, timeout=None, trust_env=False, verify=False
+        )
+
+
+async def _browse(load: _Run, tokens: Sequence[str], seconds: float) -> float:
+    begun = time.monotonic()
+    tasks = [asyncio.create_task(load.session(token)) for token in tokens]
+    tasks.append(asyncio.create_task(load.version()))
+    done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    ended = time.monotonic()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()  # no session ends by itself, so this raises what ended it
+    return ended - begun
+
+
+def browse(
+    url: str,
+    pages: Sequence[Sequence[str]],
+    tokens: Sequence[str],
+    *,
+    seconds: float,
+    patience: float,
+) -> Load:
+    """
+    Open the page in as many sessions as there are tokens, again and again, and count the answers.
+
+    :param url: the server.
+    :param pages: the paths of the page in stages, see :func:`stages`.
+    :param tokens: the token of each session, sent as a cookie.
+    :param seconds: how long.
+    :param patience: seconds after which a session gives a request up.
+    """
+    check()
+    load = _Run(url, pages, patience)
+    wall = run(_browse(load, tokens, seconds))
+    return Load(len(tokens), Result(load.answers, wall), Result(load.versions, wall))
