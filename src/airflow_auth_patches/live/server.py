@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -199,14 +199,24 @@ class Server(Reached):
         :return: the tokens, signed with the server's secret.
         """
         first = self.token()
-        header = jwt.get_unverified_header(first)
-        claims = jwt.decode(first, options={"verify_signature": False})
-        secret = self._prepared.keys.jwt
-        subjects = [str(user) for user in users] or [claims["sub"]]
-        own = ({"sub": subjects[n % len(subjects)], "jti": uuid.uuid4().hex} for n in range(count))
+        subjects: Sequence[int | None] = users or [None]
         return [
-            jwt.encode({**claims, **each}, secret, algorithm=header["alg"], headers=header) for each in own
+            self.sign({"jti": uuid.uuid4().hex, **({} if user is None else {"sub": str(user)})}, first)
+            for user in (subjects[number % len(subjects)] for number in range(count))
         ]
+
+    def sign(self, claims: Mapping[str, str], like: str) -> str:
+        """
+        Make a token that has some claims other than another one.
+
+        :param claims: these claims.
+        :param like: the other token.
+        :return: the token, signed with the server's secret.
+        """
+        header = jwt.get_unverified_header(like)
+        known = jwt.decode(like, options={"verify_signature": False})
+        secret = self._prepared.keys.jwt
+        return jwt.encode({**known, **claims}, secret, algorithm=header["alg"], headers=header)
 
     def kill_connections(self) -> int:
         """
