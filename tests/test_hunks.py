@@ -30,10 +30,24 @@ def git_diff(old: bytes, new: bytes) -> bytes:
     return done.stdout.replace(b"a/a/", b"a/").replace(b"b/b/", b"b/")
 
 
-def git_apply(content: bytes, patch: bytes) -> bytes | None:
-    """Return what ``git apply`` makes of a file, or ``None`` where it refuses."""
+def git_addition(content: bytes) -> bytes:
+    """Return git's patch that adds ``f.py``."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "f.py").write_bytes(content)
+        done = subprocess.run(
+            ["git", "diff", "--no-index", "--full-index", "--no-color", "/dev/null", "f.py"],
+            cwd=folder,
+            capture_output=True,
+            check=False,
+        )
+    return done.stdout
+
+
+def git_apply(content: bytes | None, patch: bytes) -> bytes | None:
+    """Return what ``git apply`` makes of a file, which may not exist, or ``None`` where it refuses."""
+    with tempfile.TemporaryDirectory() as folder:
+        if content is not None:
+            (Path(folder) / "f.py").write_bytes(content)
         done = subprocess.run(
             ["git", "apply", "-"], cwd=folder, input=patch, capture_output=True, check=False
         )
@@ -92,7 +106,15 @@ def test_reverses():
     [
         (lambda p: p.replace(b"@@ -", b"@ -"), "parse"),
         (lambda p: p.replace(b"+nine\n", b"+nine\n+ten\n"), "lines that it says|parse"),
-        (lambda p: p.replace(b"index ", b"new file mode 100644\nindex "), "neither makes"),
+        (lambda p: p.replace(b"index ", b"new file mode 100644\nindex "), "An added file must not be empty"),
+        (lambda p: p.replace(b"index ", b"new file mode 100755\nindex "), "must have the mode 100644"),
+        (lambda p: p.replace(b"index ", b"old mode 100644\nnew mode 100755\nindex "), "not change the mode"),
+        (lambda p: p.replace(b"index ", b"deleted file mode 100644\nindex "), "not remove a file"),
+        (lambda p: p.replace(b"index ", b"rename from g.py\nrename to f.py\nindex "), "not rename or copy"),
+        (lambda p: p.replace(b"index ", b"copy from g.py\ncopy to f.py\nindex "), "not rename or copy"),
+        (lambda p: p + b"diff --git a/g b/g\nBinary files a/g and b/g differ\n", "binary file"),
+        (lambda p: p.replace(b"--- a/f.py", b"--- /dev/null"), "An added file must not be empty"),
+        (lambda p: p.replace(b"+++ b/f.py", b"+++ /dev/null"), "not remove a file"),
         (lambda p: p + b"\\ No newline at end of file\n", "newline"),
         (lambda p: b"no patch at all\n", "parse"),
         (lambda p: p.replace(b"+++ b/f.py", b"+++ b/g.py"), "renames|parse"),
@@ -103,6 +125,66 @@ def test_a_broken_patch_is_refused_with_a_line(spoil, said):
     with pytest.raises(hunks.HunkFault, match=said) as raised:
         apply(FILE, patch)
     assert raised.value.line >= 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda p: p.replace(b"new file mode 100644\n", b""), "An added file must not be empty"),
+        (lambda p: p.replace(b"--- /dev/null", b"--- a/f.py"), "An added file must not be empty"),
+        (lambda p: p.replace(b"@@ -0,0 +1,2 @@\n+a\n", b"@@ -1 +1,2 @@\n a\n"), "one hunk that only adds"),
+        (lambda p: p.replace(b"+b\n", b"+b\n\\ No newline at end of file\n"), "newline"),
+        (lambda p: p + git_addition(b"").replace(b"f.py", b"g.py"), "An added file must not be empty"),
+        (lambda p: p + p, "in two places"),
+    ],
+)
+def test_a_broken_addition_is_refused_with_a_line(spoil, said):
+    patch = git_addition(b"a\nb\n")
+    assert hunks.parse(patch).keys() == {"f.py"}
+    with pytest.raises(hunks.HunkFault, match=said) as raised:
+        hunks.parse(spoil(patch))
+    assert raised.value.line >= 1
+
+
+@settings(max_examples=20, deadline=None)
+@given(lines=st.lists(st.sampled_from([b"a\n", b"\n", b"++ b/f.py\n", b"a\r\n"]), min_size=1, max_size=5))
+def test_creates_the_file_that_git_creates(lines):
+    content = b"".join(lines)
+    patch = git_addition(content)
+    edits = hunks.parse(patch)
+    assert hunks.apply_all({}, edits) == {"f.py": content} == {"f.py": git_apply(None, patch)}
+    assert hunks.apply_all({}, {"f.py": [edits["f.py"][0].reversed().reversed()]}) == {"f.py": content}
+    told = hunks.origins(hunks.base({}, "f.py", edits["f.py"]), edits["f.py"])
+    text = patch.split(b"\n")
+    assert b"".join(text[-line - 1][1:] + b"\n" for line in told) == content
+
+
+def test_refuses_to_create_a_file_that_exists():
+    patch = git_addition(b"a\nb\n")
+    for there in (b"", b"a\nb\n", b"other\n"):
+        with pytest.raises(hunks.HunkFault, match=r"The file f\.py exists already") as raised:
+            hunks.apply_all({"f.py": there}, hunks.parse(patch))
+        assert patch.splitlines()[raised.value.line - 1].startswith(b"@@ ")
+        assert git_apply(there, patch) is None
+
+
+def test_a_reversed_addition_removes_the_file():
+    back = {"f.py": [hunk.reversed() for hunk in hunks.parse(git_addition(b"a\nb\n"))["f.py"]]}
+    assert hunks.apply_all({"f.py": b"a\nb\n"}, back) == {}
+    for other in (b"a\nb\nc\n", b"a\n"):
+        with pytest.raises(hunks.HunkFault, match="does not occur"):
+            hunks.apply_all({"f.py": other}, back)
+    with pytest.raises(hunks.HunkFault, match="no file"):
+        hunks.apply_all({}, back)
+
+
+def test_text_for_an_empty_file_is_an_edit():
+    edits = hunks.parse(git_diff(b"", b"a\n"))
+    assert hunks.apply_all({"f.py": b""}, edits) == {"f.py": b"a\n"}
+    with pytest.raises(hunks.HunkFault, match=r"no file f\.py"):
+        hunks.apply_all({}, edits)
+    back = {"f.py": [hunk.reversed() for hunk in edits["f.py"]]}
+    assert hunks.apply_all({"f.py": b"a\n"}, back) == {"f.py": b""}
 
 
 def test_a_missing_file_is_named():

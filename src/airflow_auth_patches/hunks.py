@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,23 @@ from airflow_auth_patches.errors import Problem
 # The library tells of every fault through its logger; ours are told by Problem.
 logging.getLogger("patch_ng").setLevel(logging.CRITICAL)
 
+NOWHERE = "/dev/null"
+NEW_FILE = b"new file mode 100644"
+#: What to say about an added file in any other form than that of git, or without content.
+NOT_ADDED = (
+    f"An added file must not be empty, and must be in git's form: {NEW_FILE.decode()!r}, the source "
+    f"{NOWHERE} and one hunk that only adds lines."
+)
+#: Lines of a git diff that a patch must not have, and what to say about each.
+REFUSED = (
+    (rb"deleted file mode ", "A patch must not remove a file."),
+    (rb"(rename|copy) from ", "A patch must not rename or copy a file."),
+    (rb"(old|new) mode \d", "A patch must not change the mode of a file."),
+    (rb"new file mode (?!100644$)", f"An added file must have the mode {NEW_FILE.decode()[-6:]}."),
+    (rb"GIT binary patch$|Binary files .* differ$", "A patch must not add or edit a binary file."),
+    (rb"\\ No newline", "Each file of a patch must end with a newline."),
+)
+
 
 @dataclass(frozen=True)
 class Hunk:
@@ -23,10 +41,14 @@ class Hunk:
 
     :param line: the line of the patch file on which its ``@@`` stands, from 1.
     :param parsed: the library's own hunk.
+    :param creates: whether the file does not exist before the hunk is applied.
+    :param removes: whether the file does not exist after the hunk is applied.
     """
 
     line: int
     parsed: patch_ng.Hunk
+    creates: bool = False
+    removes: bool = False
 
     @property
     def start(self) -> int:
@@ -50,7 +72,7 @@ class Hunk:
         turned.linessrc, turned.linestgt = turned.linestgt, turned.linessrc
         swap = {b"+": b"-", b"-": b"+"}
         turned.text = [swap.get(line[:1], line[:1]) + line[1:] for line in turned.text]
-        return Hunk(self.line, turned)
+        return Hunk(self.line, turned, creates=self.removes, removes=self.creates)
 
 
 class HunkFault(Problem):
@@ -72,30 +94,37 @@ def parse(content: bytes) -> dict[str, list[Hunk]]:
     Read the hunks of a patch.
 
     :param content: the bytes of the patch file.
-    :return: ``{path of the edited file: its hunks in order}``.
-    :raises HunkFault: when it is no patch of existing files that the library can read whole.
+    :return: ``{path of the edited or added file: its hunks in order}``. An added file has one hunk, which
+        creates it.
+    :raises HunkFault: when it does anything but edit and add text files, or the library cannot read it whole.
     """
     lines = content.splitlines(keepends=True)
     starts = [number for number, line in enumerate(lines, 1) if line.startswith(b"@@ ")]
     for number, line in enumerate(lines, 1):
-        if line.startswith((b"new file mode", b"deleted file mode", b"rename from", b"GIT binary patch")):
-            raise HunkFault(
-                "A patch edits files that exist; it neither makes, moves nor removes any.", number
-            )
-        if line.startswith(b"\\ No newline"):
-            raise HunkFault("An edited file must end with a newline.", number)
+        for pattern, what in REFUSED:
+            if re.match(pattern, line.rstrip(b"\r\n")):
+                raise HunkFault(what, number)
+    new = [number for number, line in enumerate(lines, 1) if line.rstrip(b"\r\n") == NEW_FILE]
+    for number in new:
+        if lines[number + 1 : number + 2] != [f"--- {NOWHERE}\n".encode()]:  # an index line is between
+            raise HunkFault(NOT_ADDED, number)
     parsed = patch_ng.fromstring(content)
     if not parsed or parsed.errors:
         raise HunkFault("It does not parse as a patch.", starts[0] if starts else 1)
     edits: dict[str, list[Hunk]] = {}
     remaining = iter(starts)
     for item in parsed.items:
-        path, target = item.source.decode(), item.target.decode()  # the library takes a/ and b/ off
-        if path != target:
-            raise HunkFault(f"It renames {path} to {target}.", 1)
+        source, path = item.source.decode(), item.target.decode()  # the library takes a/ and b/ off
+        if path == NOWHERE:
+            raise HunkFault("A patch must not remove a file.", 1)
+        if source not in (path, NOWHERE):
+            raise HunkFault(f"It renames {source} to {path}.", 1)
         if path in edits:
             raise HunkFault(f"It edits {path} in two places of the patch.", 1)
-        edits[path] = [Hunk(next(remaining, 1), hunk) for hunk in item.hunks]
+        edits[path] = [Hunk(next(remaining, 1), hunk, source == NOWHERE) for hunk in item.hunks]
+    added = [hunks for hunks in edits.values() if hunks[0].creates]
+    if len(added) != len(new) or any(len(hunks) > 1 or hunks[0].old for hunks in added):
+        raise HunkFault(NOT_ADDED, new[0] if new else added[0][0].line)
     if sum(map(len, edits.values())) != len(starts):
         raise HunkFault("Some of its hunks do not parse.", starts[0])
     for hunks in edits.values():
@@ -196,17 +225,34 @@ def origins(content: bytes, hunks: Sequence[Hunk]) -> list[int]:
     return [*told, *range(following, len(lines) + 1)]
 
 
+def base(files: Mapping[str, bytes], path: str, hunks: Sequence[Hunk]) -> bytes:
+    """
+    Return the content that the hunks of one file apply to, which is empty for a file that they create.
+
+    :param files: the files that exist, by path.
+    :raises HunkFault: when a file to edit does not exist, or a file to create does.
+    """
+    if hunks[0].creates:
+        if path in files:
+            raise HunkFault(f"The file {path} exists already.", hunks[0].line)
+        return b""
+    if path not in files:
+        raise HunkFault(f"There is no file {path}.", hunks[0].line)
+    return files[path]
+
+
 def apply_all(files: Mapping[str, bytes], edits: Mapping[str, Sequence[Hunk]]) -> dict[str, bytes]:
     """
-    Apply a patch to the files that it edits.
+    Apply a patch to the files that it edits, and create those that it adds.
 
-    :param files: at least the files that are edited, by path.
-    :return: the edited files only.
-    :raises HunkFault: when a file is missing or a hunk does not apply.
+    :param files: the files that exist, by path; at least those of the patch. A file that does not exist is
+        not in the mapping.
+    :return: the edited and created files only. A file that a reversed patch removes is not in it.
+    :raises HunkFault: when a file to edit does not exist, a file to create does, or a hunk does not apply.
     """
     result = {}
     for path, hunks in edits.items():
-        if path not in files:
-            raise HunkFault(f"There is no file {path}.", hunks[0].line)
-        result[path] = apply(files[path], hunks)
+        content = apply(base(files, path, hunks), hunks)
+        if not hunks[0].removes:
+            result[path] = content
     return result

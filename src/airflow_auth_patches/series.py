@@ -71,7 +71,7 @@ class Patch:
 
     :param variant: what follows ``~`` in the file name, or ``None``.
     :param trailers: the values of each trailer, in order.
-    :param edits: ``{monorepo path: hunks}``.
+    :param edits: ``{monorepo path: hunks}`` of the files that it edits or adds.
     """
 
     path: Path
@@ -101,6 +101,11 @@ class Patch:
     def edits_sha256(self) -> str:
         """The SHA-256 of what it does and not of what it says, the diff of the file, in hexadecimal."""
         return hashlib.sha256(self.content.partition(b"\ndiff --git ")[2]).hexdigest()
+
+    @property
+    def adds(self) -> frozenset[str]:
+        """The monorepo paths of the files that it adds."""
+        return frozenset(path for path, edits in self.edits.items() if edits[0].creates)
 
     @property
     def cures(self) -> tuple[str, ...]:
