@@ -8,13 +8,14 @@ import shutil
 import signal
 import sys
 import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from airflow_auth_patches import releases, series
+from airflow_auth_patches import fetching, releases, series, tree
 from airflow_auth_patches.releases import CORE, Pins
-from airflow_auth_patches.series import Series
+from airflow_auth_patches.series import Patch, Series
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,6 +56,51 @@ def copy(tmp_path: Path) -> Path:
         shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", target)
     return target
+
+
+@pytest.fixture
+def adding(tmp_path: Path, pins: Pins) -> Callable[..., Patch]:
+    """Return what makes a patch of a release that writes some files, of which the release may lack some."""
+
+    def make(
+        name: str,
+        files: Mapping[str, str],
+        slug: str = "request-admission",
+        *,
+        after: Sequence[Patch] = (),
+        folder: Path = tmp_path / "made",
+        trailers: str = "",
+    ) -> Patch:
+        """
+        Make the patch, in the form of `refresh`.
+
+        :param files: what it makes of files: ``{monorepo path: content}``.
+        :param after: the patches that it builds on.
+        :param folder: where to write it, into the folder of its distribution.
+        """
+        release = pins.release(name)
+        dist = release.distribution
+        laid = tree.Tree(tmp_path / f"tree-of-{slug}", release)
+        laid.folder.mkdir()
+        paths = {*files, *(path for patch in after for path in patch.edits)}
+        stock = fetching.sources(release)
+        tree.write_files(laid.folder, {path: stock[path] for path in paths if path in stock})
+        for patch in after:
+            tree.edit(laid, patch)
+        laid.git("init", "--quiet", "--initial-branch=main")
+        laid.commit("As it was\n")
+        tree.write_files(laid.folder, {path: text.encode() for path, text in files.items()})
+        subject = slug.replace("-", " ").capitalize()
+        laid.commit(
+            f"{subject}\n\nThe server takes too much.\n\nBug: https://example.org\nForwarded: no\n"
+            f"Applies-To: {dist.name} =={release.version}\n{trailers}"
+        )
+        file = folder / dist.folder / f"{slug}.patch"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(tree.format_commit(laid, "HEAD", {}))
+        return series.read_patch(file, dist)
+
+    return make
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

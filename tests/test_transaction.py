@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shlex
@@ -9,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +18,12 @@ import pytest
 
 from airflow_auth_patches import environments, fetching, installed
 from airflow_auth_patches.commands import patching
+from airflow_auth_patches.commands.expected import Subject, expect
+from airflow_auth_patches.commands.status import status
 from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.live.listening import blob
 from airflow_auth_patches.processes import run
+from airflow_auth_patches.progress import Silent
 
 TOOL = Path(sys.executable).parent / "airflow-auth-patches"
 CORE, FAB = "apache-airflow-core", "apache-airflow-providers-fab"
@@ -244,3 +250,122 @@ def test_revert_looks_at_nothing_but_what_it_reverts(python, project, pins):
     assert versions(python, pins) == PLAIN
     shutil.rmtree(core.site / "airflow/api")
     assert tool("revert", "--python", python).stdout.strip() == "Nothing is patched: nothing to do."
+
+
+ADDED, EDITED = "airflow/request_limits/admission.py", "airflow/settings.py"
+TEXT = "LIMIT = 1\n"
+
+
+@pytest.fixture
+def addition(project, pins, adding):
+    """Return a series of one patch, which adds a file in a new package and edits another."""
+    stock = fetching.sources(pins.release(f"{CORE}=={PLAIN[CORE]}"))[f"airflow-core/src/{EDITED}"].decode()
+    files = {f"airflow-core/src/{ADDED}": TEXT, f"airflow-core/src/{EDITED}": f"{stock}# edited\n"}
+    patch = adding(f"{CORE}=={PLAIN[CORE]}", files)
+    return dataclasses.replace(project, patches=(patch,))
+
+
+def files_of(python: Path) -> set[str]:
+    """Return the files of the packages of an environment, compiled ones and dist-info aside."""
+    (site,) = python.parents[1].glob("lib/*/site-packages")
+    found = {path.relative_to(site) for path in (site / "airflow").rglob("*")}
+    return {path.as_posix() for path in found if "__pycache__" not in path.parts}
+
+
+@pytest.fixture(params=["pip", "uv"])
+def either(request, python, tmp_path) -> Path:
+    """Return the interpreter of a stock environment with pip, and of one without, where uv installs."""
+    if request.param == "pip":
+        return python
+    run([environments.uv(), "venv", "--quiet", "--python", sys.executable, tmp_path / "env"])
+    words = ["--no-index", "--no-deps", "--link-mode", "copy", "--python", tmp_path / "env/bin/python"]
+    wheels = [
+        fetching.cache_folder() / f"{name.replace('-', '_')}-{version}-py3-none-any.whl"
+        for name, version in PLAIN.items()
+    ]
+    run([environments.uv(), "pip", "install", "--quiet", *words, *wheels])
+    return tmp_path / "env/bin/python"
+
+
+def test_revert_removes_an_added_file(either, addition, pins):
+    before = files_of(either)
+    patching.apply(patching.plan(either, addition, pins), pins)
+    assert files_of(either) - before == {ADDED, "airflow/request_limits"}
+    core = installed.look(either, pins).found[0]
+    assert (core.site / ADDED).read_text() == TEXT
+    assert core.manifest["files"][ADDED]["before"] is None
+    assert core.manifest["files"][EDITED]["before"]
+    assert whole(either, pins)
+    assert patching.plan(either, addition, pins).pending == ()
+    expected = expect(Subject(python=either, patches=["request-admission"]), addition, pins, Silent()).files
+    assert expected[ADDED] == blob(TEXT.encode())
+    patching.revert(either, pins)
+    assert files_of(either) == before
+    assert versions(either, pins) == PLAIN
+    assert whole(either, pins)
+
+
+@pytest.mark.parametrize("fault", ["changed", "missing"])
+def test_status_finds_an_added_file_that_is_not_what_it_should_be(python, addition, pins, tmp_path, fault):
+    patching.apply(patching.plan(python, addition, pins), pins)
+    core = installed.look(python, pins).found[0]
+    if fault == "missing":
+        (core.site / ADDED).unlink()
+    else:
+        (core.site / ADDED).write_text("")
+    row = status(python, addition, pins)[0]
+    assert (row.state, row.notes[0]) == ("changed", f"{ADDED} is {fault}")
+    with pytest.raises(Problem, match=f"{ADDED} is {fault}"):
+        patching.plan(python, addition, pins)
+    with zipfile.ZipFile(installed.as_wheel(core, tmp_path / "as-it-is")) as wheel:
+        assert (ADDED in wheel.namelist()) is (fault == "changed")
+        assert fault == "missing" or wheel.read(ADDED) == b""
+    before = files_of(python) - {ADDED, "airflow/request_limits"}
+    patching.revert(python, pins)
+    assert files_of(python) - {"airflow/request_limits"} == before
+    assert whole(python, pins)
+
+
+def test_the_diff_of_an_added_file_is_from_and_to_nowhere(python, addition, project, pins):
+    (step,) = patching.plan(python, addition, pins).steps
+    assert f"--- /dev/null\n+++ {ADDED}\n@@ -0,0 +1 @@\n+{TEXT}" in step.diff()
+    assert f"--- {EDITED}\n+++ {EDITED}\n" in step.diff()
+    patching.apply(patching.plan(python, addition, pins), pins)
+    (step, _) = patching.plan(python, project, pins).steps
+    assert f"--- {ADDED}\n+++ /dev/null\n@@ -1 +0,0 @@\n-{TEXT}" in step.diff()
+
+
+def test_another_file_in_the_place_of_an_added_one_is_refused(python, addition, pins):
+    (site,) = python.parents[1].glob("lib/*/site-packages")
+    file = site / ADDED
+    file.parent.mkdir()
+    try:
+        file.write_text("MINE = 1\n")
+        with pytest.raises(Problem, match="the patches add a file of that name") as refused:
+            patching.plan(python, addition, pins)
+        assert refused.value.exit_code is Exit.REFUSED
+        assert file.read_text() == "MINE = 1\n"
+        file.write_text(TEXT)
+        assert patching.plan(python, addition, pins).pending
+    finally:
+        shutil.rmtree(file.parent)
+
+
+#: Pip does its work in the first call, and says that it failed.
+INSTALLS_AND_FAILS = """
+if call == 1:
+    from pip._internal.cli.main import main
+    main()
+    sys.exit(1)
+"""
+
+
+def test_a_revert_that_fails_puts_an_added_file_back(python, addition, pins, tmp_path):
+    patching.apply(patching.plan(python, addition, pins), pins)
+    sabotage(python, tmp_path / "calls", INSTALLS_AND_FAILS)
+    done = tool("revert", "--python", python)
+    assert done.returncode == Exit.FAILED
+    assert "What was installed before is back." in done.stderr
+    assert (tmp_path / "calls").read_text() == "2"
+    assert (installed.look(python, pins).found[0].site / ADDED).read_text() == TEXT
+    assert whole(python, pins)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import zipfile
 
 import pytest
@@ -12,7 +13,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 from wheel.wheelfile import WheelFile
 
-from airflow_auth_patches import fetching, releases, wheels
+from airflow_auth_patches import fetching, releases, series, wheels
 from airflow_auth_patches.commands import patching
 from airflow_auth_patches.errors import Problem
 
@@ -46,8 +47,8 @@ def test_only_the_patched_files_differ(built, project):
         }
         with zipfile.ZipFile(path) as after, zipfile.ZipFile(fetching.fetch(release, "wheel")) as before:
             names = {name for name in before.namelist() if ".dist-info/" not in name}
-            assert {name for name in after.namelist() if ".dist-info/" not in name} == names
-            assert {name for name in names if before.read(name) != after.read(name)} == edited
+            assert {name for name in after.namelist() if ".dist-info/" not in name} == names | edited
+            assert {name for name in names if before.read(name) != after.read(name)} == edited & names
 
 
 def test_the_local_label_satisfies_every_pin_of_the_release(built, pins):
@@ -68,7 +69,8 @@ def test_the_manifest_tells_what_was_done(built, project):
         assert [patch["slug"] for patch in told["patches"]] == [p.slug for p in project.serving(release)]
         for name, hashes in told["files"].items():
             assert wheels._digest(after[name]) == hashes["after"]
-            assert wheels._digest(wheels.pristine(release, name)) == hashes["before"]
+            stock = wheels.pristine(release, name)
+            assert (stock and wheels._digest(stock)) == hashes["before"]
 
 
 def test_a_requirement_is_declared_where_it_was_not(built):
@@ -85,6 +87,45 @@ def test_the_same_bytes_at_another_time(built, project, pins, tmp_path, monkeypa
     release = next(iter(built))
     assert build(project, pins, release, tmp_path).read_bytes() == built[release].read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == [built[release].name]  # nothing half done beside it
+
+
+ADDED, EDITED = "airflow-core/src/airflow/request_admission.py", "airflow-core/src/airflow/settings.py"
+
+
+def test_an_added_file_is_a_member_with_its_hash(adding, pins, project, tmp_path):
+    release = pins.release("apache-airflow-core==3.3.2")
+    first = adding(str(release), {ADDED: "X = 1\n"})
+    second = adding(str(release), {ADDED: "X = 2\n"}, "later", after=[first])
+    for patches, content in (((first,), b"X = 1\n"), ((first, second), b"X = 2\n")):
+        patched = patching.patched(dataclasses.replace(project, patches=patches), release)
+        assert (patched.before, patched.after) == ({}, {"airflow/request_admission.py": content})
+        path = wheels.build(patched, pins.label, tmp_path / "wheels")
+        with WheelFile(path) as wheel, zipfile.ZipFile(fetching.fetch(release, "wheel")) as stock:
+            assert wheel.read("airflow/request_admission.py") == content  # compared with RECORD
+            told = json.loads(wheel.read(f"{wheel.dist_info_path}/{wheels.MANIFEST}"))
+            assert len(wheel.namelist()) == len(stock.namelist()) + 2  # and the manifest
+        digest = wheels._digest(content)
+        assert told["files"] == {"airflow/request_admission.py": {"before": None, "after": digest}}
+    assert second.adds == frozenset()
+
+
+def test_an_edit_of_an_added_file_takes_the_patch_that_adds_it(adding, pins, project):
+    release = pins.release("apache-airflow-core==3.3.2")
+    first = adding(str(release), {ADDED: "X = 1\n"})
+    second = adding(str(release), {ADDED: "X = 2\n"}, "later", after=[first])
+    with pytest.raises(Problem, match="takes later only with request-admission"):
+        patching.patched(dataclasses.replace(project, patches=(first, second)), release, ["later"])
+
+
+def test_an_added_file_that_the_release_has_is_refused(adding, pins, project):
+    release = pins.release("apache-airflow-core==3.3.2")
+    patch = adding(str(release), {ADDED: "X = 1\n"})
+    content = patch.content.replace(b"request_admission.py", b"settings.py")
+    patch.path.write_bytes(content)
+    taken = series.read_patch(patch.path, releases.CORE)
+    assert taken.adds == {EDITED}
+    with pytest.raises(Problem, match=re.escape("The file airflow/settings.py exists already")):
+        patching.patched(dataclasses.replace(project, patches=(taken,)), release)
 
 
 def test_a_release_that_no_chosen_patch_serves(project, pins):

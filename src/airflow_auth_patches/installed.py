@@ -266,8 +266,8 @@ def as_wheel(installed: Installed, output: Path) -> Path:
     """
     Return a wheel of what is installed: the pristine one, or one written from the patched files as they are.
 
-    :param output: the folder to write it into. A patched file that is missing is the pristine one there;
-        where nothing says what is patched, all are.
+    :param output: the folder to write it into. A patched file that is missing is the pristine one there, and
+        an added file that is missing is not there; where nothing says what is patched, all are pristine.
     """
     if installed.damaged and installed.release:
         return fetch(installed.release, "wheel")

@@ -30,8 +30,9 @@ class Patched:
     """
     What a set of patches makes of a release.
 
-    :param before: the pristine content of each edited file, by its path below site-packages.
-    :param after: the patched content of the same files.
+    :param before: the pristine content of each edited file, by its path below site-packages. A file that
+        the patches add is not in it.
+    :param after: the patched content of the edited and added files.
     :param requirements: what the patched release needs in addition.
     """
 
@@ -82,12 +83,10 @@ def patch_release(release: Release, patches: Sequence[Patch], progress: Progress
                 installed = to_installed(path)
                 if installed is None:
                     continue
-                if installed not in members:
-                    raise Problem(f"{patch.name} edits {installed}, which {release} does not have.")
-                if installed not in before:
+                if installed in members and installed not in before:
                     before[installed] = after[installed] = wheel.read(installed)
                 try:
-                    after[installed] = hunks.apply(after[installed], edits)
+                    after.update(hunks.apply_all(after, {installed: edits}))
                 except hunks.HunkFault as fault:
                     raise Problem(
                         f"{patch.name} does not apply to {release}: {patch.path}:{fault.line}: {fault.what}",
@@ -96,10 +95,10 @@ def patch_release(release: Release, patches: Sequence[Patch], progress: Progress
     return Patched(release, tuple(patches), before, after, tuple(requirements))
 
 
-def pristine(release: Release, path: str) -> bytes:
-    """Return a file of a release's pristine wheel, by its path below site-packages."""
+def pristine(release: Release, path: str) -> bytes | None:
+    """Return a file of a release's pristine wheel, by its path below site-packages; ``None`` for no file."""
     with WheelFile(fetch(release, "wheel")) as wheel:
-        return bytes(wheel.read(path))
+        return bytes(wheel.read(path)) if path in wheel.namelist() else None
 
 
 def manifest(patched: Patched, label: str) -> dict[str, Any]:
@@ -108,7 +107,7 @@ def manifest(patched: Patched, label: str) -> dict[str, Any]:
 
     :return: ``release``, ``label``, ``patches`` (name, slug, subject, SHA-256 of the patch file),
         ``requires`` (the added requirements) and ``files`` (``{path: {"before": SHA-256, "after":
-        SHA-256}}``).
+        SHA-256}}``). ``before`` is ``None`` for a file that the patches add.
     """
     return {
         "release": str(patched.release),
@@ -125,8 +124,11 @@ def manifest(patched: Patched, label: str) -> dict[str, Any]:
         ],
         "requires": list(patched.requirements),
         "files": {
-            path: {"before": _digest(content), "after": _digest(patched.after[path])}
-            for path, content in sorted(patched.before.items())
+            path: {
+                "before": _digest(patched.before[path]) if path in patched.before else None,
+                "after": _digest(content),
+            }
+            for path, content in sorted(patched.after.items())
         },
     }
 
@@ -164,14 +166,14 @@ def write(
     output: Path,
 ) -> Path:
     """
-    Write a wheel of a release with some files replaced.
+    Write a wheel of a release with some files replaced or added.
 
     It is the pristine wheel with a local version label, added ``Requires-Dist`` and ``AUTH_PATCHES.json``.
     Members are stored, not deflated, and have the date of the pristine wheel: the bytes depend on that wheel
     and the arguments alone, not on the clock or the zlib of the machine.
 
     :param label: the local version label, without ``+``.
-    :param files: the replaced files, by path below site-packages.
+    :param files: the replaced and added files, by path below site-packages.
     :param told: what ``AUTH_PATCHES.json`` says; its ``requires`` become ``Requires-Dist``.
     :param output: the folder to write it into.
     :return: the path of the wheel.
@@ -183,10 +185,11 @@ def write(
         unfinished = Path(partial) / f"{stem}-{version}-py3-none-any.whl"
         with WheelFile(fetch(release, "wheel")) as source:
             with _SteadyWheel(unfinished, source.infolist()[0].date_time) as wheel:
-                for name in source.namelist():
+                members = source.namelist()
+                for name in (*members, *sorted(files.keys() - set(members))):
                     if name.endswith("/") or name == source.record_path:
                         continue
-                    content = files.get(name) or source.read(name)
+                    content = files[name] if name in files else source.read(name)
                     if name == f"{info_before}/METADATA":
                         content = _metadata(content.decode(), version, told["requires"]).encode()
                     wheel.writestr(name.replace(info_before, info_after, 1), content)

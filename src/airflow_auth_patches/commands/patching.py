@@ -14,7 +14,7 @@ from airflow_auth_patches import installed as room
 from airflow_auth_patches import transaction, wheels
 from airflow_auth_patches.errors import Problem
 from airflow_auth_patches.fetching import fetch
-from airflow_auth_patches.hunks import HunkFault
+from airflow_auth_patches.hunks import NOWHERE, HunkFault
 from airflow_auth_patches.installed import Installation, Installed
 from airflow_auth_patches.progress import Progress
 from airflow_auth_patches.releases import Pins, Release
@@ -44,12 +44,16 @@ class Step:
         """Return the unified diff from the installed files to the patched ones."""
         text: list[str] = []
         for path in sorted({*self.patched.after, *(self.installed.manifest or {}).get("files", {})}):
-            now = (self.installed.site / path).read_text(encoding="utf-8")
+            file = self.installed.site / path
+            now = file.read_bytes() if file.exists() else None
             then = self.patched.after.get(path)
             if then is None:  # patched now, pristine afterwards
                 then = wheels.pristine(self.patched.release, path)
             text += difflib.unified_diff(
-                now.splitlines(keepends=True), then.decode().splitlines(keepends=True), path, path
+                (now or b"").decode().splitlines(keepends=True),
+                (then or b"").decode().splitlines(keepends=True),
+                NOWHERE if now is None else path,
+                NOWHERE if then is None else path,
             )
         return "".join(text)
 
@@ -73,6 +77,23 @@ def _whole(found: Installed, progress: Progress | None) -> None:
             f"{found.distribution.name} {found.version} is not what its wheel says: {room.some(wrong)}.",
             f"Reinstall it first: pip install --force-reinstall --no-deps {room.pinned(found)}",
         )
+
+
+def _free(found: Installed, patched: wheels.Patched) -> None:
+    """
+    Check that nothing else is where the patches add a file.
+
+    :raises Problem: naming the first file that is no file of the installed wheel, and differs.
+    """
+    ours = set((found.manifest or {"files": {}})["files"])
+    for path in sorted(patched.after.keys() - patched.before.keys() - ours):
+        file = found.site / path
+        if file.exists() and (not file.is_file() or file.read_bytes() != patched.after[path]):
+            raise Problem(
+                f"{file} is no file of {found.distribution.name} {found.version}, and the patches add a file "
+                "of that name.",
+                "Move it away.",
+            )
 
 
 def plan(
@@ -111,6 +132,7 @@ def plan(
         if not patches and not found.manifest:
             continue
         patched = _patched(series, room.pinned(found), patches, progress)
+        _free(found, patched)
         if missing := room.missing_requirements(installation, patched.requirements):
             raise Problem(
                 f"The patches for {found.distribution.name} need {', '.join(missing)}, not installed here.",
