@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from airflow_auth_patches import check as lint
+from airflow_auth_patches import fetching, releases, series
+from airflow_auth_patches.applying import line_of
 from airflow_auth_patches.releases import Pins
 
 CORE = "patches/airflow-core"
@@ -141,3 +143,73 @@ def test_a_core_patch_without_news(copy, faults):
     for path in (copy / "airflow-core/newsfragments").glob("*.rst"):
         path.unlink()
     assert any(fault.startswith(f"{SINGLETON}: No news line") for fault in faults())
+
+
+ADDED, EDITED = "airflow-core/src/airflow/request_admission.py", "airflow-core/src/airflow/settings.py"
+ADDITION = f"{CORE}/request-admission.patch"
+
+
+@pytest.fixture
+def add(copy, pins, adding) -> Callable[..., None]:
+    """Return what puts a patch that adds files into the copy, with a unit test and its place."""
+
+    def put(*paths: str, text: str = "LIMIT = 1\n") -> None:
+        test = "airflow-core/tests/unit/test_request_admission.py"
+        name = "apache-airflow-core==3.3.2"
+        stock = fetching.sources(pins.release(name))[EDITED].decode()
+        files = {**dict.fromkeys(paths, text), EDITED: f"{stock}# edited\n"}
+        adding(name, files, folder=copy / "patches", trailers=f"Tests: {test}\n")
+        with (copy / CORE_SERIES).open("a") as order:
+            order.write("request-admission\n")
+        (copy / test).write_text("def test_it():\n    pass\n")
+        proof = f'file = "{test}"\nred = []\nkept = ["test_it"]\n'
+        (copy / "patches/proofs/request-admission.toml").write_text(proof)
+
+    return put
+
+
+def test_a_patch_that_adds_a_file_has_no_faults(faults, add):
+    add(ADDED)
+    assert faults() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("airflow-core/docs/new.rst", "docs/new.rst, which apache-airflow-core does not install"),
+        ("airflow-core/tests/unit/test_new.py", "test_new.py, which apache-airflow-core does not install"),
+        ("providers/fab/src/airflow/providers/fab/new.py", "is not of apache-airflow-core"),
+    ],
+)
+def test_an_added_file_is_one_that_is_installed(faults, add, path, said):
+    add(path)
+    assert any(fault.startswith(f"{ADDITION}: ") and said in fault for fault in faults())
+
+
+def test_an_added_file_that_the_release_has_does_not_apply(copy, faults, add):
+    add(ADDED)
+    taken = "airflow-core/src/airflow/configuration.py"
+    file = copy / ADDITION
+    file.write_bytes(file.read_bytes().replace(ADDED.encode(), taken.encode()))
+    said = f"It does not apply to apache-airflow-core==3.3.2: The file {taken} exists already."
+    assert f"{ADDITION}: {said}" in faults()
+
+
+def test_an_added_file_that_the_project_has_too(copy, faults, add):
+    add(ADDED)
+    (copy / ADDED).parent.mkdir(parents=True)
+    (copy / ADDED).write_text("LIMIT = 2\n")
+    assert f"{ADDED}: request-admission adds that file too: keep one of the two." in faults()
+
+
+def test_an_added_file_that_does_not_compile(copy, faults, add):
+    add(ADDED, text="def f(:\n")
+    assert any(fault.startswith(f"{ADDITION}: {ADDED} of ") and "not compile" in fault for fault in faults())
+    line = (copy / ADDITION).read_text().splitlines().index(f"+++ b/{ADDED}") + 1
+    assert line_of(series.read_patch(copy / ADDITION, releases.CORE), f"+++ b/{ADDED}") == line
+
+
+def test_an_added_file_in_another_form_than_that_of_refresh(copy, faults, add):
+    add(ADDED)
+    edit(copy / ADDITION, r"^(index 0{40}\.\.)[0-9a-f]{40}$", r"\g<1>" + "1" * 40)
+    assert any("not in the form that `refresh" in fault for fault in faults())

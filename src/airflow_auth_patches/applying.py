@@ -57,7 +57,8 @@ def applies(root: Path, series: Series, pins: Pins, release: Release, progress: 
     :raises Problem: when the release cannot be fetched.
     """
     files = dict(sources(release, progress))
-    for path, file in tree.added_files(root, release).items():
+    ours = tree.added_files(root, release)
+    for path, file in ours.items():
         if path in files:
             yield Fault(file, 1, f"{release} has that file in its sdist: an added file takes a new name.")
     for patch in series.serving(release):
@@ -66,11 +67,13 @@ def applies(root: Path, series: Series, pins: Pins, release: Release, progress: 
         except hunks.HunkFault as fault:
             yield Fault(patch.path, fault.line, f"It does not apply to {release}: {fault.what}")
             return  # those after it build on it
+        for path in sorted(patch.adds & ours.keys()):
+            yield Fault(ours[path], 1, f"{patch.name} adds that file too: keep one of the two.")
         try:
             back = hunks.apply_all(
                 after, {path: [hunk.reversed() for hunk in edits] for path, edits in patch.edits.items()}
             )
-            clean = all(back[path] == files[path] for path in patch.edits)
+            clean = all(back.get(path) == files.get(path) for path in patch.edits)
         except hunks.HunkFault:
             clean = False
         if not clean:
@@ -92,7 +95,7 @@ def _compiles(patch: Patch, release: Release, after: Mapping[str, bytes]) -> Ite
             try:
                 compile(content, path, "exec", dont_inherit=True)
             except SyntaxError as error:
-                line = line_of(patch, f"--- a/{path}")
+                line = line_of(patch, f"+++ b/{path}")
                 yield Fault(
                     patch.path,
                     line,
@@ -105,7 +108,7 @@ def _as_git(
 ) -> Iterator[Fault]:
     with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as name:
         laid = tree.Tree(Path(name), release)
-        tree.write_files(laid.folder, {path: files[path] for path in patch.edits})
+        tree.write_files(laid.folder, {path: files[path] for path in patch.edits.keys() - patch.adds})
         try:
             laid.git("apply", patch.path.resolve())
         except Problem as problem:
@@ -117,7 +120,7 @@ def _as_git(
             if (laid.folder / path).read_bytes() != after[path]:
                 yield Fault(
                     patch.path,
-                    line_of(patch, f"--- a/{path}"),
+                    line_of(patch, f"+++ b/{path}"),
                     f"On {release}, `git apply` gives other bytes.",
                 )
 
@@ -129,7 +132,7 @@ def _canonical(folder: Path, series: Series, pins: Pins, release: Release) -> It
         return
     laid = tree.Tree(folder, release)
     files = sources(release)
-    edited = {path for patch in serving for path in patch.edits}
+    edited = {path for patch in serving for path in patch.edits if path in files}
     tree.write_files(folder, {path: files[path] for path in edited})
     laid.git("init", "--quiet", "--initial-branch=main")
     laid.commit("as released\n")

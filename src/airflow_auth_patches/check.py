@@ -8,7 +8,7 @@ It checks that
 * every patch has a subject that upstream would take, complete trailers, and bugs and tests that exist;
 * every patch parses, applies to every pinned release in its range in series order, gives there the bytes that
   ``git apply`` gives, reverses cleanly, and leaves Python that compiles;
-* every patch is the bytes that ``refresh`` would write;
+* every patch is the bytes that ``refresh`` would write, and adds only files that are installed;
 * no variant could be one with another, and no two serve one release;
 * every test of a patch has its place in ``proofs/``, and no file that the series adds is in a pinned sdist;
 * core patches have a news line; `lint-upstream` judges those, and the added files;
@@ -150,8 +150,11 @@ def _words(patch: Patch, series: Series, root: Path) -> Iterator[Fault]:
     for path in patch.edits:
         if not path.startswith((f"{patch.distribution.root}/", "shared/")):
             yield Fault(
-                patch.path, line_of(patch, f"--- a/{path}"), f"{path} is not of {patch.distribution.name}."
+                patch.path, line_of(patch, f"+++ b/{path}"), f"{path} is not of {patch.distribution.name}."
             )
+        elif path in patch.adds and not patch.distribution.installs(path):
+            what = f"It adds {path}, which {patch.distribution.name} does not install."
+            yield Fault(patch.path, line_of(patch, f"+++ b/{path}"), what)
     yield from (Fault(*fault) for fault in proofs.faults(root, series.folder, patch))
     news = root / CORE.root / "newsfragments"
     if (

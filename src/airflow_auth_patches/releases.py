@@ -47,6 +47,11 @@ class Distribution:
         """The name as wheels and sdists spell it."""
         return self.name.replace("-", "_")
 
+    def installs(self, path: str) -> bool:
+        """Tell whether it installs a file, by its path in the monorepo; core installs the shared ones too."""
+        own = path.startswith(f"{self.root}/") or (self is CORE and path.startswith("shared/"))
+        return own and to_installed(path) is not None
+
 
 CORE = Distribution("apache-airflow-core", "airflow-core", "airflow-core", "airflow", Version("3.1.0"))
 FAB = Distribution(
