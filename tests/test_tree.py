@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from airflow_auth_patches import laying, refreshing, releases, series, tree
+from airflow_auth_patches import fetching, hunks, laying, refreshing, releases, series, tree
 from airflow_auth_patches.errors import Exit, Problem
 
 
@@ -312,3 +312,94 @@ def test_a_tree_stays_when_another_cannot_be_laid(copy, laid, pins):
     assert laid_tree.git("rev-parse", "HEAD") == head
     assert laid_tree.git("status", "--porcelain") == ""
     assert list(laid_tree.folder.parent.iterdir()) == [laid_tree.folder]
+
+
+ADDED, EDITED = "airflow-core/src/airflow/request_admission.py", "airflow-core/src/airflow/settings.py"
+SLUG = "request-admission"
+
+
+@pytest.fixture
+def laid_with_addition(copy, pins, adding):
+    """Return the copied project's series with a patch that adds a file, and the tree of its newest 3.1."""
+    release = pins.release("apache-airflow-core==3.1.8")
+    stock = fetching.sources(release)[EDITED].decode()
+    adding(str(release), {ADDED: "LIMIT = 1\n", EDITED: f"{stock}# edited\n"}, folder=copy / "patches")
+    with (copy / "patches/airflow-core/series").open("a") as order:
+        order.write(f"{SLUG}\n")
+    copied = series.load(copy / "patches")
+    return copied, laying.lay(copy, copied, pins, release)
+
+
+def test_a_patch_that_adds_a_file_goes_round_unchanged(copy, laid_with_addition, pins):
+    copied, laid_tree = laid_with_addition
+    (patch,) = (patch for patch in copied.patches if patch.slug == SLUG)
+    assert patch.adds == {ADDED}
+    assert (laid_tree.folder / ADDED).read_text() == "LIMIT = 1\n"
+    assert laid_tree.git("diff", "--name-status", "HEAD~1").split() == ["A", ADDED, "M", EDITED]
+    assert refreshing.refresh(copy, copied, pins, laid_tree.release) == []
+
+
+def test_an_added_file_that_is_edited_in_the_tree_is_written_back(copy, laid_with_addition, pins):
+    copied, laid_tree = laid_with_addition
+    (laid_tree.folder / ADDED).write_text("LIMIT = 2\nMORE = 3\n")
+    laid_tree.git("commit", "--quiet", "--all", "--amend", "--no-edit")
+    path = copy / f"patches/airflow-core/{SLUG}.patch"
+    assert refreshing.refresh(copy, copied, pins, laid_tree.release) == [path]
+    again = series.load(copy / "patches")
+    (patch,) = (patch for patch in again.patches if patch.slug == SLUG)
+    assert hunks.apply_all({}, {ADDED: patch.edits[ADDED]}) == {ADDED: b"LIMIT = 2\nMORE = 3\n"}
+    assert refreshing.refresh(copy, again, pins, laid_tree.release) == []
+    laying.lay(copy, again, pins, laid_tree.release)
+    assert refreshing.refresh(copy, again, pins, laid_tree.release) == []
+
+
+def commit_all(laid_tree, subject="Say something new"):
+    laid_tree.git("add", "--all")
+    message = f"{subject}\n\nApplies-To: apache-airflow-core ==3.1.8\n"
+    laid_tree.git("commit", "--quiet", "-F", "-", stdin=message)
+
+
+def test_a_new_commit_that_adds_a_source_file_becomes_a_patch_that_adds_it(copy, laid, pins):
+    copied, laid_tree = laid
+    (laid_tree.folder / ADDED).write_text("LIMIT = 1\n")
+    test = copied.serving(laid_tree.release)[-1].tests[0]
+    (laid_tree.folder / test).write_text("# edited in the tree\n")
+    commit_all(laid_tree)
+    written = refreshing.refresh(copy, copied, pins, laid_tree.release)
+    path = copy / "patches/airflow-core/say-something-new.patch"
+    assert set(written) == {path, copy / "patches/airflow-core/series", copy / test}
+    again = series.load(copy / "patches")
+    (patch,) = (patch for patch in again.patches if patch.path == path)
+    assert patch.edits.keys() == patch.adds == {ADDED}
+    assert refreshing.refresh(copy, again, pins, laid_tree.release) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("airflow-core/tests/unit/test_new.py", "which apache-airflow-core does not install"),
+        ("airflow-core/newsfragments/1.bugfix.rst", "which apache-airflow-core does not install"),
+        ("providers/fab/src/airflow/providers/fab/new.py", "which apache-airflow-core does not install"),
+        ("airflow-core/src/airflow/empty.py", "An added file must not be empty"),
+        ("airflow-core/src/airflow/script.py", "must have the mode 100644"),
+        ("airflow-core/src/airflow/picture.png", "binary file"),
+        (EDITED, "not remove a file"),
+    ],
+)
+def test_a_commit_that_no_patch_can_be_is_refused(copy, laid, pins, path, said):
+    copied, laid_tree = laid
+    before = patch_files(copy)
+    file = laid_tree.folder / path
+    if path == EDITED:
+        file.unlink()
+    else:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes({"empty.py": b"", "picture.png": b"\0"}.get(file.name, b"X = 1\n"))
+        file.chmod(0o755 if file.name == "script.py" else 0o644)
+    commit_all(laid_tree)
+    with pytest.raises(Problem, match=said) as refused:
+        refreshing.refresh(copy, copied, pins, laid_tree.release)
+    assert f"git rebase -i {tree.BASE}" in refused.value.remedy
+    assert patch_files(copy) == before
+    with pytest.raises(Problem, match=said):
+        laying.lay(copy, copied, pins, laid_tree.release)

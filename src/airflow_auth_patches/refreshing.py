@@ -6,8 +6,9 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
+from airflow_auth_patches import hunks
 from airflow_auth_patches.errors import Exit, Problem
-from airflow_auth_patches.releases import Pins, Release
+from airflow_auth_patches.releases import Distribution, Pins, Release
 from airflow_auth_patches.series import Patch, Series, series_order
 from airflow_auth_patches.tree import (
     BASE,
@@ -35,7 +36,8 @@ def refreshed(tree: Tree, series: Series, pins: Pins) -> dict[Path, bytes]:
     :return: ``{file: content}`` of the files of this project that differ, patches and added files, and
         ``series`` where a patch is new.
     :raises Problem: when something is not committed, a patch has no commit any more, or a new commit has the
-        name of another, or something was edited both here and in the tree.
+        name of another, something was edited both here and in the tree, or a commit does what a patch must
+        not do.
     """
     root = series.folder.parent
     status = tree.git("status", "--porcelain")
@@ -76,6 +78,7 @@ def refreshed(tree: Tree, series: Series, pins: Pins) -> dict[Path, bytes]:
                 f"The commit {commit[:10]} would become {target.relative_to(root)}, which is another's.",
                 f"Give it another subject, or make one commit of both: git rebase -i {BASE}.",
             )
+        _refuse_if_no_patch(dist, commit, content)
         writes[target] = content
         if (slug := name.partition("~")[0]) not in order:
             order.append(slug)
@@ -86,6 +89,29 @@ def refreshed(tree: Tree, series: Series, pins: Pins) -> dict[Path, bytes]:
             "If that patch is to go, remove its file and its line in `series`, and lay the tree again.",
         )
     return writes
+
+
+def _refuse_if_no_patch(dist: Distribution, commit: str, content: bytes) -> None:
+    """
+    Do nothing if a commit can be a patch of the series.
+
+    :param content: the commit as a patch file.
+    :raises Problem: when the series cannot read the patch, or it adds a file that is not installed.
+    """
+    try:
+        edits = hunks.parse(content)
+    except hunks.HunkFault as fault:
+        raise Problem(
+            f"The commit {commit[:10]} cannot become a patch. {fault.what}",
+            f"Change the commit: git rebase -i {BASE}.",
+        ) from fault
+    for path, each in edits.items():
+        if each[0].creates and not dist.installs(path):
+            raise Problem(
+                f"The commit {commit[:10]} adds {path}, which {dist.name} does not install.",
+                f"Take it out of the commit: git rebase -i {BASE}. Put a new test or news line into this "
+                "project, at the same path, and lay the tree again.",
+            )
 
 
 def _commits(tree: Tree, end: str) -> list[str]:
