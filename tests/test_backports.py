@@ -53,7 +53,8 @@ def test_each_line_takes_its_variant_under_its_title(branch, version, title, mad
     release = pins.release(f"apache-airflow-core=={version}")
     patch = next(p for p in project.serving(release) if p.slug == SLUG)
     laid = tree.Tree(tmp_path / "picture", release)
-    tree.write_files(laid.folder, {path: fetching.sources(release)[path] for path in patch.edits})
+    stock = fetching.sources(release)
+    tree.write_files(laid.folder, {path: stock[path] for path in patch.edits if path in stock})
     laid.git("init", "--quiet", "--initial-branch=main")
     laid.commit("as released\n")
     laid.git("am", "--keep-non-patch", commits_of(made)[branch])
@@ -106,6 +107,15 @@ def test_a_line_without_the_code_is_not_affected(without_verdicts, pins):
     )
     assert "models/revoked_token.py." in told
     assert "to main: backport-to-v3-3-test, backport-to-v3-2-test." in told
+
+
+def test_a_file_that_a_patch_adds_does_not_say_that_a_line_is_not_affected(without_verdicts, pins, adding):
+    release = "apache-airflow-core==3.3.2"
+    patch = adding(release, {"airflow-core/src/airflow/request_admission.py": "LIMIT = 1\n"})
+    loaded = dataclasses.replace(without_verdicts, patches=(*without_verdicts.patches, patch))
+    line = room.lines(pins)[-1]
+    told = room.why_not(loaded, pins, {}, patch.slug, line)
+    assert told == "no form of it is for 3.1.8, but for 3.3.2 to 3.3.2"
 
 
 def test_what_upstream_has_fixed_does_not_go_to_main(without_verdicts, pins):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -13,13 +14,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from airflow_auth_patches import branch, placing, series, tree
 from airflow_auth_patches import checkout as room
-from airflow_auth_patches import placing, series, tree
 from airflow_auth_patches.cli import app
 from airflow_auth_patches.commands.export import Exported, Target, export
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.export import commits
 from airflow_auth_patches.fetching import sources
+from airflow_auth_patches.live.listening import blob
 
 ROOT = Path(__file__).parents[1]
 AUTHOR = "Zoë Łukasz, of the Tests <zoe@example.org>"
@@ -436,3 +438,88 @@ def test_a_plan_writes_nothing(upstream, project, pins):
         planned = placing.plan(opened, upstream.release, made)
     assert [commit.patch.slug for commit, _ in planned.steps] == [SLUG]
     assert everything(upstream.path) == before
+
+
+ADDED, SETTINGS = "airflow-core/src/airflow/request_admission.py", "airflow-core/src/airflow/settings.py"
+
+
+@pytest.fixture
+def addition(upstream, project, pins, adding, copy):
+    """Return a series of a patch that adds a file and of one that edits that file, and what exports it."""
+    news = "airflow-core/tests/unit/api_fastapi/test_auth_manager_singleton.py"
+    stock = sources(pins.release(CORE))[SETTINGS]
+    upstream.write({SETTINGS: stock})
+    upstream.commit("Add the settings")
+    files = {ADDED: "LIMIT = 1\n", SETTINGS: f"{stock.decode()}# edited\n"}
+    first = adding(CORE, files, trailers=f"Tests: {news}\n")
+    second = adding(CORE, {ADDED: "LIMIT = 1\nMORE = 2\n"}, "more-limits", after=[first])
+    made = dataclasses.replace(project, patches=(first, second))
+
+    def sent(*slugs: str, output: Path | None = None) -> Exported:
+        target = Target(upstream.path, "mine")
+        release = upstream.release
+        return export(ROOT, made, pins, release, output, slugs or None, author=AUTHOR, target=target)
+
+    return sent
+
+
+def test_git_am_makes_the_same_commits_of_added_files(upstream, addition, tmp_path):
+    done = addition(output=tmp_path / "out")
+    assert done.told == ()
+    shutil.copytree(upstream.path, tmp_path / "by-hand")
+    upstream.git("-C", tmp_path / "by-hand", "am", *done.files)
+    shown = ("log", "--format=%T%n%an <%ae>%n%aD%n%B")
+    assert upstream.git(*shown, "mine") == upstream.git("-C", tmp_path / "by-hand", *shown)
+    changed = upstream.git("diff", "--name-status", "main", "mine").splitlines()
+    assert f"A\t{ADDED}" in changed
+    assert f"M\t{SETTINGS}" in changed
+    assert upstream.git("show", f"mine:{ADDED}") == "LIMIT = 1\nMORE = 2\n"
+    assert upstream.git("ls-tree", "mine", ADDED).startswith("100644 ")
+    (upstream.path / "providers/fab").mkdir(parents=True)
+    found = branch.look(upstream.path, "mine", "main")
+    assert branch.blobs(found)["airflow/request_admission.py"] == blob(b"LIMIT = 1\nMORE = 2\n")
+    upstream.git("fsck", "--strict", "--no-dangling")
+
+
+def test_an_edit_of_an_added_file_is_not_exported_alone(upstream, addition):
+    with pytest.raises(Problem, match=f"There is no file {ADDED}"):
+        addition("more-limits")
+
+
+def test_a_source_file_that_a_checkout_has_already_is_no_reason(upstream, addition):
+    upstream.write({ADDED: b"LIMIT = 1\n"})
+    upstream.commit("Add it")
+    addition()
+    assert upstream.git("show", f"mine:{ADDED}") == "LIMIT = 1\nMORE = 2\n"
+    first = upstream.git("diff", "--name-only", "main", "mine~1").split()
+    assert SETTINGS in first
+    assert ADDED not in first
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ({ADDED: b"LIMIT = 3\n"}, f"{ADDED}: the checkout has another one"),
+        ({f"{ADDED}/x": b"x\n"}, f"{ADDED}: the checkout has something else of that name"),
+    ],
+)
+def test_another_source_file_in_the_place_of_an_added_one_is_refused(upstream, addition, there, said):
+    upstream.write(there)
+    upstream.commit("Add it")
+    before = everything(upstream.path)
+    with pytest.raises(Problem, match="request-admission does not apply to") as refused:
+        addition()
+    assert said in str(refused.value)
+    assert everything(upstream.path) == before
+
+
+def test_a_checkout_that_has_an_addition_already_is_refused(upstream, addition):
+    upstream.write({ADDED: b"LIMIT = 1\n"})
+    upstream.replace(SETTINGS, *edit_of_settings(upstream))
+    with pytest.raises(Problem, match="has what request-admission does already"):
+        addition()
+
+
+def edit_of_settings(upstream: Upstream) -> tuple[bytes, bytes]:
+    content = (upstream.path / SETTINGS).read_bytes()
+    return content, content + b"# edited\n"

@@ -134,7 +134,8 @@ def why_not(series: Series, pins: Pins, book: Book, slug: str, line: Line) -> st
     if joins := next((patch.joins for patch in forms if patch.serves(release)), ()):
         return f"it goes with {' and '.join(joins)} only"
     oldest = max(forms, key=lambda patch: len(patch.edits))
-    if missing := [path for path in oldest.edits if path not in sources(release)]:
+    stock = sources(release)
+    if missing := [path for path in oldest.edits if path not in stock and path not in oldest.adds]:
         return f"{release.version} is not affected: it has no {missing[0]}"
     versions = [each.version for each in pins.releases if any(patch.serves(each) for patch in forms)]
     asked = (

@@ -84,6 +84,8 @@ def plan(checkout: Checkout, release: Release, commits: Sequence[Commit]) -> Pla
         changed: dict[str, bytes] = {}
         wrong: list[str] = []
         for path, edits in patch.edits.items():
+            if path in patch.adds:
+                continue
             ours = now[path] if path in now else checkout.read(path)
             if ours is None:
                 wrong.append(f"{path}: the checkout has no such file")
@@ -108,18 +110,20 @@ def plan(checkout: Checkout, release: Release, commits: Sequence[Commit]) -> Pla
                     if line != before
                 ]
             released[path], now[path] = theirs, changed.get(path, ours)
+        created = hunks.apply_all(released, {path: patch.edits[path] for path in sorted(patch.adds)})
+        released.update(created)
+        fresh, in_the_way = _new_to(checkout, now, created)
+        changed.update(fresh)
+        now.update(fresh)
+        wrong += in_the_way
         if not wrong and not changed:
             raise Problem(
                 f"{checkout.path} has what {patch.slug} does already.", "Name the others with --patch."
             )
-        for path, content in commit.added.items():
-            there = now[path] if path in now else checkout.read(path)
-            if there is None and checkout.entry(path) is not None:
-                wrong.append(f"{path}: the checkout has something else of that name")
-            elif there is not None and there != content:
-                wrong.append(f"{path}: the checkout has another one")
-            elif there is None:
-                changed[path] = now[path] = content
+        fresh, in_the_way = _new_to(checkout, now, commit.added)
+        changed.update(fresh)
+        now.update(fresh)
+        wrong += in_the_way
         if wrong:
             raise Problem(
                 f"{patch.name} does not apply to {checkout.path}, and nothing was changed:\n"
@@ -128,6 +132,29 @@ def plan(checkout: Checkout, release: Release, commits: Sequence[Commit]) -> Pla
             )
         steps.append((commit, changed))
     return Plan(tuple(steps), tuple(told))
+
+
+def _new_to(
+    checkout: Checkout, now: Mapping[str, bytes], files: Mapping[str, bytes]
+) -> tuple[dict[str, bytes], list[str]]:
+    """
+    Work out which files that a commit adds are new to a checkout.
+
+    :param now: what the commits before it made of their files.
+    :param files: the files that it adds. One that the checkout has with the same content is not new.
+    :return: the new files, and a line for each that cannot be added.
+    """
+    fresh: dict[str, bytes] = {}
+    wrong: list[str] = []
+    for path, content in files.items():
+        there = now[path] if path in now else checkout.read(path)
+        if there is None and checkout.entry(path) is not None:
+            wrong.append(f"{path}: the checkout has something else of that name")
+        elif there is not None and there != content:
+            wrong.append(f"{path}: the checkout has another one")
+        elif there is None:
+            fresh[path] = content
+    return fresh, wrong
 
 
 def _fits(content: bytes, hunk: hunks.Hunk) -> bool:
