@@ -507,6 +507,63 @@ def test_a_patch_of_the_provider_has_no_news_line(copy, told_of_files):
     assert told_of_files() == ["patches/news.toml: user-cache is the provider's."]
 
 
+ADDED = "airflow-core/src/airflow/added.py"
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        (f"{START}\nimport os\n", "F401"),
+        (f"{START}\n\ndef new(value):\n    assert value\n", "S101"),
+        (f"{START}\n\nX  = 1\n", "format"),
+        (HEAD + "X = 1\n", "I002"),
+        (f"{START}\n\ndef new(session) -> None:\n    pass\n", "session"),
+        (START.replace("everybody", "nobody"), "licence"),
+        ("X = 1\n", "licence"),
+    ],
+)
+def test_an_added_file_is_looked_at_as_a_whole(patched, text, rule):
+    made = patched({MODULE: STOCK}, {ADDED: text})
+    assert made.files[ADDED].before is None
+    told = [
+        *tools.ruff_on_edits(made),
+        *source.check(made.files[ADDED]),
+        *files.licence_of_patched(made),
+    ]
+    assert rule in rules(told)
+    for finding in told:
+        assert finding.path.name == "edit-1.patch"
+        assert finding.path.read_text().splitlines()[finding.line - 1].startswith("+")
+
+
+def test_a_clean_added_file_is_clean(patched, pins):
+    text = f"{START}\nX = 1\n"
+    made = patched({MODULE: STOCK}, {ADDED: text, MODULE: f"{STOCK}\n\nX = 1\n"}, {ADDED: f"{text}Y = 2\n"})
+    told = [
+        *tools.ruff_on_edits(made),
+        *source.check(made.files[ADDED]),
+        *files.licence_of_patched(made),
+        *registry.check(made, pins),
+    ]
+    assert told == []
+    assert [number for number, _ in made.files[ADDED].added_lines()] == list(range(1, 7))
+    assert {patch.path.name for patch, _ in filter(None, made.files[ADDED].origins)} == {
+        "edit-1.patch",
+        "edit-2.patch",
+    }
+
+
+def test_the_command_looks_at_the_licence_of_an_added_file(copy, pins, adding):
+    release = "apache-airflow-core==3.1.8"
+    path = "airflow-core/src/airflow/request_admission.py"
+    patch = adding(release, {path: START}, folder=copy / "patches")
+    loaded = series.load(copy / "patches")
+    linted = command.lint_upstream(
+        copy, dataclasses.replace(loaded, patches=(*loaded.patches, patch)), few(pins)
+    )
+    assert [(f.path, f.rule) for f in linted.findings] == [(patch.path, "licence")]
+
+
 def test_licence_heads(tmp_path, ours, patched):
     release = patched({MODULE: STOCK}, {MODULE: STOCK + "X = 1\n"}).release
     file = ours(f"#!/usr/bin/env python\n#\n{HEAD}# More.\n")

@@ -152,6 +152,7 @@ def _release(
     patched = added.look(root, series, release, progress)
     yield from tools.ruff_on_edits(patched)
     yield from registry.check(patched, pins)
+    yield from files.licence_of_patched(patched)
     for path, file in patched.files.items():
         if path.endswith(".py"):
             yield from source.check(file)

@@ -38,9 +38,10 @@ class Finding(Fault):
 @dataclass(frozen=True)
 class Edited:
     """
-    A file of a release that patches edit.
+    A file of a release that patches edit or add.
 
     :param path: its path in the monorepo.
+    :param before: its content in the release; ``None`` for a file that patches add.
     :param origins: for each line of ``after`` the patch that adds it and the line of the patch file, or
         ``None`` for a line of the release.
     :param patches: those that edit it, in series order.
@@ -48,7 +49,7 @@ class Edited:
 
     path: str
     release: Release
-    before: bytes
+    before: bytes | None
     after: bytes
     origins: Sequence[tuple[Patch, int] | None]
     patches: Sequence[Patch]
@@ -93,7 +94,7 @@ class Patched:
     """
     A release with the whole series in it.
 
-    :param files: ``{monorepo path: file}`` of the files that patches edit.
+    :param files: ``{monorepo path: file}`` of the files that patches edit or add.
     :param added: ``{monorepo path: file in this project}`` of the files that the series adds.
     """
 
@@ -118,16 +119,16 @@ def look(root: Path, series: Series, release: Release, progress: Progress | None
     :raises Problem: when a patch does not apply.
     """
     stock = sources(release, progress)
-    now: dict[str, bytes] = {}
+    now = dict(stock)
     origins: dict[str, list[tuple[Patch, int] | None]] = {}
     patches: dict[str, list[Patch]] = {}
     for patch in series.serving(release):
         for path, edits in patch.edits.items():
             try:
-                content = now[path] if path in now else stock[path]
+                content = hunks.base(now, path, edits)
                 told = hunks.origins(content, edits)
                 now[path] = hunks.apply(content, edits)
-            except (KeyError, hunks.HunkFault) as fault:
+            except hunks.HunkFault as fault:
                 raise Problem(
                     f"{patch.name} does not apply to {release}: {fault}.", "See `airflow-auth-patches check`."
                 ) from fault
@@ -135,7 +136,7 @@ def look(root: Path, series: Series, release: Release, progress: Progress | None
             origins[path] = [was[line - 1] if line > 0 else (patch, -line) for line in told]
             patches.setdefault(path, []).append(patch)
     files = {
-        path: Edited(path, release, stock[path], after, tuple(origins[path]), tuple(patches[path]))
-        for path, after in now.items()
+        path: Edited(path, release, stock.get(path), now[path], tuple(origins[path]), tuple(patches[path]))
+        for path in patches
     }
     return Patched(release, files, tree.added_files(root, release))

@@ -1,4 +1,4 @@
-"""What upstream's hooks ask of the files that the series adds: licence heads, and news lines."""
+"""What upstream's hooks ask of the files that the series and its patches add: licence heads, news lines."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 
 from airflow_auth_patches.export import NEWS, news_lines
 from airflow_auth_patches.fetching import sources
-from airflow_auth_patches.hooks.added import Finding
+from airflow_auth_patches.hooks.added import Finding, Patched
 from airflow_auth_patches.releases import DISTRIBUTIONS, FAB, Release
 from airflow_auth_patches.series import Series
 
+NO_LICENCE = "It does not begin with the licence head of Airflow's files."
 KINDS = ("bugfix", "feature", "improvement", "doc", "misc", "significant")
 
 
@@ -22,21 +23,29 @@ def licence(release: Release, added: Mapping[str, Path]) -> Iterator[Finding]:
 
     :param added: ``{monorepo path: file in this project}``.
     """
+    wanted = _licence_of(release)
+    for path, file in added.items():
+        if not path.endswith(".rst") and _head(file.read_text(encoding="utf-8"))[: len(wanted)] != wanted:
+            yield Finding(file, 1, NO_LICENCE, "licence", "Begin it as the other added files begin.")
+
+
+def licence_of_patched(patched: Patched) -> Iterator[Finding]:
+    """Give the Python files that patches add without the head of the release's own files."""
+    wanted = _licence_of(patched.release)
+    for path, file in patched.files.items():
+        new = file.before is None and path.endswith(".py")
+        if new and _head(file.after.decode())[: len(wanted)] != wanted:
+            yield file.finding(1, "licence", NO_LICENCE, "Begin it as the files of the release begin.")
+
+
+def _licence_of(release: Release) -> list[str]:
+    """Return the words of the head that most source files of a release begin with."""
     heads = collections.Counter(
         " ".join(_head(content.decode()))
         for path, content in sources(release).items()
         if path.endswith(".py") and "/src/" in path
     )
-    wanted = heads.most_common(1)[0][0].split()
-    for path, file in added.items():
-        if not path.endswith(".rst") and _head(file.read_text(encoding="utf-8"))[: len(wanted)] != wanted:
-            yield Finding(
-                file,
-                1,
-                "It does not begin with the licence head of Airflow's files.",
-                "licence",
-                "Begin it as the other added files begin.",
-            )
+    return heads.most_common(1)[0][0].split()
 
 
 def _head(text: str) -> list[str]:

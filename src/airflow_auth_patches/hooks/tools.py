@@ -33,9 +33,11 @@ def ruff_on_edits(patched: Patched) -> Iterator[Finding]:
         return
     with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as name:
         stock, after = Path(name) / "stock", Path(name) / "patched"
-        tree.write_files(stock, {path: file.before for path, file in files.items()})
+        released = {path: file.before for path, file in files.items() if file.before is not None}
+        stock.mkdir()
+        tree.write_files(stock, released)
         tree.write_files(after, {path: file.after for path, file in files.items()})
-        known = collections.Counter(_key(path, found, files[path].before) for path, found in _ruff(stock))
+        known = collections.Counter(_key(path, found, released[path]) for path, found in _ruff(stock))
         for path, found in _ruff(after):
             key = _key(path, found, files[path].after)
             if known[key] > 0:
