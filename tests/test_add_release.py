@@ -168,6 +168,43 @@ def test_what_upstream_has_taken_is_not_needed(project: Series, pins: Pins) -> N
     assert judged["pool-slots-session"].why == "what pool-slots-session edits is so already"
 
 
+ADDED, SETTINGS = "airflow-core/src/airflow/request_admission.py", "airflow-core/src/airflow/settings.py"
+
+
+@pytest.mark.parametrize(
+    ("there", "verdict", "why"),
+    [
+        (None, Verdict.APPLIES, ""),
+        (b"LIMIT = 1\n", Verdict.NOT_NEEDED, "what request-admission edits is so already"),
+        (b"LIMIT = 2\n", Verdict.NEEDS_VARIANT, ""),
+    ],
+)
+@pytest.mark.parametrize("alone", [True, False])
+def test_an_added_file_is_judged_by_what_the_release_has(
+    project: Series,
+    pins: Pins,
+    adding: Callable[..., Patch],
+    there: bytes | None,
+    verdict: Verdict,
+    why: str,
+    alone: bool,
+) -> None:
+    files = dict(fetching.sources(pins.release("apache-airflow-core==3.3.2")))
+    edited = {} if alone else {SETTINGS: f"{files[SETTINGS].decode()}# edited\n"}
+    patch = adding("apache-airflow-core==3.3.2", {ADDED: "LIMIT = 1\n", **edited})
+    if there is not None:
+        files[ADDED] = there
+    if verdict is Verdict.NOT_NEEDED:
+        files |= {path: text.encode() for path, text in edited.items()}
+    release = dataclasses.replace(NEW, version=Version("3.3.3"))
+    patch = dataclasses.replace(patch, applies_to=SpecifierSet("==3.3.2"))
+    (judged,) = fit.judge(Series(project.folder, (patch,), {}), pins, release, files)
+    assert (judged.verdict, judged.why) == (verdict, why)
+    if verdict is Verdict.NEEDS_VARIANT:
+        (misfit,) = judged.misfits
+        assert (misfit.path, misfit.what) == (ADDED, f"The file {ADDED} exists already.")
+
+
 # A maintenance release that an Applies-To has already.
 
 
