@@ -32,8 +32,8 @@ from sqlalchemy.pool import AssertionPool, NullPool, QueuePool, SingletonThreadP
 
 from airflow import settings
 from airflow.api_fastapi.app import create_app, purge_cached_app
-from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.exceptions import AirflowConfigException
+from airflow.utils.session import create_session
 
 from tests_common.test_utils.config import conf_vars
 
@@ -69,14 +69,16 @@ def use_pool(monkeypatch):
         engine.dispose()
 
 
-def first_connection(session: SessionDep):
-    session.execute(select(1))
-    return session
+def connection(request: Request):
+    """Hold a connection from one hop to the thread pool to the next, as most routes do."""
+    with create_session(scoped=False) as session:
+        session.execute(select(1))
+        request.state.session = session
+        yield
 
 
-def probe(session=Depends(first_connection)):  # noqa: B008
-    """Use a connection in two hops to the thread pool, as most routes do."""
-    return session.scalar(select(2))
+def probe(request: Request):
+    return request.state.session.scalar(select(2))
 
 
 async def echo(request: Request):
@@ -92,7 +94,8 @@ def make_app(apps="all"):
     with conf_vars({("core", "auth_manager"): SIMPLE_AUTH_MANAGER}):
         app = create_app(apps=apps)
     for path, route in (("/probe", probe), ("/execution/probe", probe), ("/echo", echo), ("/chunks", chunks)):
-        app.add_api_route(path, route, methods=["GET", "POST"])
+        holds = [Depends(connection)] if route is probe else []
+        app.add_api_route(path, route, methods=["GET", "POST"], dependencies=holds)
         # Before the route of the UI, which matches every path.
         app.router.routes.insert(0, app.router.routes.pop())
     return app
@@ -477,36 +480,50 @@ async def test_response_that_is_complete_takes_no_slot_for_its_parts(admission, 
     await ends(*tasks)
 
 
-async def test_stream_that_takes_long_for_a_chunk_gives_its_slot_back(admission, monkeypatch):
-    monkeypatch.setattr(admission, "_STREAM_TURN", 0)
+@pytest.fixture
+async def timers():
+    """Keep the timers of the middleware, for the test to run."""
+    started = []
+    loop = asyncio.get_running_loop()
+    call_later = loop.call_later
+
+    def keep(delay, callback, *args):
+        return call_later(delay, callback, *args) if args else started.append((delay, callback))
+
+    with mock.patch.object(loop, "call_later", keep):
+        yield started
+
+
+async def test_stream_that_takes_long_for_a_chunk_gives_its_slot_back(admission, timers):
     app = Streams()
     middleware = admission.RequestAdmissionMiddleware(app, limit=1, timeout=FOREVER)
     tasks = [Client(name).ask(middleware) for name in ("/one", "/two")]
-    while len(app.producing) < 2:  # the slot is given back by a timer of the loop
-        await asyncio.sleep(0)
+    await settle()
+    assert app.producing == ["/one"]
+    delay, end_turn = timers[0]
+    end_turn()
+    await settle()
+    assert (delay, app.producing) == (0.1, ["/one", "/two"])
     for name in ("/one", "/two"):
         app.go[name].put_nowait(False)
     await ends(*tasks)
 
 
-async def test_turn_that_has_ended_takes_no_slot_from_the_next(admission, monkeypatch):
-    monkeypatch.setattr(admission, "_STREAM_TURN", FOREVER)
+async def test_turn_that_has_ended_takes_no_slot_from_the_next(admission, timers):
     app = Streams()
     middleware = admission.RequestAdmissionMiddleware(app, limit=1, timeout=FOREVER)
-    timers = []
-    loop = asyncio.get_running_loop()
-    with mock.patch.object(loop, "call_later", lambda delay, callback: timers.append(callback)):
-        tasks = [Client("/one").ask(middleware)]
+    tasks = [Client("/one").ask(middleware)]
+    await settle()
+    app.go["/one"].put_nowait(True)
+    await settle()
+    (_, end_first_turn), _ = timers
+    end_first_turn()  # while the second chunk is produced
+    tasks.append(Client("/two").ask(middleware))
+    await settle()
+    assert app.producing == ["/one"]
+    for name in ("/one", "/two"):
+        app.go.setdefault(name, asyncio.Queue()).put_nowait(False)
         await settle()
-        app.go["/one"].put_nowait(True)
-        await settle()
-        timers[0]()  # that of the first chunk, while the second is produced
-        tasks.append(Client("/two").ask(middleware))
-        await settle()
-        assert app.producing == ["/one"]
-        for name in ("/one", "/two"):
-            app.go.setdefault(name, asyncio.Queue()).put_nowait(False)
-            await settle()
     await ends(*tasks)
 
 
