@@ -341,7 +341,7 @@ async def test_client_that_disconnects_while_it_waits_leaves_the_queue(admission
     gone.disconnect()
     await settle()
     assert tasks[1].done()
-    assert middleware.core.statistics().tasks_waiting == 1
+    assert middleware.core.waiting == 1
     app.go.release()
     await settle()
     app.go.release()
@@ -375,6 +375,23 @@ async def test_request_that_is_cancelled_just_when_it_is_admitted_gives_its_slot
     await settle()
     assert second.cancelled()
     assert await is_free(middleware, app)
+
+
+def test_event_loops_may_use_one_app_in_turn(admission):
+    app = App()
+    middleware = admission.RequestAdmissionMiddleware(app, limit=1, timeout=FOREVER)
+
+    async def contend():
+        app.go = asyncio.Semaphore(0)
+        tasks = [Client().ask(middleware) for _ in range(2)]
+        for _ in tasks:
+            await settle()
+            app.go.release()
+        await ends(*tasks)
+
+    for _ in range(2):
+        asyncio.run(contend())
+    assert len(app.bodies) == 4
 
 
 async def test_failing_request_gives_its_slot_back(admission):
@@ -500,10 +517,10 @@ async def test_stream_that_takes_long_for_a_chunk_gives_its_slot_back(admission,
     tasks = [Client(name).ask(middleware) for name in ("/one", "/two")]
     await settle()
     assert app.producing == ["/one"]
-    delay, end_turn = timers[0]
-    end_turn()
+    assert [delay for delay, _ in timers] == [0.1]
+    timers[0][1]()
     await settle()
-    assert (delay, app.producing) == (0.1, ["/one", "/two"])
+    assert app.producing == ["/one", "/two"]
     for name in ("/one", "/two"):
         app.go[name].put_nowait(False)
     await ends(*tasks)
@@ -589,8 +606,8 @@ async def test_slots_are_all_there_after_faults_of_every_kind(admission):
             await asyncio.sleep(0)
         _, pending = await asyncio.wait(tasks, timeout=PATIENCE)
         assert not pending
-    for limiter in (middleware.core, middleware.execution, middleware.streams):
-        assert (limiter.borrowed_tokens, limiter.statistics().tasks_waiting) == (0, 0)
+    for slots in (middleware.core, middleware.execution, middleware.streams):
+        assert (slots.free, slots.waiting) == (limit, 0)
 
 
 @pytest.mark.parametrize(
