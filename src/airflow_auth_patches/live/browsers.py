@@ -34,20 +34,21 @@ class Load:
     The result of a load test with browser sessions.
 
     :param sessions: how many sessions there were.
-    :param result: the answers; a request that took longer than the patience is `NO_ANSWER`. Requests that
-        were under way at the end and had not exceeded it are left out.
+    :param result: the answers to all requests; a request that took longer than the patience is `NO_ANSWER`.
+        Its `wall` is the time in which requests were sent.
     :param versions: the answers to `VERSION`, requested one at a time during the load.
+    :param in_time: how many successful answers came within that time.
     """
 
     sessions: int
     result: Result
     versions: Result
+    in_time: int
 
     @property
     def rate(self) -> float:
         """Successful requests for each second."""
-        good = len(self.result.answers) - len(self.result.failures)
-        return good / self.result.wall if self.result.wall else 0.0
+        return self.in_time / self.result.wall if self.result.wall else 0.0
 
     @property
     def slowest_version(self) -> float:
@@ -102,6 +103,7 @@ class _Run:
     url: str
     pages: Sequence[Sequence[str]]
     patience: float
+    sending: bool = True
     answers: list[Answer] = field(default_factory=list)
     versions: list[Answer] = field(default_factory=list)
 
@@ -117,24 +119,27 @@ class _Run:
             outcome = type(error).__name__
         answers.append(Answer(request, outcome, time.monotonic() - begun))
 
-    async def session(self, token: str) -> None:
+    async def session(self, token: str, first: Sequence[Sequence[str]]) -> None:
         # A browser queues its requests itself: the patience counts from when one is sent.
         free = asyncio.Semaphore(CONNECTIONS)
         limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
 
         async def one(client: httpx.AsyncClient, path: str) -> None:
             async with free:
-                await self.ask(client, path, self.answers)
+                if self.sending:
+                    await self.ask(client, path, self.answers)
 
         async with self.client(limits, token) as client:
-            while True:
-                for stage in self.pages:
+            page = first
+            while self.sending:
+                for stage in page:
                     await asyncio.gather(*(one(client, path) for path in stage))
-                await asyncio.sleep(PAUSE)
+                page = self.pages
+                await asyncio.sleep(PAUSE if self.sending else 0)
 
     async def version(self) -> None:
         async with self.client(httpx.Limits(max_connections=1)) as client:
-            while True:
+            while self.sending:
                 await self.ask(client, VERSION, self.versions)
                 await asyncio.sleep(VERSION_PAUSE)
 
@@ -145,18 +150,48 @@ class _Run:
         )
 
 
-async def _browse(load: _Run, tokens: Sequence[str], seconds: float) -> float:
-    begun = time.monotonic()
-    tasks = [asyncio.create_task(load.session(token)) for token in tokens]
-    tasks.append(asyncio.create_task(load.version()))
+def rest(pages: Sequence[Sequence[str]], skipped: int) -> list[list[str]]:
+    """
+    Return a page without its first requests.
+
+    :param pages: the paths of the page in stages.
+    :param skipped: how many requests to leave out.
+    """
+    left = []
+    for stage in pages:
+        left.append(list(stage[skipped:]))
+        skipped = max(0, skipped - len(stage))
+    return left
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]], seconds: float) -> set[asyncio.Task[None]]:
+    """Wait until the time is over or a task ends; return the tasks that ended."""
     done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    ended = time.monotonic()
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()  # no session ends by itself, so this raises what ended it
-    return ended - begun
+    return done
+
+
+async def _browse(load: _Run, tokens: Sequence[str], seconds: float) -> Load:
+    begun = time.monotonic()
+    paths = sum(map(len, load.pages))
+    # The sessions start at different requests of the page, so that a short load has requests of each kind.
+    tasks = [
+        asyncio.create_task(load.session(token, rest(load.pages, number * paths // len(tokens))))
+        for number, token in enumerate(tokens)
+    ]
+    tasks.append(asyncio.create_task(load.version()))
+    try:
+        done = await _ended(tasks, seconds)
+        load.sending = False
+        wall = time.monotonic() - begun
+        in_time = sum(not answer.failed for answer in load.answers)
+        for task in done:
+            task.result()  # none ends by itself before, so this raises the error that ended it
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return Load(len(tokens), Result(load.answers, wall), Result(load.versions, wall), in_time)
 
 
 def browse(
@@ -170,13 +205,14 @@ def browse(
     """
     Open the page in as many sessions as there are tokens, again and again, and count the answers.
 
+    Requests that are under way at the end are waited for, so that a server that hangs loses them, however
+    short the load.
+
     :param url: the server.
     :param pages: the paths of the page in stages, see :func:`stages`.
     :param tokens: the token of each session, sent as a cookie.
-    :param seconds: how long.
+    :param seconds: how long to send requests.
     :param patience: seconds after which a session gives a request up.
     """
     check()
-    load = _Run(url, pages, patience)
-    wall = run(_browse(load, tokens, seconds))
-    return Load(len(tokens), Result(load.answers, wall), Result(load.versions, wall))
+    return run(_browse(_Run(url, pages, patience), tokens, seconds))

@@ -1,0 +1,282 @@
+"""Browser sessions that load a small server of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.live import browsers
+from airflow_auth_patches.live.browsers import CONNECTIONS, VERSION, Load, available, browse, rest, stages
+from airflow_auth_patches.live.load import NO_ANSWER, Answer, Request, Result
+from airflow_auth_patches.live.ports import free_port
+
+Respond = Callable[[BaseHTTPRequestHandler], int]
+Serve = Callable[[Respond], str]
+
+#: Longer than any test takes: what is awaited comes before.
+LONG = 60.0
+
+
+@contextmanager
+def serving(respond: Respond) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            status = respond(self)
+            try:
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+            except OSError:
+                self.close_connection = True  # the browser gave the request up
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 64
+
+    server = Server(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join(LONG)
+        server.server_close()
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Return a function that serves on a free port; its argument returns the status of a request."""
+    with ExitStack() as stack:
+        yield lambda respond: stack.enter_context(serving(respond))
+
+
+class Book:
+    """
+    The requests that a server got.
+
+    :param enough: the number of requests, the version's apart, at which `full` is set.
+    """
+
+    def __init__(self, enough: int = 0) -> None:
+        self.paths: list[str] = []
+        self.cookies: set[str | None] = set()
+        self.enough = enough
+        self.full = threading.Event()
+        self._lock = threading.Lock()
+
+    def write(self, request: BaseHTTPRequestHandler) -> None:
+        if request.path == VERSION:
+            return
+        with self._lock:
+            self.paths.append(request.path)
+            self.cookies.add(request.headers["Cookie"])
+            if len(self.paths) >= self.enough:
+                self.full.set()
+
+
+@pytest.fixture
+def until(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """
+    Return a function that ends a load when an event is set, whatever its seconds.
+
+    Its second argument is an event that is set when no more requests are sent.
+    """
+
+    def end(event: threading.Event, over: threading.Event | None = None) -> None:
+        async def ended(tasks: object, seconds: float) -> set[asyncio.Task[None]]:
+            assert await asyncio.to_thread(event.wait, LONG)
+            if over is not None:
+                asyncio.get_running_loop().call_soon(over.set)
+            return set()
+
+        monkeypatch.setattr(browsers, "_ended", ended)
+        monkeypatch.setattr(browsers, "PAUSE", 0)
+
+    return end
+
+
+def test_each_dag_and_the_times_are_filled_in() -> None:
+    found = stages(["one", "two"], datetime(2026, 3, 1, 12, 30, tzinfo=timezone.utc))
+    assert found[0] == ["/dags"]
+    assert found[-1] == [
+        *("/ui/next_run_assets/one", "/ui/next_run_assets/two"),
+        *("/api/v2/dags/one/assets/queuedEvents", "/api/v2/dags/two/assets/queuedEvents"),
+    ]
+    paths = [path for stage in found for path in stage]
+    assert not [path for path in paths if "{" in path]
+    assert [path for path in paths if "/assets/events?" in path] == [
+        "/api/v2/assets/events?limit=6&order_by=-timestamp"
+        "&timestamp_gte=2026-02-28T12%3A30%3A00.000%2B00%3A00&timestamp_lte=2026-03-01T12%3A30%3A00.000%2B00%3A00"
+    ]
+
+
+def test_leaves_out_what_the_release_does_not_have(serve: Serve) -> None:
+    seen = Book()
+
+    def respond(request: BaseHTTPRequestHandler) -> int:
+        seen.write(request)
+        return int(request.path.rsplit("/", 1)[-1])
+
+    url = serve(respond)
+    assert available(url, "abc", [["/200"], ["/404", "/a/200", "/422"], ["/404"]]) == [
+        ["/200"],
+        ["/a/200"],
+        [],
+    ]
+    assert seen.cookies == {"_token=abc"}
+
+
+@pytest.mark.parametrize("status", [302, 401, 500])
+def test_refuses_a_request_that_fails_without_load(serve: Serve, status: int) -> None:
+    url = serve(lambda request: status if request.path == "/bad" else 200)
+    with pytest.raises(Problem, match=f"GET /bad returned {status} without load") as told:
+        available(url, "abc", [["/good", "/bad"]])
+    assert told.value.exit_code is Exit.FAILED
+
+
+def test_skips_the_first_requests_of_a_page() -> None:
+    pages = [["a"], ["b", "c"], ["d"]]
+    assert [rest(pages, skipped) for skipped in (0, 1, 2, 4)] == [
+        pages,
+        [[], ["b", "c"], ["d"]],
+        [[], ["c"], ["d"]],
+        [[], [], []],
+    ]
+
+
+def test_each_session_sends_its_token_and_requests_the_page_again(
+    serve: Serve, until: Callable[..., None]
+) -> None:
+    seen = Book(enough=20)
+    url = serve(lambda request: seen.write(request) or 200)  # type: ignore[func-returns-value]
+    until(seen.full)
+    load = browse(url, [["/a"], ["/b", "/c"]], ["one", "two"], seconds=LONG, patience=LONG)
+    assert seen.cookies == {"_token=one", "_token=two"}
+    assert load.sessions == 2
+    assert load.result.outcomes == {"200": len(seen.paths)}
+    assert {answer.request.path for answer in load.result.answers} == {"/a", "/b", "/c"}
+    assert {answer.request.path for answer in load.versions.answers} == {VERSION}
+    assert 0 < load.in_time <= len(seen.paths)
+
+
+def test_a_stage_begins_when_the_one_before_is_answered(serve: Serve, until: Callable[..., None]) -> None:
+    done: Counter[str] = Counter()
+    early: list[str] = []
+    seen = Book(enough=3)
+
+    def respond(request: BaseHTTPRequestHandler) -> int:
+        if request.path == "/last" and done["/first"] < 2:
+            early.append(request.path)
+        seen.write(request)
+        done[request.path.split("?")[0]] += 1
+        return 200
+
+    url = serve(respond)
+    until(seen.full)
+    browse(url, [["/first?1", "/first?2"], ["/last"]], ["one"], seconds=LONG, patience=LONG)
+    assert early == []
+
+
+def test_a_session_has_as_many_connections_as_a_browser(serve: Serve, until: Callable[..., None]) -> None:
+    lock = threading.Lock()
+    now = most = 0
+    together = threading.Barrier(CONNECTIONS)
+    seen = Book(enough=2 * CONNECTIONS)
+
+    def respond(request: BaseHTTPRequestHandler) -> int:
+        nonlocal now, most
+        if request.path == VERSION:
+            return 200
+        with lock:
+            now += 1
+            most = max(most, now)
+        together.wait(LONG)  # as many as may be at once are
+        with lock:
+            now -= 1
+        seen.write(request)
+        return 200
+
+    url = serve(respond)
+    until(seen.full)
+    pages = [[f"/{number}" for number in range(2 * CONNECTIONS)]]
+    browse(url, pages, ["one"], seconds=LONG, patience=LONG)
+    assert most == CONNECTIONS
+
+
+def test_a_request_beyond_the_patience_is_lost(serve: Serve, until: Callable[..., None]) -> None:
+    done, seen = threading.Event(), Book(enough=2)
+
+    def respond(request: BaseHTTPRequestHandler) -> int:
+        seen.write(request)
+        if request.path == "/hang":
+            done.wait(LONG)
+        return 200
+
+    url = serve(respond)
+    until(seen.full)
+    load = browse(url, [["/good", "/hang"]], ["one"], seconds=LONG, patience=0.5)
+    done.set()
+    assert load.result.outcomes == {"200": 1, NO_ANSWER: 1}
+    assert load.result.unfinished == 1
+
+
+def test_requests_under_way_at_the_end_are_waited_for(serve: Serve, until: Callable[..., None]) -> None:
+    under_way, over = Book(enough=CONNECTIONS), threading.Event()
+
+    def respond(request: BaseHTTPRequestHandler) -> int:
+        if request.path != VERSION:
+            under_way.write(request)
+            over.wait(LONG)
+        return 200
+
+    url = serve(respond)
+    until(under_way.full, over)
+    pages = [[f"/{number}" for number in range(3 * CONNECTIONS)]]
+    load = browse(url, pages, ["one"], seconds=LONG, patience=LONG)
+    assert load.result.outcomes == {"200": CONNECTIONS}
+    assert len(under_way.paths) == CONNECTIONS, "none is sent after the end"
+    assert load.in_time == 0
+
+
+def test_a_server_that_is_not_there_loses_every_request(until: Callable[..., None]) -> None:
+    over = threading.Event()
+    over.set()
+    until(over)
+    url = f"http://127.0.0.1:{free_port()}"
+    load = browse(url, [["/"]], ["one"], seconds=LONG, patience=LONG)
+    assert set(load.result.outcomes) <= {"ConnectError"}
+    assert load.rate == 0
+
+
+def test_an_error_of_a_session_ends_the_load(monkeypatch: pytest.MonkeyPatch, serve: Serve) -> None:
+    async def broken(*_: object) -> None:
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr(browsers._Run, "ask", broken)
+    with pytest.raises(ValueError, match="a fault of ours"):
+        browse(serve(lambda _: 200), [["/"]], ["one"], seconds=LONG, patience=LONG)
+
+
+def test_throughput_is_of_the_answers_in_time() -> None:
+    request = Request("GET", "/")
+    result = Result([Answer(request, "200", 0.5)] * 6, 2.0)
+    load = Load(1, result, Result([Answer(request, "200", second) for second in (0.1, 3.0)], 2.0), in_time=4)
+    assert load.rate == 2.0
+    assert load.slowest_version == 3.0
+    empty = Load(1, Result([], 0.0), Result([], 0.0), in_time=0)
+    assert (empty.rate, empty.slowest_version) == (0.0, 0.0)
