@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from airflow_auth_patches import plugin
 from airflow_auth_patches.commands import demo
 from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.errors import Problem
@@ -57,6 +58,15 @@ def running(processes: list[psutil.Process]) -> list[psutil.Process]:
         except psutil.NoSuchProcess:
             continue
     return found
+
+
+def serves(process: psutil.Process) -> bool:
+    """Return whether it is an API server, and not the keeper of one."""
+    try:
+        command = process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+    return "api-server" in command and not any(word.endswith("keeper.py") for word in command)
 
 
 def private(place: Path) -> Path:
@@ -192,7 +202,7 @@ def test_every_build_is_seen_on_every_database(
     one = replace(several, name="one", databases=("PostgreSQL",), first_four=False)
     monkeypatch.setattr(demo, "choose", lambda names: (several, one))
     rows = demo.run(make, pins.pairs, progress=Silent(), folder=tmp_path / "logs")
-    assert asked == [("3.1.6+3.3.0", build) for build in Build]
+    assert asked == [("3.1.6+3.3.0", build) for build in Build if build is not Build.PLUGIN]
     assert [(row.scenario.name, row.releases, row.verdict.value) for row in rows] == [
         ("several", "3.1.6+3.3.0", "cured"),
         ("several", "3.1.6+3.3.0 on MariaDB", "cured"),
@@ -210,6 +220,51 @@ def test_every_build_is_seen_on_every_database(
         "several-3.1.6+3.3.0-mariadb-first-four.log",
     ]
     assert all(log.exists() for row in rows for log in row.logs.values())
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize(("fails", "verdict"), [("stock", "cured"), ("stock plugin", "not cured")])
+def test_plugin_runs_on_stock_releases_and_must_cure(
+    fake: Fake,
+    pins: Pins,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fails: str,
+    verdict: str,
+    alone: bool,
+) -> None:
+    monkeypatch.setattr(plugin, "source", lambda series: "# the plugin")
+    environment = fake("serves")
+    servers: list[int] = []
+
+    def make(pair: Pair, build: Build) -> Environment:
+        assert build in (Build.STOCK, Build.PATCHED)
+        return environment
+
+    def run(server: Server) -> Observation:
+        servers.append(len([each for each in psutil.Process().children(recursive=True) if serves(each)]))
+        build = server.log.stem.rsplit("-", 1)[-1]
+        assert server.settings.admission_plugin is (build == "plugin")
+        return Observation(f"seen on {build}", failed=build in fails.split())
+
+    scenario = Scenario(
+        name="both",
+        about="",
+        bugs=(),
+        pairs=("3.1.6+3.3.0",),
+        run=run,
+        run_patched=lambda server: replace(run(server), sees="seen otherwise"),
+        plugin=True,
+        alone=alone,
+    )
+    monkeypatch.setattr(demo, "choose", lambda names: (scenario,))
+    (row,) = demo.run(make, pins.pairs, progress=Silent(), folder=tmp_path / "logs")
+    assert row.plugin is not None
+    told = [row.stock.sees, row.plugin.sees, row.patched.sees]
+    assert told == ["seen on stock", "seen on plugin", "seen otherwise"]
+    assert row.verdict.value == verdict
+    assert servers == ([1, 1, 1] if alone else [3, 2, 1])
+    assert row.logs["plugin"].name == "both-3.1.6+3.3.0-plugin.log"
 
 
 def test_an_unknown_scenario_is_refused_before_anything_starts(pins: Pins, tmp_path: Path) -> None:

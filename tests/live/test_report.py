@@ -94,6 +94,22 @@ def test_what_the_first_four_do_is_told_beside_stock() -> None:
     assert faults([bad])[0].startswith("pool-distinct-tokens on 3.2.0+3.6.0 on MariaDB is not cured: ")
 
 
+def test_what_the_plugin_does_is_told_beside_stock() -> None:
+    base = row(Verdict.NOT_CURED)
+    both = replace(
+        base,
+        logs={**base.logs, "plugin": Path("build/plugin.log")},
+        plugin=Observation("60 of 60 [fail]", failed=True),
+    )
+    words = " ".join(printed([both], 100).split())
+    assert "with the plugin:" in words
+    assert "60 of 60 [fail]" in words
+    data, plain = as_data([both, base])
+    assert (data["plugin"]["sees"], data["plugin"]["log"]) == ("60 of 60 [fail]", "build/plugin.log")
+    assert plain["plugin"] is None
+    assert "; stock with the plugin: 60 of 60 [fail]; patched: " in faults([both])[0]
+
+
 def test_faults_are_named() -> None:
     assert faults([row(Verdict.CURED), row(Verdict.KNOWN_OPEN), row(Verdict.KEPT, "sequence")]) == []
     bad = [row(Verdict.NOT_CURED), row(Verdict.NOT_SHOWN), row(Verdict.BROKEN, "sequence")]

@@ -121,7 +121,7 @@ def run(
                 for product in dict.fromkeys(product for _, product in used)
             }
             made = {
-                build: stock if build is Build.STOCK else make_environment(pair, build)
+                build: stock if build in (Build.STOCK, Build.PLUGIN) else make_environment(pair, build)
                 for build in Build
                 if build in builds
             }
@@ -140,46 +140,50 @@ def run(
 
 
 def _compare(scenario: Scenario, room: Room, *, progress: Progress, folder: Path) -> Row:
-    """Boot a fresh server of each build, all at the same time; then measure one after the other."""
+    """Boot a fresh server of each build, if possible all at the same time; measure one after the other."""
     name = f"{scenario.name} on {room.name}"
     logs = {
         build.value: folder / f"{scenario.name}-{room.name}-{build.value}.log" for build in scenario.builds
     }
     with ExitStack() as stack:
         servers = {
-            build: stack.enter_context(
-                Server(
-                    room.environments[build],
-                    room.pair.name,
-                    _plain(build.value, room.pair),
-                    prepared=room.prepared,
-                    settings=scenario.settings,
-                    log=logs[build.value],
-                )
+            build: Server(
+                room.environments[build],
+                room.pair.name,
+                _plain(build.value, room.pair),
+                prepared=room.prepared,
+                settings=scenario.settings_of(build),
+                log=logs[build.value],
             )
             for build in scenario.builds
         }
-        with progress.task(f"{name}: booting"):
-            for server in servers.values():
-                server.wait()
+        groups = [[build] for build in servers] if scenario.alone else [list(servers)]
         seen = {}
-        for build, server in servers.items():
-            with progress.task(f"{name}: {build.value}"):
-                seen[build] = _observe(scenario, server, stock=build is Build.STOCK)
-            server.stop()
+        for group in groups:
+            with progress.task(f"{name}: booting"):
+                for server in [stack.enter_context(servers[build]) for build in group]:
+                    server.wait()
+            for build in group:
+                with progress.task(f"{name}: {build.value}"):
+                    seen[build] = _observe(scenario, build, servers[build])
+                servers[build].stop()
     stock, first, patched = seen[Build.STOCK], seen.get(Build.FIRST_FOUR), seen[Build.PATCHED]
+    plugin = seen.get(Build.PLUGIN)
     if scenario.beside_first_four is not None and first is not None:
         patched = scenario.beside_first_four(first, patched)
-    verdict = judge(scenario.kind, scenario.known_open, stock, patched)
-    return Row(scenario, room.pair.name, stock, patched, verdict, logs, first, room.prepared.database.product)
+    # The plugin is a cure too: where it fails, the bug is not cured.
+    cure = plugin if plugin is not None and plugin.failed else patched
+    verdict = judge(scenario.kind, scenario.known_open, stock, cure)
+    product = room.prepared.database.product
+    return Row(scenario, room.pair.name, stock, patched, verdict, logs, first, product, plugin)
 
 
-def _observe(scenario: Scenario, server: Server, *, stock: bool) -> Observation:
+def _observe(scenario: Scenario, build: Build, server: Server) -> Observation:
     """Run a scenario; a bug that cannot be measured on stock is not shown, all else is a failure."""
     try:
-        return scenario.run(server)
+        return scenario.observe(build, server)
     except Problem as problem:
-        failed = not (stock and scenario.kind is Kind.BUG)
+        failed = not (build is Build.STOCK and scenario.kind is Kind.BUG)
         return Observation(sees=f"not measured: {problem.what}", failed=failed)
 
 

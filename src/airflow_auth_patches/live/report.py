@@ -33,6 +33,7 @@ class Row:
     :param logs: the servers' logs, under the builds' names: ``stock`` and ``patched``.
     :param first_four: what was seen with the first four patches alone, where that was tried.
     :param database: the product that it was run on.
+    :param plugin: what was seen on stock releases with the plugin, where that was tried.
     """
 
     scenario: Scenario
@@ -43,6 +44,7 @@ class Row:
     logs: Mapping[str, Path]
     first_four: Observation | None = None
     database: str = "PostgreSQL"
+    plugin: Observation | None = None
 
     @property
     def releases(self) -> str:
@@ -57,8 +59,9 @@ def faults(rows: Sequence[Row]) -> list[str]:
     :return: a sentence for each, empty when all is well.
     """
     return [
-        f"{row.scenario.name} on {row.releases} is {row.verdict.value}: "
-        f"stock: {row.stock.sees}; patched: {row.patched.sees}."
+        f"{row.scenario.name} on {row.releases} is {row.verdict.value}: stock: {row.stock.sees}; "
+        + (f"stock with the plugin: {row.plugin.sees}; " if row.plugin else "")
+        + f"patched: {row.patched.sees}."
         for row in rows
         if not row.verdict.good
     ]
@@ -82,17 +85,19 @@ def table(rows: Sequence[Row]) -> Table:
         grid.add_row(
             f"[bold]{row.scenario.name}[/]\n{row.scenario.about}",
             row.releases.replace("+", "\n+").replace(" on ", "\n"),
-            escape(row.stock.sees.replace("; ", "\n")) + _first_four(row),
+            escape(row.stock.sees.replace("; ", "\n"))
+            + _more("with the first four patches", row.first_four)
+            + _more("with the plugin", row.plugin),
             escape(row.patched.sees.replace("; ", "\n")),
             f"[{STYLES[row.verdict]}]{row.verdict.value}[/]",
         )
     return grid
 
 
-def _first_four(row: Row) -> str:
-    if row.first_four is None:
+def _more(title: str, observation: Observation | None) -> str:
+    if observation is None:
         return ""
-    return "\n[bold]with the first four patches:[/]\n" + escape(row.first_four.sees.replace("; ", "\n"))
+    return f"\n[bold]{title}:[/]\n" + escape(observation.sees.replace("; ", "\n"))
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
@@ -109,7 +114,7 @@ def as_data(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
     :return: for each row ``scenario``, ``about``, ``note``, ``bugs``, ``core``, ``fab``, ``database``,
         ``settings`` (pool and cache), ``outcome``, ``known_open`` (a slug or ``None``), ``stock``,
-        ``first_four`` (``None`` where it was not tried) and ``patched``; each of the last three with
+        ``first_four``, ``plugin`` (``None`` where they were not tried) and ``patched``; each of these with
         ``sees``, ``failed``, ``pool_timeouts``, ``warnings``, ``log_errors``, ``log`` (a path),
         ``measurements``, whose times are in seconds, and ``details``, which are the scenario's own.
     """
@@ -127,6 +132,7 @@ def as_data(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "known_open": row.scenario.known_open if row.verdict is Verdict.KNOWN_OPEN else None,
             "stock": _observation(row.stock, row.logs["stock"]),
             "first_four": row.first_four and _observation(row.first_four, row.logs[Build.FIRST_FOUR.value]),
+            "plugin": row.plugin and _observation(row.plugin, row.logs[Build.PLUGIN.value]),
             "patched": _observation(row.patched, row.logs["patched"]),
         }
         for row in rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from airflow_auth_patches.live.load import Request, Result, send
@@ -21,6 +21,7 @@ class Build(str, Enum):
 
     STOCK = "stock"  #: no patch
     FIRST_FOUR = "first-four"  #: `FIRST_FOUR`, as far as they serve the pair
+    PLUGIN = "plugin"  #: no patch; the plugin that limits concurrent requests is in the plugins folder
     PATCHED = "patched"  #: the whole series
 
 
@@ -37,6 +38,10 @@ class Scenario:
     :param settings: what the server is booted with.
     :param databases: the products to run it on.
     :param first_four: whether to run it with the first four patches alone too.
+    :param plugin: whether to run it on stock releases with the plugin that limits concurrent requests too.
+    :param run_patched: does it on the server with all patches, where that takes more than ``run``.
+    :param alone: whether to boot each server when the one before is stopped, as a load test of the whole
+        machine needs it, instead of all at the same time.
     :param beside_first_four: looks at what was seen with the first four patches and with all, in this order,
         and tells the latter anew.
     :param kind: whether stock must fail.
@@ -52,6 +57,9 @@ class Scenario:
     settings: Settings = field(default_factory=Settings)
     databases: tuple[str, ...] = ("PostgreSQL",)
     first_four: bool = False
+    plugin: bool = False
+    run_patched: Callable[[Server], Observation] | None = None
+    alone: bool = False
     beside_first_four: Callable[[Observation, Observation], Observation] | None = None
     kind: Kind = Kind.BUG
     known_open: str | None = None
@@ -60,7 +68,18 @@ class Scenario:
     @property
     def builds(self) -> tuple[Build, ...]:
         """What it is run with, in this order."""
-        return tuple(build for build in Build if build is not Build.FIRST_FOUR or self.first_four)
+        optional = {Build.FIRST_FOUR: self.first_four, Build.PLUGIN: self.plugin}
+        return tuple(build for build in Build if optional.get(build, True))
+
+    def settings_of(self, build: Build) -> Settings:
+        """Return what the server of a build is booted with."""
+        return replace(self.settings, admission_plugin=True) if build is Build.PLUGIN else self.settings
+
+    def observe(self, build: Build, server: Server) -> Observation:
+        """Run it on the server of a build."""
+        if build is Build.PATCHED and self.run_patched is not None:
+            return self.run_patched(server)
+        return self.run(server)
 
 
 def rounds(
