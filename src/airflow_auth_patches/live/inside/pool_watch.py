@@ -1,23 +1,25 @@
 """
 Counts the threads of an API server that wait for a database connection.
 
-A plugin with two pages: ``POST /pool-watch/reset`` begins to count, ``GET /pool-watch/report`` returns the
-largest number of threads that waited at the same time since, and how many waits ended in a time-out.
+A plugin with one page: ``POST /pool-watch/reset`` begins to count. The largest number of threads that waited
+at the same time since then is in the server's log, as a server that hangs answers no page.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
 from fastapi import FastAPI
-from sqlalchemy import exc
 from sqlalchemy.pool import QueuePool
 
 from airflow.plugins_manager import AirflowPlugin
 
+STDERR = 2
+
 lock = threading.Lock()
-counted = {"waiting": 0, "most": 0, "timeouts": 0}
+counted = {"waiting": 0, "most": 0}
 
 
 def _do_get(pool: Any) -> Any:
@@ -26,13 +28,12 @@ def _do_get(pool: Any) -> Any:
         return _stock_do_get(pool)
     with lock:
         counted["waiting"] += 1
-        counted["most"] = max(counted["most"], counted["waiting"])
+        if counted["waiting"] > counted["most"]:
+            counted["most"] = counted["waiting"]
+            # In one piece, whatever else is logged; Airflow redirects sys.stderr.
+            os.write(STDERR, f"\npool-watch: {counted['most']} waiting\n".encode())
     try:
         return _stock_do_get(pool)
-    except exc.TimeoutError:
-        with lock:
-            counted["timeouts"] += 1
-        raise
     finally:
         with lock:
             counted["waiting"] -= 1
@@ -41,14 +42,8 @@ def _do_get(pool: Any) -> Any:
 async def reset() -> dict[str, int]:
     """Begin to count."""
     with lock:
-        counted.update(most=0, timeouts=0)
+        counted.update(most=0)
     return {}
-
-
-async def report() -> dict[str, int]:
-    """Return what was counted."""
-    with lock:
-        return {"most": counted["most"], "timeouts": counted["timeouts"]}
 
 
 _stock_do_get = QueuePool._do_get
@@ -56,11 +51,10 @@ QueuePool._do_get = _do_get
 
 app = FastAPI(title="pool-watch")
 app.add_api_route("/reset", reset, methods=["POST"])
-app.add_api_route("/report", report)
 
 
 class PoolWatch(AirflowPlugin):  # type: ignore[misc]
-    """Adds the two pages to the API server."""
+    """Adds the page to the API server."""
 
     name = "pool_watch"
     fastapi_apps = [{"app": app, "url_prefix": "/pool-watch", "name": "pool-watch"}]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.live.scenario import Scenario
 from airflow_auth_patches.live.scenarios import (
+    admission_plugin,
     check_cost,
     database_waits,
     dropped_connections,
@@ -22,6 +23,7 @@ from airflow_auth_patches.live.scenarios import (
     token_race,
     token_throughput,
     truncated_page,
+    ui_load,
     user_cache_misses,
 )
 
@@ -42,6 +44,8 @@ ALL: tuple[Scenario, ...] = (
     *logout.SCENARIOS,
     *dropped_connections.SCENARIOS,
     *loop_tour.SCENARIOS,
+    *admission_plugin.SCENARIOS,
+    *ui_load.SCENARIOS,
 )
 
 

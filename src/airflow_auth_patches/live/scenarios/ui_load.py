@@ -1,0 +1,228 @@
+"""Browser sessions on the Dags page, with Airflow's default pool and with one too large to be a limit."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from airflow_auth_patches.live import browsers, pool
+from airflow_auth_patches.live.outcomes import Observation, pool_timeouts
+from airflow_auth_patches.live.preparation import UI_DAGS, Settings
+from airflow_auth_patches.live.scenario import Scenario
+from airflow_auth_patches.live.server import Server
+
+PAIRS = ("3.2.2+3.6.5", "3.3.2+3.10.2")
+SESSIONS = (5, 15, 30, 60)
+#: The number of sessions that the outcome rests on.
+JUDGED = 30
+#: Seconds for which each load test sends requests.
+SECONDS = 10.0
+#: Seconds after which a session gives a request up.
+PATIENCE = 15.0
+#: Load tests with `JUDGED` sessions of each of the two servers whose throughput is compared.
+ROUNDS = 5
+#: The least throughput with the limit, as a part of that with the large pool.
+LEAST = 0.9
+
+STOCK = "stock"
+PLUGIN = "stock + plugin"
+PATCHED = "all patches"
+NO_LIMIT = "all patches, no limit"
+LARGE_POOL = "all patches, pool 40+160, no limit"
+
+SETTINGS = Settings(pool_size=5, max_overflow=10, pool_timeout=30, inside=(pool.WATCH,))
+
+
+@dataclass(frozen=True)
+class Run:
+    """
+    One load test.
+
+    :param form: what the server is, for people: ``stock + plugin``.
+    :param load: what the sessions saw.
+    :param waiting: the largest number of threads that waited for a connection at the same time.
+    :param pool_timeouts: how many of these waits ended in a time-out, as the log says.
+    """
+
+    form: str
+    load: browsers.Load
+    waiting: int
+    pool_timeouts: int
+
+    @property
+    def lost(self) -> int:
+        """How many requests got anything but the status 200."""
+        return len(self.load.result.failures)
+
+    def data(self) -> dict[str, Any]:
+        """Return it as plain data, for JSON; times are in seconds."""
+        result = self.load.result
+        return {
+            "form": self.form,
+            "sessions": self.load.sessions,
+            "requests": len(result.answers),
+            "lost": self.lost,
+            "outcomes": dict(sorted(result.outcomes.items())),
+            "requests_per_second": round(self.load.rate, 1),
+            **{f"p{percent}": round(result.percentile(percent) or 0.0, 3) for percent in (50, 95, 99)},
+            "slowest_version": round(self.load.slowest_version, 3),
+            "waiting_threads": self.waiting,
+            "pool_timeouts": self.pool_timeouts,
+        }
+
+
+class LoadTests:
+    """The load tests of an observation, in the order in which they are run."""
+
+    def __init__(self) -> None:
+        self.runs: list[Run] = []
+        self._pages = browsers.stages(UI_DAGS)
+
+    def warm_up(self, server: Server) -> None:
+        """Request each path once, and leave out those that the release does not have."""
+        self._pages = browsers.available(server.url, server.token(), self._pages)
+
+    def measure(self, form: str, server: Server, sessions: int) -> None:
+        """
+        Run one load test.
+
+        A server that lost requests may hang until the pool's time-out, so it is restarted first.
+
+        :param form: what the server is.
+        :param server: one that answers, with ``pool.WATCH``.
+        :param sessions: how many.
+        """
+        before = [each for each in self.runs if each.form == form]
+        if before and before[-1].lost:
+            server.restart()
+        if not before or before[-1].lost:
+            self.warm_up(server)
+        pool.reset(server.url)
+        tokens, mark = server.tokens(sessions), server.log_size()
+        load = browsers.browse(server.url, self._pages, tokens, seconds=SECONDS, patience=PATIENCE)
+        log = server.log_since(mark)
+        self.runs.append(Run(form, load, pool.most_waiting(log), pool_timeouts(log)))
+
+    def sweep(self, form: str, server: Server) -> None:
+        """
+        Run a load test with each number of sessions.
+
+        :param form: what the server is.
+        :param server: one that answers, with ``pool.WATCH``.
+        """
+        for sessions in SESSIONS:
+            self.measure(form, server, sessions)
+
+
+def run(server: Server) -> Observation:
+    """
+    Load a server without patches.
+
+    :param server: a fresh one, with the plugin or without.
+    """
+    tests = LoadTests()
+    tests.sweep(PLUGIN if server.settings.admission_plugin else STOCK, server)
+    return judge_stock(tests.runs)
+
+
+def run_patched(server: Server) -> Observation:
+    """
+    Load a server with all patches, then others that differ in the limit and the pool.
+
+    :param server: a fresh one, with the default limit.
+    """
+    tests = LoadTests()
+    tests.sweep(PATCHED, server)
+    unlimited = replace(server.settings, max_concurrent_requests=0)
+    with server.sibling("large-pool", settings=replace(unlimited, pool_size=40, max_overflow=160)) as large:
+        tests.sweep(LARGE_POOL, large.wait())
+        # In turns, so that what else the machine does hits both; the one that is not measured is idle.
+        for number in range(1, ROUNDS):
+            pair = [(PATCHED, server), (LARGE_POOL, large)]
+            for form, each in pair if number % 2 else pair[::-1]:
+                tests.measure(form, each, JUDGED)
+    server.stop()
+    with server.sibling("no-limit", settings=unlimited) as none:
+        tests.sweep(NO_LIMIT, none.wait())
+    return judge_patched(tests.runs)
+
+
+def judge_stock(runs: Sequence[Run]) -> Observation:
+    """
+    Report the load tests of one server without patches; requests that are lost at `JUDGED` are a failure.
+
+    :param runs: its load tests.
+    """
+    judged = _judged(runs, runs[0].form)
+    return Observation(sees=summary(judged), failed=any(each.lost for each in judged), details=details(runs))
+
+
+def judge_patched(runs: Sequence[Run]) -> Observation:
+    """
+    Report the load tests of the servers with all patches.
+
+    It is a failure when requests are lost at `JUDGED` sessions with the limit or with the large pool, or when
+    the limit costs throughput.
+
+    :param runs: their load tests.
+    """
+    none, limited, large = (_judged(runs, form) for form in (NO_LIMIT, PATCHED, LARGE_POOL))
+    most = rate(large)
+    ratio = rate(limited) / most if most else 0.0
+    told = [summary(each) for each in (none, limited, large)]
+    told.append(f"{ratio:.2f} times the throughput of pool 40+160 (medians of {len(limited)})")
+    return Observation(
+        sees="; ".join(told),
+        failed=any(each.lost for each in (*limited, *large)) or ratio < LEAST,
+        details={**details(runs), "ratio": round(ratio, 3)},
+    )
+
+
+def rate(runs: Sequence[Run]) -> float:
+    """Return the median of the successful requests for each second."""
+    return statistics.median(each.load.rate for each in runs)
+
+
+def summary(runs: Sequence[Run]) -> str:
+    """
+    Say in a few words what users see.
+
+    :param runs: load tests of one form.
+    """
+    total, lost = sum(len(each.load.result.answers) for each in runs), sum(each.lost for each in runs)
+    return f"{runs[0].form}: {rate(runs):.0f} requests/s, {lost} of {total} lost"
+
+
+def details(runs: Sequence[Run]) -> dict[str, Any]:
+    """
+    Return all load tests as plain data, for JSON and the figure.
+
+    :param runs: the load tests, in the order in which they were run.
+    """
+    return {"seconds": SECONDS, "patience": PATIENCE, "loads": [each.data() for each in runs]}
+
+
+def _judged(runs: Sequence[Run], form: str) -> list[Run]:
+    return [each for each in runs if each.form == form and each.load.sessions == JUDGED]
+
+
+SCENARIOS = (
+    Scenario(
+        name="ui-load",
+        about=(
+            f"{', '.join(map(str, SESSIONS))} browser sessions on the Dags page, {browsers.CONNECTIONS} "
+            f"connections each, {SECONDS:.0f} s; shown: {JUDGED} sessions; pool {SETTINGS.pool_size}"
+            f"+{SETTINGS.max_overflow}, pool_timeout {SETTINGS.pool_timeout} s; lost: not 200 within "
+            f"{PATIENCE:.0f} s; at least {LEAST} times the throughput of pool 40+160"
+        ),
+        bugs=("revocation-freeze",),
+        pairs=PAIRS,
+        run=run,
+        run_patched=run_patched,
+        settings=SETTINGS,
+        plugin=True,
+        alone=True,
+    ),
+)

@@ -1,0 +1,198 @@
+"""The outcome of the load tests with browser sessions, from load tests made up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from airflow_auth_patches.errors import Problem
+from airflow_auth_patches.live import browsers, pool
+from airflow_auth_patches.live.load import NO_ANSWER, Answer, Request, Result
+from airflow_auth_patches.live.outcomes import Observation
+from airflow_auth_patches.live.ports import free_port
+from airflow_auth_patches.live.scenarios import ui_load
+from airflow_auth_patches.live.scenarios.ui_load import (
+    LARGE_POOL,
+    NO_LIMIT,
+    PATCHED,
+    PLUGIN,
+    SESSIONS,
+    STOCK,
+    LoadTests,
+    Run,
+    judge_patched,
+    judge_stock,
+)
+
+GET = Request("GET", "/")
+
+
+def run(form: str, rate: float = 100.0, sessions: int = 30, lost: Sequence[str] = ()) -> Run:
+    outcomes = [*["200"] * 6, *lost]
+    result = Result([Answer(GET, each, number / 10) for number, each in enumerate(outcomes)], 2.0)
+    versions = Result([Answer(GET, "200", 0.25)], 2.0)
+    load = browsers.Load(sessions, result, versions, in_time=round(2 * rate))
+    return Run(form, load, waiting=41, pool_timeouts=3)
+
+
+def patched(
+    limited: Sequence[Run] | None = None, large: Sequence[Run] | None = None, none: Run | None = None
+) -> Observation:
+    return judge_patched(
+        [
+            *(limited or [run(PATCHED)] * 3),
+            *(large or [run(LARGE_POOL)] * 3),
+            none or run(NO_LIMIT, 10, lost=["500"]),
+        ]
+    )
+
+
+def test_lost_requests_at_30_sessions_are_a_failure() -> None:
+    seen = judge_stock([run(STOCK, 40, 5), run(STOCK, 6, lost=["500", NO_ANSWER])])
+    assert seen.failed
+    assert seen.sees == "stock: 6 requests/s, 2 of 8 lost"
+
+
+def test_lost_requests_at_other_numbers_of_sessions_are_no_failure() -> None:
+    seen = judge_stock([run(PLUGIN, lost=["503"], sessions=60), run(PLUGIN)])
+    assert not seen.failed
+    assert seen.sees == "stock + plugin: 100 requests/s, 0 of 6 lost"
+
+
+def test_limit_without_lost_requests_is_no_failure() -> None:
+    seen = patched()
+    assert not seen.failed
+    assert seen.sees.split("; ") == [
+        "all patches, no limit: 10 requests/s, 1 of 7 lost",
+        "all patches: 100 requests/s, 0 of 18 lost",
+        "all patches, pool 40+160, no limit: 100 requests/s, 0 of 18 lost",
+        "1.00 times the throughput of pool 40+160 (medians of 3)",
+    ]
+    assert seen.details["ratio"] == 1.0
+
+
+@pytest.mark.parametrize("form", [PATCHED, LARGE_POOL])
+def test_one_lost_request_of_the_compared_servers_is_a_failure(form: str) -> None:
+    runs = [run(form), run(form), run(form, lost=["503"])]
+    seen = patched(limited=runs) if form == PATCHED else patched(large=runs)
+    assert seen.failed
+    assert f"{form}: 100 requests/s, 1 of 19 lost" in seen.sees
+
+
+@pytest.mark.parametrize(
+    ("rates", "failed"), [((90, 90, 20), False), ((89, 89, 200), True), ((20, 90, 200), False)]
+)
+def test_median_throughput_decides(rates: Sequence[float], failed: bool) -> None:
+    assert patched(limited=[run(PATCHED, rate) for rate in rates]).failed is failed
+
+
+def test_nothing_is_compared_with_a_server_without_answers() -> None:
+    assert patched(large=[run(LARGE_POOL, 0)]).failed
+
+
+def test_details_are_plain_and_whole() -> None:
+    details = json.loads(json.dumps(judge_stock([run(STOCK, 6, lost=["500", NO_ANSWER])]).details))
+    (load,) = details.pop("loads")
+    assert details == {"seconds": ui_load.SECONDS, "patience": ui_load.PATIENCE}
+    assert load == {
+        "form": "stock",
+        "sessions": 30,
+        "requests": 8,
+        "lost": 2,
+        "outcomes": {"200": 6, "500": 1, "no answer": 1},
+        "requests_per_second": 6.0,
+        "p50": 0.35,
+        "p95": 0.665,
+        "p99": 0.693,
+        "slowest_version": 0.25,
+        "waiting_threads": 41,
+        "pool_timeouts": 3,
+    }
+
+
+class Somewhere:
+    """A server that notes what is done to it."""
+
+    url = "http://somewhere"
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def token(self) -> str:
+        return "token"
+
+    def tokens(self, count: int) -> list[str]:
+        return ["token"] * count
+
+    def log_size(self) -> int:
+        return len(self.done)
+
+    def log_since(self, mark: int) -> str:
+        told = "\n".join(self.done[mark:])
+        return f"{told}\npool-watch: 1 waiting\npool-watch: 12 waiting\n    raise exc.TimeoutError(\n"
+
+    def restart(self) -> None:
+        self.done.append("restart")
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Somewhere]:
+    """Return a function that makes a server; its arguments are the numbers of sessions that lose requests."""
+
+    def make(*losing: int) -> Somewhere:
+        server = Somewhere()
+
+        def browse(
+            url: str, pages: Any, tokens: Sequence[str], *, seconds: float, patience: float
+        ) -> browsers.Load:
+            server.done.append(f"{len(tokens)} sessions on {pages}")
+            return run("", sessions=len(tokens), lost=["500"] if len(tokens) in losing else ()).load
+
+        def available(url: str, token: str, pages: Any) -> list[list[str]]:
+            server.done.append("warm up")
+            return [["/"]]
+
+        monkeypatch.setattr(browsers, "browse", browse)
+        monkeypatch.setattr(browsers, "available", available)
+        monkeypatch.setattr(pool, "reset", lambda url: server.done.append("reset"))
+        return server
+
+    return make
+
+
+def test_server_without_losses_goes_on(loads: Callable[..., Somewhere]) -> None:
+    server, tests = loads(), LoadTests()
+    tests.sweep(STOCK, server)  # type: ignore[arg-type]
+    assert server.done == [
+        "warm up",
+        *[word for sessions in SESSIONS for word in ("reset", f"{sessions} sessions on [['/']]")],
+    ]
+    assert [each.load.sessions for each in tests.runs] == list(SESSIONS)
+    assert {(each.waiting, each.pool_timeouts) for each in tests.runs} == {(12, 1)}
+
+
+def test_server_that_lost_requests_is_restarted_before_the_next_load(loads: Callable[..., Somewhere]) -> None:
+    server, tests = loads(15, 60), LoadTests()
+    tests.sweep(STOCK, server)  # type: ignore[arg-type]
+    assert server.done.count("restart") == 1
+    at = server.done.index("restart")
+    assert server.done[at - 1] == "15 sessions on [['/']]"
+    assert server.done[at + 1 : at + 4] == ["warm up", "reset", "30 sessions on [['/']]"]
+    tests.measure(PATCHED, server, 30)  # type: ignore[arg-type]
+    assert server.done.count("restart") == 1, "another server"
+    tests.measure(STOCK, server, 30)  # type: ignore[arg-type]
+    assert server.done.count("restart") == 2
+
+
+def test_waiting_threads_are_read_from_the_log() -> None:
+    log = "INFO: started\npool-watch: 1 waiting\nINFO: pool-watch: 50 waiting\npool-watch: 10 waiting\n"
+    assert pool.most_waiting(log) == 10
+    assert pool.most_waiting("INFO: started\n") == 0
+
+
+def test_pool_watch_of_a_server_that_is_not_there_is_a_problem() -> None:
+    with pytest.raises(Problem, match="The connection pool could not be watched: ConnectError"):
+        pool.reset(f"http://127.0.0.1:{free_port()}")
