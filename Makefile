@@ -61,7 +61,10 @@ tree: setup ## lay out a release with its patches as commits: make tree RELEASE=
 refresh: setup ## write the commits edited there back to patches/: make refresh RELEASE=...
 	$(TOOL) refresh $(RELEASE)
 
+figure: setup ## draw docs/images/ui-load.svg from the recorded result docs/results/ui-load.json
+	$(VENV)/bin/python -m airflow_auth_patches.live.figure docs/results/ui-load.json docs/images/ui-load.svg
+
 clean: ## remove what was built, and .venv
 	rm -rf build dist $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo test test-quick test-upstream test-matrix lint lint-upstream check tree refresh clean
+.PHONY: help setup demo test test-quick test-upstream test-matrix lint lint-upstream check tree refresh figure clean

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from datetime import date
 from typing import Annotated
 
 import typer
@@ -34,13 +35,13 @@ def demo(
     """
     Boot real API servers, stock and patched, on private databases, and show what their users see.
 
-    Environments and logs stay under build/; servers and databases do not.
+    Environments, logs and figures stay under build/; servers and databases do not.
 
     Example: airflow-auth-patches demo --only session-cleanup
     """
     try:
         from airflow_auth_patches.commands import demo as command
-        from airflow_auth_patches.live import report
+        from airflow_auth_patches.live import figure, report
         from airflow_auth_patches.live.scenario import FIRST_FOUR, Build
     except ModuleNotFoundError as error:
         raise Problem(
@@ -74,11 +75,15 @@ def demo(
         except KeyboardInterrupt as interrupt:
             raise Stopped(interrupt.args[0] if interrupt.args else signal.SIGINT) from None
     wrong = report.faults(rows)
+    data = report.as_data(rows)
+    drawn = figure.write(data, root / "build" / "demo", date.today())
     if json:
-        show.as_json(report.as_data(rows))
+        show.as_json(data)
     else:
         show.out.print(report.table(rows))
         show.out.print("The servers' logs are in build/demo.")
+        if drawn:
+            show.out.print(f"The figure is build/demo/{drawn.name}, drawn from {drawn.stem}.json there.")
         for fault in wrong:
             show.out.print(escape(fault), soft_wrap=True, highlight=False)
     raise typer.Exit(Exit.FAULT if wrong else Exit.OK)
