@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -38,14 +39,13 @@ def run(form: str, rate: float = 100.0, sessions: int = 30, lost: Sequence[str] 
     return Run(form, load, waiting=41, pool_timeouts=3)
 
 
-def patched(
-    limited: Sequence[Run] | None = None, large: Sequence[Run] | None = None, none: Run | None = None
-) -> Observation:
+def patched(limited: Sequence[Run] | None = None, large: Sequence[Run] | None = None) -> Observation:
+    """Return what is judged of three rounds, after which another load test of each found other rates."""
+    rounds = [*enumerate(limited or [run(PATCHED)] * 3, 1), *enumerate(large or [run(LARGE_POOL)] * 3, 1)]
     return judge_patched(
         [
-            *(limited or [run(PATCHED)] * 3),
-            *(large or [run(LARGE_POOL)] * 3),
-            none or run(NO_LIMIT, 10, lost=["500"]),
+            *(replace(each, round=number) for number, each in rounds),
+            *(run(PATCHED, 1), run(LARGE_POOL, 1000), run(NO_LIMIT, 10, lost=["500"])),
         ]
     )
 
@@ -67,11 +67,11 @@ def test_limit_without_lost_requests_is_no_failure() -> None:
     assert not seen.failed
     assert seen.sees.split("; ") == [
         "all patches, no limit: 10 requests/s, 1 of 7 lost",
-        "all patches: 100 requests/s, 0 of 18 lost",
-        "all patches, pool 40+160, no limit: 100 requests/s, 0 of 18 lost",
-        "1.00 times the throughput of pool 40+160 (medians of 3)",
+        "all patches: 100 requests/s, 0 of 24 lost",
+        "all patches, pool 40+160, no limit: 100 requests/s, 0 of 24 lost",
+        "1.00 times the throughput of pool 40+160 (median of 3 rounds, 1.00 to 1.00)",
     ]
-    assert seen.details["ratio"] == 1.0
+    assert (seen.details["ratio"], seen.details["ratios"]) == (1.0, [1.0, 1.0, 1.0])
 
 
 @pytest.mark.parametrize("form", [PATCHED, LARGE_POOL])
@@ -79,18 +79,25 @@ def test_one_lost_request_of_the_compared_servers_is_a_failure(form: str) -> Non
     runs = [run(form), run(form), run(form, lost=["503"])]
     seen = patched(limited=runs) if form == PATCHED else patched(large=runs)
     assert seen.failed
-    assert f"{form}: 100 requests/s, 1 of 19 lost" in seen.sees
+    assert f"{form}: 100 requests/s, 1 of 25 lost" in seen.sees
 
 
 @pytest.mark.parametrize(
     ("rates", "failed"), [((90, 90, 20), False), ((89, 89, 200), True), ((20, 90, 200), False)]
 )
-def test_median_throughput_decides(rates: Sequence[float], failed: bool) -> None:
+def test_median_ratio_decides(rates: Sequence[float], failed: bool) -> None:
     assert patched(limited=[run(PATCHED, rate) for rate in rates]).failed is failed
 
 
+def test_only_load_tests_of_one_round_are_compared() -> None:
+    limited, large = ([run(form, rate) for rate in (100, 40, 20)] for form in (PATCHED, LARGE_POOL))
+    seen = patched(limited, large)
+    assert not seen.failed
+    assert seen.details["ratios"] == [1.0, 1.0, 1.0]
+
+
 def test_nothing_is_compared_with_a_server_without_answers() -> None:
-    assert patched(large=[run(LARGE_POOL, 0)]).failed
+    assert patched(large=[run(LARGE_POOL, 0)] * 3).failed
 
 
 def test_details_are_plain_and_whole() -> None:
@@ -100,6 +107,7 @@ def test_details_are_plain_and_whole() -> None:
     assert load == {
         "form": "stock",
         "sessions": 30,
+        "round": 0,
         "requests": 8,
         "lost": 2,
         "outcomes": {"200": 6, "500": 1, "no answer": 1},

@@ -18,6 +18,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.live.scenarios import ui_load
@@ -106,7 +107,8 @@ def draw(recorded: Mapping[str, Any], target: Path) -> None:
     """
     pairs = recorded["pairs"]
     with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=(9, 3.1 * len(pairs) + 1.1), facecolor="white", layout="constrained")
+        layout = ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.1)
+        figure = Figure(figsize=(9, 3.2 * len(pairs) + 1.1), facecolor="white", layout=layout)
         grid = figure.subplots(len(pairs), 2, squeeze=False)
         for axes, (pair, measured) in zip(grid, pairs.items(), strict=True):
             _pair(axes, pair, points(measured["loads"]))

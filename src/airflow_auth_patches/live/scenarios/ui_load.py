@@ -21,7 +21,7 @@ JUDGED = 30
 SECONDS = 10.0
 #: Seconds after which a session gives a request up.
 PATIENCE = 15.0
-#: Load tests with `JUDGED` sessions of each of the two servers whose throughput is compared.
+#: How often the throughput of two servers with `JUDGED` sessions is compared.
 ROUNDS = 5
 #: The least throughput with the limit, as a part of that with the large pool.
 LEAST = 0.9
@@ -44,12 +44,14 @@ class Run:
     :param load: what the sessions saw.
     :param waiting: the largest number of threads that waited for a connection at the same time.
     :param pool_timeouts: how many of these waits ended in a time-out, as the log says.
+    :param round: which comparison of two servers it belongs to, from 1; 0 for none.
     """
 
     form: str
     load: browsers.Load
     waiting: int
     pool_timeouts: int
+    round: int = 0
 
     @property
     def lost(self) -> int:
@@ -62,6 +64,7 @@ class Run:
         return {
             "form": self.form,
             "sessions": self.load.sessions,
+            "round": self.round,
             "requests": len(result.answers),
             "lost": self.lost,
             "outcomes": dict(sorted(result.outcomes.items())),
@@ -84,7 +87,7 @@ class LoadTests:
         """Request each path once, and leave out those that the release does not have."""
         self._pages = browsers.available(server.url, server.token(), self._pages)
 
-    def measure(self, form: str, server: Server, sessions: int) -> None:
+    def measure(self, form: str, server: Server, sessions: int, number: int = 0) -> None:
         """
         Run one load test.
 
@@ -93,6 +96,7 @@ class LoadTests:
         :param form: what the server is.
         :param server: one that answers, with ``pool.WATCH``.
         :param sessions: how many.
+        :param number: which comparison of two servers it belongs to.
         """
         before = [each for each in self.runs if each.form == form]
         if before and before[-1].lost:
@@ -103,7 +107,7 @@ class LoadTests:
         tokens, mark = server.tokens(sessions), server.log_size()
         load = browsers.browse(server.url, self._pages, tokens, seconds=SECONDS, patience=PATIENCE)
         log = server.log_since(mark)
-        self.runs.append(Run(form, load, pool.most_waiting(log), pool_timeouts(log)))
+        self.runs.append(Run(form, load, pool.most_waiting(log), pool_timeouts(log), number))
 
     def sweep(self, form: str, server: Server) -> None:
         """
@@ -138,11 +142,11 @@ def run_patched(server: Server) -> Observation:
     unlimited = replace(server.settings, max_concurrent_requests=0)
     with server.sibling("large-pool", settings=replace(unlimited, pool_size=40, max_overflow=160)) as large:
         tests.sweep(LARGE_POOL, large.wait())
-        # In turns, so that what else the machine does hits both; the one that is not measured is idle.
-        for number in range(1, ROUNDS):
+        # One right after the other, as the machine may be busier later; the other server is idle meanwhile.
+        for number in range(1, ROUNDS + 1):
             pair = [(PATCHED, server), (LARGE_POOL, large)]
             for form, each in pair if number % 2 else pair[::-1]:
-                tests.measure(form, each, JUDGED)
+                tests.measure(form, each, JUDGED, number)
     server.stop()
     with server.sibling("no-limit", settings=unlimited) as none:
         tests.sweep(NO_LIMIT, none.wait())
@@ -169,20 +173,31 @@ def judge_patched(runs: Sequence[Run]) -> Observation:
     :param runs: their load tests.
     """
     none, limited, large = (_judged(runs, form) for form in (NO_LIMIT, PATCHED, LARGE_POOL))
-    most = rate(large)
-    ratio = rate(limited) / most if most else 0.0
+    compared = ratios(runs)
+    ratio = statistics.median(compared)
     told = [summary(each) for each in (none, limited, large)]
-    told.append(f"{ratio:.2f} times the throughput of pool 40+160 (medians of {len(limited)})")
+    told.append(
+        f"{ratio:.2f} times the throughput of pool 40+160 (median of {len(compared)} rounds, "
+        f"{min(compared):.2f} to {max(compared):.2f})"
+    )
     return Observation(
         sees="; ".join(told),
         failed=any(each.lost for each in (*limited, *large)) or ratio < LEAST,
-        details={**details(runs), "ratio": round(ratio, 3)},
+        details={**details(runs), "ratio": round(ratio, 3), "ratios": [round(each, 3) for each in compared]},
     )
 
 
-def rate(runs: Sequence[Run]) -> float:
-    """Return the median of the successful requests for each second."""
-    return statistics.median(each.load.rate for each in runs)
+def ratios(runs: Sequence[Run]) -> list[float]:
+    """
+    Return the throughput with the limit as a part of that with the large pool, for each round.
+
+    :param runs: the load tests of both.
+    """
+    rates = {(each.form, each.round): each.load.rate for each in runs if each.round}
+    rounds = sorted({number for _, number in rates})
+    return [
+        rates[PATCHED, number] / most if (most := rates[LARGE_POOL, number]) else 0.0 for number in rounds
+    ]
 
 
 def summary(runs: Sequence[Run]) -> str:
@@ -192,7 +207,8 @@ def summary(runs: Sequence[Run]) -> str:
     :param runs: load tests of one form.
     """
     total, lost = sum(len(each.load.result.answers) for each in runs), sum(each.lost for each in runs)
-    return f"{runs[0].form}: {rate(runs):.0f} requests/s, {lost} of {total} lost"
+    rate = statistics.median(each.load.rate for each in runs)
+    return f"{runs[0].form}: {rate:.0f} requests/s, {lost} of {total} lost"
 
 
 def details(runs: Sequence[Run]) -> dict[str, Any]:
