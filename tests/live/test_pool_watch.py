@@ -1,0 +1,75 @@
+"""The threads that wait for a connection are counted in a real Airflow, with a pool of its own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from airflow_auth_patches import environments
+from airflow_auth_patches.commands import prove
+from airflow_auth_patches.live.pool import most_waiting
+from airflow_auth_patches.live.preparation import INSIDE
+from airflow_auth_patches.processes import run
+from airflow_auth_patches.releases import Pins
+
+PROGRAM = """\
+import sys, threading, time
+sys.path.insert(0, sys.argv[1])
+import pool_watch
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlalchemy import create_engine
+from sqlalchemy.pool import QueuePool
+
+pool_watch.STDERR = 1
+app = FastAPI()
+app.mount("/pool-watch", pool_watch.app)
+engine = create_engine(
+    "sqlite://",
+    poolclass=QueuePool,
+    pool_size=1,
+    max_overflow=1,
+    pool_timeout=60,
+    connect_args={"check_same_thread": False},
+)
+
+def wait(count):
+    held = [engine.connect(), engine.connect()]
+    threads = [threading.Thread(target=lambda: engine.connect().close()) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    while pool_watch.counted["waiting"] < count:
+        time.sleep(0.01)
+    for connection in held:
+        connection.close()
+    for thread in threads:
+        thread.join()
+
+with TestClient(app) as client:
+    for count in (0, 3, 1):
+        print("==", flush=True)
+        assert client.post("/pool-watch/reset").status_code == 200
+        wait(count)
+assert pool_watch.counted["waiting"] == 0
+"""
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("pair", ["3.2.2+3.6.5", "3.3.2+3.10.2"])
+def test_waiting_threads_are_counted_since_the_reset(
+    pair: str, root: Path, pins: Pins, python: str, tmp_path: Path
+) -> None:
+    named = pins.pair(pair)
+    environment = environments.make(named, python, prove.folder_of(root, named, python, "stock"))
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "PYTHON"))}
+    printed = run(
+        [environment.python, program, str(INSIDE)],
+        env={**inherited, "AIRFLOW_HOME": str(tmp_path / "home")},
+        timeout=300,
+    )
+    _, none, three, one = printed.split("==\n")
+    assert [most_waiting(each) for each in (none, three, one)] == [0, 3, 1]
