@@ -27,8 +27,8 @@ SCENARIO = "ui-load"
 #: Each form of the server with its color, marker, line style and line width, in the order of the legend.
 #: Lines that coincide are told apart by their width.
 STYLES = {
-    ui_load.STOCK: ("#d55e00", "o", "-", 2.0),
-    ui_load.NO_LIMIT: ("#cc79a7", "s", "-", 2.0),
+    ui_load.STOCK: ("#d55e00", "o", "-", 4.0),
+    ui_load.NO_LIMIT: ("#cc79a7", "s", "--", 1.6),
     ui_load.LARGE_POOL: ("#aaaaaa", "D", "-", 5.0),
     ui_load.PLUGIN: ("#0072b2", "^", "-", 3.0),
     ui_load.PATCHED: ("#009e73", "v", "--", 1.6),
