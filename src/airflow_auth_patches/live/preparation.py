@@ -115,7 +115,7 @@ class Settings:
         default when ``None``.
     :param public_role: the role of requests without a token, which are refused when it is ``None``.
     :param max_concurrent_requests: the limit of ``request-admission``, the patch or the plugin: 0 for none;
-        its default when ``None``.
+        its default when ``None``; any text, to see what a server does with it.
     :param admission_plugin: whether the plugin that limits concurrent requests is installed.
     :param inside: modules of ``live/inside`` to load into the server as plugins: ``("loop_watch",)``.
     """
@@ -127,7 +127,7 @@ class Settings:
     revocation_cache_ttl: int | None = None
     session_backend: str | None = None
     public_role: str | None = None
-    max_concurrent_requests: int | None = None
+    max_concurrent_requests: int | str | None = None
     admission_plugin: bool = False
     inside: tuple[str, ...] = ()
 
