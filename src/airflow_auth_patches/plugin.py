@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.installed import look
+from airflow_auth_patches.releases import CORE, Pins
 from airflow_auth_patches.series import Series
 
 #: The patch, the module that it adds to core, and the name of the plugin's file.
@@ -32,7 +35,7 @@ ANY_STATS = """\
 try:
     from airflow._shared.observability.metrics import stats
 except ImportError:  # Airflow 3.1
-    from airflow.stats import Stats as stats  # noqa: N813
+    from airflow.stats import Stats as stats
 else:
     if not hasattr(stats, "incr"):  # Airflow 3.2
         stats = stats.Stats
@@ -75,6 +78,33 @@ def source(series: Series) -> str:
     return from_module(code)
 
 
+def check(python: Path | None, pins: Pins) -> None:
+    """
+    Check that an installed Airflow needs the plugin.
+
+    :param python: its interpreter; where this tool runs, if it is ``None``, which may have no Airflow.
+    :param pins: the pinned releases.
+    :raises Problem: when the patch is installed there, or core is not; nothing is checked in an environment
+        of this tool alone.
+    """
+    try:
+        found = look(python or Path(sys.executable), pins).found
+    except Problem:
+        if python is None:
+            return
+        raise
+    core = next((each for each in found if each.distribution is CORE), None)
+    if core is None or core.out_of_scope:
+        raise Problem(
+            f"{python} has no {CORE.name} {CORE.oldest} or later.", "Name the Python of your API server."
+        )
+    if SLUG in core.slugs:
+        raise Problem(
+            f"{CORE.name} {core.version} has the patch {SLUG}, which does the same.",
+            "Use the patch alone: the plugin would not load.",
+        )
+
+
 def from_module(code: str) -> str:
     """
     Return the text of the plugin for the code of the module.
@@ -89,14 +119,12 @@ def from_module(code: str) -> str:
     body, checks = re.subn(
         r"if TYPE_CHECKING:\n    from fastapi import FastAPI\n", "if TYPE_CHECKING:\n", body
     )
+    last = "from airflow.exceptions import AirflowConfigException\n"
     replaced = {
-        STATS: ANY_STATS,
+        STATS: "",
         "import asyncio\n": "import asyncio\nimport importlib.util\n",
         "import logging\n": "import logging\nimport sys\n",
-        "from airflow.exceptions import AirflowConfigException\n": (
-            "from airflow.exceptions import AirflowConfigException\n"
-            "from airflow.plugins_manager import AirflowPlugin\n"
-        ),
+        last: f"{last}from airflow.plugins_manager import AirflowPlugin\n\n{ANY_STATS}",
     }
     for old, new in replaced.items():
         if body.count(old) != 1:

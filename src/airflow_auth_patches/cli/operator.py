@@ -1,4 +1,4 @@
-"""The commands of those who run Airflow: wheel, status, apply, revert."""
+"""The commands of those who run Airflow: plugin, wheel, status, apply, revert."""
 
 from __future__ import annotations
 
@@ -9,12 +9,56 @@ import typer
 from rich.markup import escape
 from rich.syntax import Syntax
 
+from airflow_auth_patches import plugin as admission
 from airflow_auth_patches import show, verdicts, wheels
 from airflow_auth_patches.advice import Upgrade
 from airflow_auth_patches.cli.common import All, Json, Names, Python, app, known, one_of
 from airflow_auth_patches.commands import patching
 from airflow_auth_patches.commands import status as command
 from airflow_auth_patches.errors import Exit, Problem
+
+
+@app.command()
+def plugin(
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", metavar="DIR", help="The plugins folder to write it into.", show_default=False
+        ),
+    ] = None,
+    python: Annotated[
+        Path | None,
+        typer.Option(
+            "--python",
+            metavar="PATH",
+            help="The interpreter of the installed Airflow, to check that the plugin is for it.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """
+    Write the Airflow plugin that limits concurrent requests, for an Airflow that you may not patch.
+
+    Without --output it is printed.
+
+    Example: airflow-auth-patches plugin --output /opt/airflow/plugins
+    """
+    series, pins = known()
+    text = admission.source(series)
+    admission.check(python, pins)
+    if output is None:
+        print(text, end="")  # noqa: T201
+        return
+    path = admission.write(text, output)
+    show.out.print(
+        f"Wrote {path}.\n"
+        "Restart the API servers to use it; other components ignore it.\n"
+        "Configure: \\[api] max_concurrent_requests, or AIRFLOW__API__MAX_CONCURRENT_REQUESTS. The default "
+        "is half of the connection pool; 0 turns the limit off.\n"
+        f"Remove: rm {path}, and restart the API servers.",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 @app.command()
