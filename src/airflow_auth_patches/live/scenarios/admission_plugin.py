@@ -42,7 +42,7 @@ SCENARIOS = (
             f"plugin that limits concurrent requests, and with all patches; "
             f"pool_timeout {SETTINGS.pool_timeout} s, deadline {DEADLINE:.0f} s"
         ),
-        bugs=("revocation-freeze",),
+        bugs=("pool-hold-and-wait",),
         pairs=("3.2.0+3.6.0",),
         run=run,
         settings=SETTINGS,

@@ -233,7 +233,7 @@ SCENARIOS = (
             f"+{SETTINGS.max_overflow}, pool_timeout {SETTINGS.pool_timeout} s; lost: not 200 within "
             f"{PATIENCE:.0f} s; at least {LEAST} times the throughput of pool 40+160"
         ),
-        bugs=("revocation-freeze",),
+        bugs=("pool-hold-and-wait",),
         pairs=PAIRS,
         run=run,
         run_patched=run_patched,
