@@ -65,7 +65,7 @@ def adding(tmp_path: Path, pins: Pins) -> Callable[..., Patch]:
     def make(
         name: str,
         files: Mapping[str, str],
-        slug: str = "request-admission",
+        slug: str = "added-module",
         *,
         after: Sequence[Patch] = (),
         folder: Path = tmp_path / "made",

@@ -168,14 +168,14 @@ def test_what_upstream_has_taken_is_not_needed(project: Series, pins: Pins) -> N
     assert judged["pool-slots-session"].why == "what pool-slots-session edits is so already"
 
 
-ADDED, SETTINGS = "airflow-core/src/airflow/request_admission.py", "airflow-core/src/airflow/settings.py"
+ADDED, SETTINGS = "airflow-core/src/airflow/added_module.py", "airflow-core/src/airflow/settings.py"
 
 
 @pytest.mark.parametrize(
     ("there", "verdict", "why"),
     [
         (None, Verdict.APPLIES, ""),
-        (b"LIMIT = 1\n", Verdict.NOT_NEEDED, "what request-admission edits is so already"),
+        (b"LIMIT = 1\n", Verdict.NOT_NEEDED, "what added-module edits is so already"),
         (b"LIMIT = 2\n", Verdict.NEEDS_VARIANT, ""),
     ],
 )

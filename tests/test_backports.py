@@ -111,7 +111,7 @@ def test_a_line_without_the_code_is_not_affected(without_verdicts, pins):
 
 def test_a_file_that_a_patch_adds_does_not_say_that_a_line_is_not_affected(without_verdicts, pins, adding):
     release = "apache-airflow-core==3.3.2"
-    patch = adding(release, {"airflow-core/src/airflow/request_admission.py": "LIMIT = 1\n"})
+    patch = adding(release, {"airflow-core/src/airflow/added_module.py": "LIMIT = 1\n"})
     loaded = dataclasses.replace(without_verdicts, patches=(*without_verdicts.patches, patch))
     line = room.lines(pins)[-1]
     told = room.why_not(loaded, pins, {}, patch.slug, line)

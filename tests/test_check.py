@@ -145,8 +145,8 @@ def test_a_core_patch_without_news(copy, faults):
     assert any(fault.startswith(f"{SINGLETON}: No news line") for fault in faults())
 
 
-ADDED, EDITED = "airflow-core/src/airflow/request_admission.py", "airflow-core/src/airflow/settings.py"
-ADDITION = f"{CORE}/request-admission.patch"
+ADDED, EDITED = "airflow-core/src/airflow/added_module.py", "airflow-core/src/airflow/settings.py"
+ADDITION = f"{CORE}/added-module.patch"
 
 
 @pytest.fixture
@@ -154,16 +154,16 @@ def add(copy, pins, adding) -> Callable[..., None]:
     """Return what puts a patch that adds files into the copy, with a unit test and its place."""
 
     def put(*paths: str, text: str = "LIMIT = 1\n") -> None:
-        test = "airflow-core/tests/unit/test_request_admission.py"
+        test = "airflow-core/tests/unit/test_added_module.py"
         name = "apache-airflow-core==3.3.2"
         stock = fetching.sources(pins.release(name))[EDITED].decode()
         files = {**dict.fromkeys(paths, text), EDITED: f"{stock}# edited\n"}
         adding(name, files, folder=copy / "patches", trailers=f"Tests: {test}\n")
         with (copy / CORE_SERIES).open("a") as order:
-            order.write("request-admission\n")
+            order.write("added-module\n")
         (copy / test).write_text("def test_it():\n    pass\n")
         proof = f'file = "{test}"\nred = []\nkept = ["test_it"]\n'
-        (copy / "patches/proofs/request-admission.toml").write_text(proof)
+        (copy / "patches/proofs/added-module.toml").write_text(proof)
 
     return put
 
@@ -199,7 +199,7 @@ def test_an_added_file_that_the_project_has_too(copy, faults, add):
     add(ADDED)
     (copy / ADDED).parent.mkdir(parents=True)
     (copy / ADDED).write_text("LIMIT = 2\n")
-    assert f"{ADDED}: request-admission adds that file too: keep one of the two." in faults()
+    assert f"{ADDED}: added-module adds that file too: keep one of the two." in faults()
 
 
 def test_an_added_file_that_does_not_compile(copy, faults, add):

@@ -440,7 +440,7 @@ def test_a_plan_writes_nothing(upstream, project, pins):
     assert everything(upstream.path) == before
 
 
-ADDED, SETTINGS = "airflow-core/src/airflow/request_admission.py", "airflow-core/src/airflow/settings.py"
+ADDED, SETTINGS = "airflow-core/src/airflow/added_module.py", "airflow-core/src/airflow/settings.py"
 
 
 @pytest.fixture
@@ -477,7 +477,7 @@ def test_git_am_makes_the_same_commits_of_added_files(upstream, addition, tmp_pa
     assert upstream.git("ls-tree", "mine", ADDED).startswith("100644 ")
     (upstream.path / "providers/fab").mkdir(parents=True)
     found = branch.look(upstream.path, "mine", "main")
-    assert branch.blobs(found)["airflow/request_admission.py"] == blob(b"LIMIT = 1\nMORE = 2\n")
+    assert branch.blobs(found)["airflow/added_module.py"] == blob(b"LIMIT = 1\nMORE = 2\n")
     upstream.git("fsck", "--strict", "--no-dangling")
 
 
@@ -507,7 +507,7 @@ def test_another_source_file_in_the_place_of_an_added_one_is_refused(upstream, a
     upstream.write(there)
     upstream.commit("Add it")
     before = everything(upstream.path)
-    with pytest.raises(Problem, match="request-admission does not apply to") as refused:
+    with pytest.raises(Problem, match="added-module does not apply to") as refused:
         addition()
     assert said in str(refused.value)
     assert everything(upstream.path) == before
@@ -516,7 +516,7 @@ def test_another_source_file_in_the_place_of_an_added_one_is_refused(upstream, a
 def test_a_checkout_that_has_an_addition_already_is_refused(upstream, addition):
     upstream.write({ADDED: b"LIMIT = 1\n"})
     upstream.replace(SETTINGS, *edit_of_settings(upstream))
-    with pytest.raises(Problem, match="has what request-admission does already"):
+    with pytest.raises(Problem, match="has what added-module does already"):
         addition()
 
 

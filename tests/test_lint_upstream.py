@@ -555,7 +555,7 @@ def test_a_clean_added_file_is_clean(patched, pins):
 
 def test_the_command_looks_at_the_licence_of_an_added_file(copy, pins, adding):
     release = "apache-airflow-core==3.1.8"
-    path = "airflow-core/src/airflow/request_admission.py"
+    path = "airflow-core/src/airflow/added_module.py"
     patch = adding(release, {path: START}, folder=copy / "patches")
     loaded = series.load(copy / "patches")
     linted = command.lint_upstream(

@@ -297,7 +297,7 @@ def test_revert_removes_an_added_file(either, addition, pins):
     assert core.manifest["files"][EDITED]["before"]
     assert whole(either, pins)
     assert patching.plan(either, addition, pins).pending == ()
-    expected = expect(Subject(python=either, patches=["request-admission"]), addition, pins, Silent()).files
+    expected = expect(Subject(python=either, patches=["added-module"]), addition, pins, Silent()).files
     assert expected[ADDED] == blob(TEXT.encode())
     patching.revert(either, pins)
     assert files_of(either) == before

@@ -314,8 +314,8 @@ def test_a_tree_stays_when_another_cannot_be_laid(copy, laid, pins):
     assert list(laid_tree.folder.parent.iterdir()) == [laid_tree.folder]
 
 
-ADDED, EDITED = "airflow-core/src/airflow/request_admission.py", "airflow-core/src/airflow/settings.py"
-SLUG = "request-admission"
+ADDED, EDITED = "airflow-core/src/airflow/added_module.py", "airflow-core/src/airflow/settings.py"
+SLUG = "added-module"
 
 
 @pytest.fixture

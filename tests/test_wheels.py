@@ -89,7 +89,7 @@ def test_the_same_bytes_at_another_time(built, project, pins, tmp_path, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == [built[release].name]  # nothing half done beside it
 
 
-ADDED, EDITED = "airflow-core/src/airflow/request_admission.py", "airflow-core/src/airflow/settings.py"
+ADDED, EDITED = "airflow-core/src/airflow/added_module.py", "airflow-core/src/airflow/settings.py"
 
 
 def test_an_added_file_is_a_member_with_its_hash(adding, pins, project, tmp_path):
@@ -98,14 +98,14 @@ def test_an_added_file_is_a_member_with_its_hash(adding, pins, project, tmp_path
     second = adding(str(release), {ADDED: "X = 2\n"}, "later", after=[first])
     for patches, content in (((first,), b"X = 1\n"), ((first, second), b"X = 2\n")):
         patched = patching.patched(dataclasses.replace(project, patches=patches), release)
-        assert (patched.before, patched.after) == ({}, {"airflow/request_admission.py": content})
+        assert (patched.before, patched.after) == ({}, {"airflow/added_module.py": content})
         path = wheels.build(patched, pins.label, tmp_path / "wheels")
         with WheelFile(path) as wheel, zipfile.ZipFile(fetching.fetch(release, "wheel")) as stock:
-            assert wheel.read("airflow/request_admission.py") == content  # compared with RECORD
+            assert wheel.read("airflow/added_module.py") == content  # compared with RECORD
             told = json.loads(wheel.read(f"{wheel.dist_info_path}/{wheels.MANIFEST}"))
             assert len(wheel.namelist()) == len(stock.namelist()) + 2  # and the manifest
         digest = wheels._digest(content)
-        assert told["files"] == {"airflow/request_admission.py": {"before": None, "after": digest}}
+        assert told["files"] == {"airflow/added_module.py": {"before": None, "after": digest}}
     assert second.adds == frozenset()
 
 
@@ -113,14 +113,14 @@ def test_an_edit_of_an_added_file_takes_the_patch_that_adds_it(adding, pins, pro
     release = pins.release("apache-airflow-core==3.3.2")
     first = adding(str(release), {ADDED: "X = 1\n"})
     second = adding(str(release), {ADDED: "X = 2\n"}, "later", after=[first])
-    with pytest.raises(Problem, match="takes later only with request-admission"):
+    with pytest.raises(Problem, match="takes later only with added-module"):
         patching.patched(dataclasses.replace(project, patches=(first, second)), release, ["later"])
 
 
 def test_an_added_file_that_the_release_has_is_refused(adding, pins, project):
     release = pins.release("apache-airflow-core==3.3.2")
     patch = adding(str(release), {ADDED: "X = 1\n"})
-    content = patch.content.replace(b"request_admission.py", b"settings.py")
+    content = patch.content.replace(b"added_module.py", b"settings.py")
     patch.path.write_bytes(content)
     taken = series.read_patch(patch.path, releases.CORE)
     assert taken.adds == {EDITED}
