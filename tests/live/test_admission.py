@@ -347,7 +347,7 @@ def test_logout_refuses_the_token_as_before(stock: Server, patched: Server):
 def test_requests_that_exceed_the_pool_are_all_answered(stock: Server, patched: Server):
     failed = {}
     for server in (stock, patched):
-        requests = [Request("GET", DAGS, token=token) for token in server.tokens(120)]
+        requests = [Request("GET", DAGS, token=token) for token in server.tokens(300)]
         mark = server.log_size()
         # Longer than pool_timeout, which is when the stock server goes on.
         result = send(server.url, requests, deadline=20, concurrency=30)
