@@ -25,7 +25,7 @@ from airflow_auth_patches.live.scenarios import ui_load
 
 SCENARIO = "ui-load"
 #: Each form of the server with its color, marker, line style and line width, in the order of the legend.
-#: Lines that coincide are told apart by their width.
+#: Lines that coincide differ in width.
 STYLES = {
     ui_load.STOCK: ("#d55e00", "o", "-", 4.0),
     ui_load.NO_LIMIT: ("#cc79a7", "s", "--", 1.6),

@@ -6,7 +6,7 @@ import re
 
 from airflow_auth_patches.live.pages import ask
 
-#: The name of the module in the settings of a server that is to be watched.
+#: The name of the module, for the settings of a server to watch.
 WATCH = "pool_watch"
 WAITING = re.compile(r"^pool-watch: (\d+) waiting$", re.MULTILINE)
 
