@@ -218,6 +218,17 @@ def test_a_session_has_as_many_connections_as_a_browser(serve: Serve, until: Cal
     assert most == CONNECTIONS
 
 
+def test_tasks_send_heartbeats_next_to_the_sessions(serve: Serve, until: Callable[..., None]) -> None:
+    seen = Book(enough=6)
+    url = serve(lambda request: seen.write(request) or 200)  # type: ignore[func-returns-value]
+    until(seen.full)
+    beat = Request("GET", "/heartbeat", token="task")
+    load = browse(url, [["/a"]], [], seconds=LONG, patience=LONG, tasks=[beat] * 6)
+    assert load.result.answers == []
+    assert load.heartbeats.outcomes == {"200": 6}
+    assert {answer.request for answer in load.heartbeats.answers} == {beat}
+
+
 def test_a_request_beyond_the_patience_is_lost(serve: Serve, until: Callable[..., None]) -> None:
     done, seen = threading.Event(), Book(enough=2)
 

@@ -154,10 +154,17 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Somewhere]:
         server = Somewhere()
 
         def browse(
-            url: str, pages: Any, tokens: Sequence[str], *, seconds: float, patience: float
+            url: str,
+            pages: Any,
+            tokens: Sequence[str],
+            *,
+            seconds: float,
+            patience: float,
+            tasks: Sequence[Request] = (),
         ) -> browsers.Load:
             server.done.append(f"{len(tokens)} sessions on {pages}")
-            return run("", sessions=len(tokens), lost=["500"] if len(tokens) in losing else ()).load
+            load = run("", sessions=len(tokens), lost=["500"] if len(tokens) in losing else ()).load
+            return replace(load, heartbeats=Result([Answer(each, "204", 0.1) for each in tasks], 1.0))
 
         def available(url: str, token: str, pages: Any) -> list[list[str]]:
             server.done.append("warm up")
@@ -193,6 +200,37 @@ def test_server_that_lost_requests_is_restarted_before_the_next_load(loads: Call
     assert server.done.count("restart") == 1, "another server"
     tests.measure(STOCK, server, 30)  # type: ignore[arg-type]
     assert server.done.count("restart") == 2
+
+
+@pytest.mark.parametrize(("losing", "restarts"), [((), 0), ((60,), 1)])
+def test_heartbeats_are_measured_on_a_server_that_answers(
+    loads: Callable[..., Somewhere], monkeypatch: pytest.MonkeyPatch, losing: Sequence[int], restarts: int
+) -> None:
+    server, tests = loads(*losing), LoadTests()
+    beat = Request("PUT", "/heartbeat", expect=204)
+    monkeypatch.setattr(ui_load.tasks, "start", lambda server, count: [beat] * count)
+    monkeypatch.setattr(ui_load, "send", lambda url, sent, deadline: server.done.append("first heartbeat"))
+    tests.sweep(STOCK, server)  # type: ignore[arg-type]
+    tests.run_tasks(STOCK, server)  # type: ignore[arg-type]
+    assert server.done.count("restart") == restarts
+    assert server.done.index("first heartbeat") < server.done.index("0 sessions on [['/']]")
+    assert [each.load.sessions for each in tests.runs] == [*SESSIONS, 0, 30]
+    assert [len(each.load.heartbeats.answers) for each in tests.runs[-2:]] == [20, 20]
+    seen = judge_stock(tests.runs)
+    assert seen.sees.split("; ")[1:] == [
+        "20 tasks next to 0 sessions: 0 of 20 heartbeats lost, p95 100 ms",
+        "20 tasks next to 30 sessions: 0 of 20 heartbeats lost, p95 100 ms",
+    ]
+    assert seen.details["loads"][-1]["heartbeats_p95"] == 0.1
+
+
+def test_a_lost_heartbeat_is_a_failure() -> None:
+    beaten = [Answer(Request("PUT", "/heartbeat", expect=204), outcome, 0.1) for outcome in ("204", "503")]
+    compared = [replace(run(form), round=1) for form in (PATCHED, LARGE_POOL)]
+    tasks = run(ui_load.with_tasks(PATCHED))
+    for heartbeats, failed in ((beaten[:1], False), (beaten, True)):
+        each = replace(tasks, load=replace(tasks.load, heartbeats=Result(heartbeats, 1.0)))
+        assert judge_patched([*compared, each, run(NO_LIMIT)]).failed is failed
 
 
 def test_waiting_threads_are_read_from_the_log() -> None:

@@ -1,4 +1,4 @@
-"""Browser sessions that open the Dags page again and again, each with several connections."""
+"""Browser sessions that open the Dags page again and again, next to tasks that send heartbeats."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ PAUSE = 1.0
 VERSION = "/api/v2/version"
 #: Seconds between two requests for the version.
 VERSION_PAUSE = 0.1
+#: Seconds between the answer to a heartbeat of a task and its next one.
+HEARTBEAT_PAUSE = 1.0
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,14 @@ class Load:
         Its `wall` is the time in which requests were sent.
     :param versions: the answers to `VERSION`, requested one at a time during the load.
     :param in_time: how many successful answers came within that time.
+    :param heartbeats: the answers to the heartbeats of running tasks during the load.
     """
 
     sessions: int
     result: Result
     versions: Result
     in_time: int
+    heartbeats: Result = field(default_factory=lambda: Result([], 0.0))
 
     @property
     def rate(self) -> float:
@@ -106,13 +110,16 @@ class _Run:
     sending: bool = True
     answers: list[Answer] = field(default_factory=list)
     versions: list[Answer] = field(default_factory=list)
+    heartbeats: list[Answer] = field(default_factory=list)
 
-    async def ask(self, client: httpx.AsyncClient, path: str, answers: list[Answer]) -> None:
-        request = Request("GET", path)
+    async def ask(self, client: httpx.AsyncClient, request: Request, answers: list[Answer]) -> None:
         begun = time.monotonic()
         try:
             async with asyncio.timeout(self.patience):
-                outcome = str((await client.get(path)).status_code)
+                response = await client.request(
+                    request.method, request.path, headers=request.headers, json=request.json
+                )
+                outcome = str(response.status_code)
         except TimeoutError:
             outcome = NO_ANSWER
         except httpx.TransportError as error:
@@ -127,7 +134,7 @@ class _Run:
         async def one(client: httpx.AsyncClient, path: str) -> None:
             async with free:
                 if self.sending:
-                    await self.ask(client, path, self.answers)
+                    await self.ask(client, Request("GET", path), self.answers)
 
         async with self.client(limits, token) as client:
             page = first
@@ -137,11 +144,11 @@ class _Run:
                 page = self.pages
                 await asyncio.sleep(PAUSE if self.sending else 0)
 
-    async def version(self) -> None:
+    async def repeat(self, request: Request, pause: float, answers: list[Answer]) -> None:
         async with self.client(httpx.Limits(max_connections=1)) as client:
             while self.sending:
-                await self.ask(client, VERSION, self.versions)
-                await asyncio.sleep(VERSION_PAUSE)
+                await self.ask(client, request, answers)
+                await asyncio.sleep(pause if self.sending else 0)
 
     def client(self, limits: httpx.Limits, token: str = "") -> httpx.AsyncClient:
         cookies = {"_token": token} if token else None
@@ -170,28 +177,36 @@ async def _ended(tasks: Sequence[asyncio.Task[None]], seconds: float) -> set[asy
     return done
 
 
-async def _browse(load: _Run, tokens: Sequence[str], seconds: float) -> Load:
+async def _browse(load: _Run, tokens: Sequence[str], tasks: Sequence[Request], seconds: float) -> Load:
     begun = time.monotonic()
     paths = sum(map(len, load.pages))
     # The sessions start at different requests of the page, so that a short load has requests of each kind.
-    tasks = [
-        asyncio.create_task(load.session(token, rest(load.pages, number * paths // len(tokens))))
+    streams = [
+        load.session(token, rest(load.pages, number * paths // len(tokens)))
         for number, token in enumerate(tokens)
     ]
-    tasks.append(asyncio.create_task(load.version()))
+    streams.append(load.repeat(Request("GET", VERSION), VERSION_PAUSE, load.versions))
+    streams += [load.repeat(each, HEARTBEAT_PAUSE, load.heartbeats) for each in tasks]
+    running = [asyncio.create_task(each) for each in streams]
     try:
-        done = await _ended(tasks, seconds)
+        done = await _ended(running, seconds)
         load.sending = False
         wall = time.monotonic() - begun
         in_time = sum(not answer.failed for answer in load.answers)
         for task in done:
             task.result()  # none ends by itself before, so this raises the error that ended it
-        await asyncio.gather(*tasks)
+        await asyncio.gather(*running)
     finally:
-        for task in tasks:
+        for task in running:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    return Load(len(tokens), Result(load.answers, wall), Result(load.versions, wall), in_time)
+        await asyncio.gather(*running, return_exceptions=True)
+    return Load(
+        len(tokens),
+        Result(load.answers, wall),
+        Result(load.versions, wall),
+        in_time,
+        Result(load.heartbeats, wall),
+    )
 
 
 def browse(
@@ -201,6 +216,7 @@ def browse(
     *,
     seconds: float,
     patience: float,
+    tasks: Sequence[Request] = (),
 ) -> Load:
     """
     Open the page in as many sessions as there are tokens, again and again, and count the answers.
@@ -212,7 +228,8 @@ def browse(
     :param pages: the paths of the page in stages, see :func:`stages`.
     :param tokens: the token of each session, sent as a cookie.
     :param seconds: how long to send requests.
-    :param patience: seconds after which a session gives a request up.
+    :param patience: seconds after which a session, or a task, gives a request up.
+    :param tasks: the heartbeat of each running task, see :func:`airflow_auth_patches.live.tasks.start`.
     """
     check()
-    return run(_browse(_Run(url, pages, patience), tokens, seconds))
+    return run(_browse(_Run(url, pages, patience), tokens, tasks, seconds))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from airflow_auth_patches.live import browsers, pool
+from airflow_auth_patches.live import browsers, pool, tasks
+from airflow_auth_patches.live.load import Request, send
 from airflow_auth_patches.live.outcomes import Observation, pool_timeouts
 from airflow_auth_patches.live.preparation import UI_DAGS, Settings
 from airflow_auth_patches.live.scenario import Scenario
@@ -21,6 +22,10 @@ JUDGED = 30
 SECONDS = 10.0
 #: Seconds after which a session gives a request up.
 PATIENCE = 15.0
+#: Running tasks that send heartbeats, on a server without sessions and on one with `JUDGED`.
+TASKS = 20
+#: Seconds for the first heartbeat.
+FIRST_HEARTBEAT = 60.0
 #: How often the throughput of two servers with `JUDGED` sessions is compared.
 ROUNDS = 5
 #: The least throughput with the limit, as a part of that with the large pool.
@@ -61,6 +66,7 @@ class Run:
     def data(self) -> dict[str, Any]:
         """Return it as plain data, for JSON; times are in seconds."""
         result = self.load.result
+        heartbeats = self.load.heartbeats
         return {
             "form": self.form,
             "sessions": self.load.sessions,
@@ -73,6 +79,16 @@ class Run:
             "slowest_version": round(self.load.slowest_version, 3),
             "waiting_threads": self.waiting,
             "pool_timeouts": self.pool_timeouts,
+            **(
+                {
+                    "heartbeats": len(heartbeats.answers),
+                    "heartbeats_lost": len(heartbeats.failures),
+                    "heartbeats_p50": round(heartbeats.percentile(50) or 0.0, 3),
+                    "heartbeats_p95": round(heartbeats.percentile(95) or 0.0, 3),
+                }
+                if heartbeats.answers
+                else {}
+            ),
         }
 
 
@@ -87,7 +103,14 @@ class LoadTests:
         """Request each path once, and leave out those that the release does not have."""
         self._pages = browsers.available(server.url, server.token(), self._pages)
 
-    def measure(self, form: str, server: Server, sessions: int, number: int = 0) -> None:
+    def measure(
+        self,
+        form: str,
+        server: Server,
+        sessions: int,
+        number: int = 0,
+        heartbeats: Sequence[Request] = (),
+    ) -> None:
         """
         Run one load test.
 
@@ -97,6 +120,7 @@ class LoadTests:
         :param server: one that answers, with ``pool.WATCH``.
         :param sessions: how many.
         :param number: which comparison of two servers it belongs to.
+        :param heartbeats: the heartbeat of each running task, see :func:`tasks.start`.
         """
         before = [each for each in self.runs if each.form == form]
         if before and before[-1].lost:
@@ -105,7 +129,9 @@ class LoadTests:
             self.warm_up(server)
         pool.reset(server.url)
         tokens, mark = server.tokens(sessions), server.log_size()
-        load = browsers.browse(server.url, self._pages, tokens, seconds=SECONDS, patience=PATIENCE)
+        load = browsers.browse(
+            server.url, self._pages, tokens, seconds=SECONDS, patience=PATIENCE, tasks=heartbeats
+        )
         log = server.log_since(mark)
         self.runs.append(Run(form, load, pool.most_waiting(log), pool_timeouts(log), number))
 
@@ -119,6 +145,26 @@ class LoadTests:
         for sessions in SESSIONS:
             self.measure(form, server, sessions)
 
+    def run_tasks(self, form: str, server: Server) -> None:
+        """
+        Let running tasks send heartbeats, without sessions and with `JUDGED`.
+
+        :param form: what the server is.
+        :param server: one that was measured before, with ``pool.WATCH``.
+        """
+        if self.runs[-1].lost:
+            server.restart()
+        heartbeats = tasks.start(server, TASKS)
+        # The execution API makes its routes when it is first used.
+        send(server.url, heartbeats[:1], deadline=FIRST_HEARTBEAT)
+        for sessions in (0, JUDGED):
+            self.measure(with_tasks(form), server, sessions, heartbeats=heartbeats)
+
+
+def with_tasks(form: str) -> str:
+    """Return what a server is called when tasks run."""
+    return f"{form}, {TASKS} running tasks"
+
 
 def run(server: Server) -> Observation:
     """
@@ -127,7 +173,9 @@ def run(server: Server) -> Observation:
     :param server: a fresh one, with the plugin or without.
     """
     tests = LoadTests()
-    tests.sweep(PLUGIN if server.settings.admission_plugin else STOCK, server)
+    form = PLUGIN if server.settings.admission_plugin else STOCK
+    tests.sweep(form, server)
+    tests.run_tasks(form, server)
     return judge_stock(tests.runs)
 
 
@@ -147,6 +195,7 @@ def run_patched(server: Server) -> Observation:
             pair = [(PATCHED, server), (LARGE_POOL, large)]
             for form, each in pair if number % 2 else pair[::-1]:
                 tests.measure(form, each, JUDGED, number)
+    tests.run_tasks(PATCHED, server)
     server.stop()
     with server.sibling("no-limit", settings=unlimited) as none:
         tests.sweep(NO_LIMIT, none.wait())
@@ -159,30 +208,34 @@ def judge_stock(runs: Sequence[Run]) -> Observation:
 
     :param runs: its load tests.
     """
-    judged = _judged(runs, runs[0].form)
-    return Observation(sees=summary(judged), failed=any(each.lost for each in judged), details=details(runs))
+    form = runs[0].form
+    judged = _judged(runs, form)
+    told = [summary(judged), *heartbeats(runs, form)]
+    return Observation(sees="; ".join(told), failed=any(each.lost for each in judged), details=details(runs))
 
 
 def judge_patched(runs: Sequence[Run]) -> Observation:
     """
     Report the load tests of the servers with all patches.
 
-    It is a failure when requests are lost at `JUDGED` sessions with the limit or with the large pool, or when
-    the limit costs throughput.
+    It is a failure when requests are lost at `JUDGED` sessions with the limit or with the large pool, when
+    heartbeats are lost, or when the limit costs throughput.
 
     :param runs: their load tests.
     """
     none, limited, large = (_judged(runs, form) for form in (NO_LIMIT, PATCHED, LARGE_POOL))
     compared = ratios(runs)
     ratio = statistics.median(compared)
-    told = [summary(each) for each in (none, limited, large)]
+    told = [*(summary(each) for each in (none, limited, large)), *heartbeats(runs, PATCHED)]
     told.append(
         f"{ratio:.2f} times the throughput of pool 40+160 (median of {len(compared)} rounds, "
         f"{min(compared):.2f} to {max(compared):.2f})"
     )
     return Observation(
         sees="; ".join(told),
-        failed=any(each.lost for each in (*limited, *large)) or ratio < LEAST,
+        failed=any(each.lost for each in (*limited, *large))
+        or any(each.load.heartbeats.failures for each in runs if each.form == with_tasks(PATCHED))
+        or ratio < LEAST,
         details={**details(runs), "ratio": round(ratio, 3), "ratios": [round(each, 3) for each in compared]},
     )
 
@@ -211,6 +264,25 @@ def summary(runs: Sequence[Run]) -> str:
     return f"{runs[0].form}: {rate:.0f} requests/s, {lost} of {total} lost"
 
 
+def heartbeats(runs: Sequence[Run], form: str) -> list[str]:
+    """
+    Say how the heartbeats of running tasks were answered, without sessions and next to them.
+
+    :param runs: load tests, of any forms.
+    :param form: the one of interest.
+    :return: a sentence for each load test with tasks.
+    """
+    told = []
+    for each in runs:
+        if each.form == with_tasks(form):
+            result = each.load.heartbeats
+            told.append(
+                f"{TASKS} tasks next to {each.load.sessions} sessions: {len(result.failures)} of "
+                f"{len(result.answers)} heartbeats lost, p95 {(result.percentile(95) or 0.0) * 1000:.0f} ms"
+            )
+    return told
+
+
 def details(runs: Sequence[Run]) -> dict[str, Any]:
     """
     Return all load tests as plain data, for JSON and the figure.
@@ -231,7 +303,8 @@ SCENARIOS = (
             f"{', '.join(map(str, SESSIONS))} browser sessions on the Dags page, {browsers.CONNECTIONS} "
             f"connections each, {SECONDS:.0f} s; shown: {JUDGED} sessions; pool {SETTINGS.pool_size}"
             f"+{SETTINGS.max_overflow}, pool_timeout {SETTINGS.pool_timeout} s; lost: not 200 within "
-            f"{PATIENCE:.0f} s; at least {LEAST} times the throughput of pool 40+160"
+            f"{PATIENCE:.0f} s; at least {LEAST} times the throughput of pool 40+160; then {TASKS} running "
+            f"tasks with a heartbeat a second, without sessions and next to {JUDGED}"
         ),
         bugs=("pool-hold-and-wait",),
         pairs=PAIRS,
