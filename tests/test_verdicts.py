@@ -336,6 +336,34 @@ def test_what_holds_is_not_run_again(copy: Path, project: Series, pins: Pins, ru
     assert verdict_page.stale(copy, series, pins, book)
 
 
+def test_outcome_on_stock_is_kept_when_only_patches_change(
+    copy: Path, project: Series, pins: Pins, runs: list[str]
+):
+    (copy / "docs").mkdir()
+    (copy / "patches" / verdicts.FILE).unlink()
+    series = replace(project, folder=copy / "patches")
+
+    def judged(series: Series) -> dict[str, Kind]:
+        (cells,) = matrix.judge(copy, series, pins, "3.11", [pins.release(OLD)])
+        return {cell.bug: cell.kind for cell in cells}
+
+    first = judged(series)
+    runs.clear()
+    edited = tuple(
+        replace(patch, content=patch.content + b"\n") if patch.slug == "request-admission" else patch
+        for patch in series.patches
+    )
+    assert judged(replace(series, patches=edited)) == first
+    assert f"patched {RACE}" in runs
+    assert not [run for run in runs if run.startswith("stock")]
+    runs.clear()
+    file = copy / project.bugs[RACE].reproducer.partition("::")[0]
+    file.write_text(file.read_text() + "\n")
+    judged(replace(series, patches=edited))
+    assert {f"stock {RACE}", f"patched {RACE}"} <= set(runs)
+    assert "stock second-connection-pools" not in runs
+
+
 def test_the_page_has_a_cell_for_every_bug_and_release(project: Series, pins: Pins):
     page = verdict_page.render(project, pins, {}).splitlines()
     for bug in project.bugs.values():

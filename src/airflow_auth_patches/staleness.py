@@ -41,6 +41,25 @@ def is_due(
     return any(_stale(root, series, pins, bug, cell))
 
 
+def stock_holds(
+    root: Path, series: Series, pins: Pins, book: Book, bug: Bug, release: Release, python: str
+) -> bool:
+    """
+    Check whether the recorded outcome on the stock release is up to date, whatever became of the patches.
+
+    :param root: the checkout of this project.
+    :param python: the Python version on which it is to be run.
+    """
+    cell = verdicts.judge(series, pins, book, bug, release)
+    found = cell.evidence
+    if found is None or found.python != python or cell.kind in (Kind.UNCLEAR, Kind.NOT_CURED):
+        return False
+    pair = basis.companion(pins, bug, release)
+    return found.reproducer == basis.digest(root, bug) and found.stock_basis == basis.fingerprint(
+        root, series, pair, python, patched=False
+    )
+
+
 def _stale(root: Path, series: Series, pins: Pins, bug: Bug, cell: Cell) -> Iterator[str]:
     found = cell.evidence
     assert found is not None

@@ -54,6 +54,7 @@ class Evidence:
     :param patched: the outcome with the whole series; ``None`` where no patch is for it.
     :param patches: the SHA-256 of the edits of those that cure it there, by name.
     :param basis: what else decided the outcomes, see `basis.fingerprint`.
+    :param stock_basis: the same for the outcome on stock alone, which the patches do not decide.
     """
 
     beside: str
@@ -63,6 +64,7 @@ class Evidence:
     patched: str | None
     patches: Mapping[str, str]
     basis: str
+    stock_basis: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from airflow_auth_patches import basis, environments, reproduce, staleness, verdict_page, verdicts
@@ -55,7 +55,12 @@ def judge(
             ]
             for pair in _pairs(pins, release, due):
                 some = [bug for bug in due if basis.companion(pins, bug, release) == pair]
-                known.update(_run(root, series, pins, python, release, pair, some, progress))
+                held = {
+                    bug.slug: known[bug.slug].stock
+                    for bug in some
+                    if not again and staleness.stock_holds(root, series, pins, book, bug, release, python)
+                }
+                known.update(_run(root, series, pins, python, release, pair, some, held, progress))
                 verdicts.write(series.folder, book)
                 verdict_page.write(root, series, pins, book)
             yield [verdicts.judge(series, pins, book, bug, release) for bug in bugs]
@@ -80,19 +85,27 @@ def _run(
     release: Release,
     pair: Pair,
     bugs: Sequence[Bug],
+    held: Mapping[str, str],
     progress: Progress,
 ) -> dict[str, Evidence]:
+    """Run reproducers, on stock but for those whose outcome there is up to date; return the results."""
     beside = pair.fab if release.distribution is CORE else pair.core
-    stock = environments.make(pair, python, folder_of(root, pair, python, "stock"), progress)
-    patched = patched_environment(root, series, pins, pair, python, progress)
+    asked = [bug for bug in bugs if bug.slug not in held]
     cured = [bug for bug in bugs if verdicts.cures(series, bug, release)]
-    with (
-        progress.task(f"running {len(bugs)} reproducers on {release}, stock and patched"),
-        few_at_once() as pool,
-    ):
-        on_stock = pool.submit(reproduce.reproduce, root, stock, bugs)
-        on_patched = pool.submit(reproduce.reproduce, root, patched, cured)
-        before, after = on_stock.result(), on_patched.result()
+    with few_at_once() as pool:
+        runs = []
+        for kind, some in (("stock", asked), ("patched", cured)):
+            if not some:
+                continue
+            if kind == "stock":
+                made = environments.make(pair, python, folder_of(root, pair, python, kind), progress)
+            else:
+                made = patched_environment(root, series, pins, pair, python, progress)
+            runs.append((kind, pool.submit(reproduce.reproduce, root, made, some)))
+        told = f"{len(asked)} reproducers on stock and {len(cured)} on patched {release}"
+        with progress.task(f"running {told}"):
+            found = {kind: run.result() for kind, run in runs}
+    before, after = {**held, **found.get("stock", {})}, found.get("patched", {})
     return {
         bug.slug: Evidence(
             str(beside),
@@ -102,6 +115,7 @@ def _run(
             after.get(bug.slug),
             verdicts.edits(series, bug, release),
             basis.fingerprint(root, series, pair, python, patched=bug in cured),
+            basis.fingerprint(root, series, pair, python, patched=False),
         )
         for bug in bugs
     }

@@ -1,10 +1,11 @@
-"""A TCP proxy between a server and its database, to let the peer fall silent."""
+"""A TCP proxy between a server and its database, to let the peer fall silent or answer late."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 
@@ -22,12 +23,14 @@ class Proxy:
     Runs from the beginning of a ``with`` block to its end.
 
     :param target: the port on 127.0.0.1 to pass it on to.
+    :param delay: seconds by which everything is late, in each direction.
     :ivar port: the port to connect to.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, delay: float = 0.0) -> None:
         self.port = free_port()
         self._target = target
+        self._delay = delay
         self._flows = threading.Event()
         self._flows.set()
         self._ended = False
@@ -101,6 +104,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self._flows.wait()
+                if self._delay:
+                    time.sleep(self._delay)
                 sink.sendall(data)
         self._close(source, sink)
 

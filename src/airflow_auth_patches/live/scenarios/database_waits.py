@@ -51,13 +51,14 @@ def load(server: Server, tokens: Iterable[str]) -> Trip:
 
 
 @contextmanager
-def later(action: Callable[[], None]) -> Iterator[None]:
+def later(action: Callable[[], None], seconds: float = HELD) -> Iterator[None]:
     """
-    Do something ``HELD`` seconds after the beginning of a block; at its end, if that comes first.
+    Do something some seconds after the beginning of a block; at its end, if that comes first.
 
     :param action: what to do; twice must be as good as once.
+    :param seconds: how many.
     """
-    timer = threading.Timer(HELD, action)
+    timer = threading.Timer(seconds, action)
     timer.daemon = True
     timer.start()
     try:
@@ -65,7 +66,7 @@ def later(action: Callable[[], None]) -> Iterator[None]:
     finally:
         timer.cancel()
         action()
-        timer.join(HELD)
+        timer.join(seconds)
 
 
 def compared(name: str, before: Trip, during: Trip) -> tuple[str, bool, Measurement]:
