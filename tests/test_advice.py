@@ -9,7 +9,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from airflow_auth_patches import advice, verdicts
-from airflow_auth_patches.releases import FAB, Pins, Release
+from airflow_auth_patches.releases import CORE, FAB, Pins, Release
 from airflow_auth_patches.series import Series
 from airflow_auth_patches.verdicts import Book, Evidence, Kind
 
@@ -154,6 +154,15 @@ def test_what_an_applied_patch_cures_is_not_held(project, pins, book):
     ]
     open_ = [replace(cell, kind=Kind.OPEN, by=()) for cell in cells if cell.bug == "dead-connection-500"]
     assert advice.held(project, open_, ["session-cleanup"]) == open_
+
+
+def test_bug_that_another_patch_avoids_is_not_held(project, pins):
+    recorded = verdicts.read(project.folder)
+    cells = advice.cells_of(project, pins, recorded, pins.release(f"{CORE.name}==3.3.2"))
+    every = {cell.bug for cell in advice.held(project, cells, ())}
+    left = {cell.bug for cell in advice.held(project, cells, ["request-admission"])}
+    assert every - left == {"pool-hold-and-wait", *(bug for bug in every if "second-connection" in bug)}
+    assert "second-connection-grid" in every
 
 
 def test_a_cure_that_takes_a_patch_of_core_too_is_none_without(project, pins, book):

@@ -31,6 +31,15 @@ def test_a_joint_follows_what_is_taken_by_default_and_what_has_a_trade_off(proje
     assert (CACHE in slugs, JOINT in slugs) == (everything, everything)
 
 
+def test_patch_is_optional_when_another_avoids_all_its_bugs(project, pins):
+    release = pins.release("apache-airflow-core==3.3.2")
+    slugs = {patch.slug for patch in project.select(release, optional=False)}
+    assert slugs >= {"request-admission", "latest-dag-version-session"}, "one of its bugs is not avoided"
+    assert "request-session" not in slugs
+    for more in ({"optional": True}, {"everything": True, "optional": False}, {"names": ["request-session"]}):
+        assert "request-session" in {patch.slug for patch in project.select(release, **more)}
+
+
 def test_patches_are_chosen_in_series_order(project, pins):
     release = pins.release("apache-airflow-core==3.3.2")
     slugs = [patch.slug for patch in project.select(release, everything=True)]

@@ -53,15 +53,17 @@ def cells_of(
 
 def held(series: Series, cells: Collection[Cell], applied: Collection[str]) -> list[Cell]:
     """
-    Return the verdicts on the bugs that an installed release has.
+    Return the verdicts on the bugs that users of an installed release can meet.
 
     :param cells: the verdicts on it as released.
     :param applied: the slugs of the patches in it, and of those in the other distribution.
     """
 
     def cured(cell: Cell) -> bool:
-        wanted = {name.partition("~")[0] for name in cell.by} | set(series.bugs[cell.bug].needs)
-        return cell.kind is Kind.PATCHED and wanted <= set(applied)
+        bug = series.bugs[cell.bug]
+        wanted = {name.partition("~")[0] for name in cell.by} | set(bug.needs)
+        avoided = not set(applied).isdisjoint(bug.avoided_by)
+        return avoided or (cell.kind is Kind.PATCHED and wanted <= set(applied))
 
     return [cell for cell in cells if cell.kind in AFFECTED and not cured(cell)]
 

@@ -176,9 +176,10 @@ def _bugs(series: Series, root: Path) -> Iterator[Fault]:
         file, _, test = (bug.reproducer or "").partition("::")
         if bug.reproducer and not ((root / file).is_file() and test in proofs.test_names(root / file)):
             yield Fault(path, line, f"The reproducer of {bug.slug}, {bug.reproducer}, does not exist.")
-        for slug in bug.needs:
-            if slug not in {patch.slug for patch in series.patches}:
-                yield Fault(path, line, f"{bug.slug} needs {slug}, and there is no such patch.")
+        for key, slugs in (("needs", bug.needs), ("avoided-by", bug.avoided_by)):
+            for slug in slugs:
+                if slug not in {patch.slug for patch in series.patches}:
+                    yield Fault(path, line, f"{key} of {bug.slug} names {slug}, which is no patch.")
         cured = any(bug.slug in patch.cures for patch in series.patches)
         if cured == bool(bug.known_open):
             said = "is cured and known open" if cured else "is neither cured by a patch nor known open"

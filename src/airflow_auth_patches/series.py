@@ -50,6 +50,7 @@ class Bug:
     :param open_on: the versions for which no patch is meant, and why.
     :param needs: the slugs of the patches of the other distribution that its cure takes too.
     :param beside: the versions of the other distribution beside which it shows.
+    :param avoided_by: the slugs of the patches of the same distribution that keep users from meeting it.
     """
 
     slug: str
@@ -62,6 +63,7 @@ class Bug:
     open_on: tuple[tuple[SpecifierSet, str], ...] = ()
     needs: tuple[str, ...] = ()
     beside: SpecifierSet = field(default_factory=SpecifierSet)
+    avoided_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -164,19 +166,33 @@ class Series:
         """Return the patches for a release, in series order."""
         return [patch for patch in self.patches if patch.serves(release)]
 
+    def optional(self, patch: Patch) -> bool:
+        """Check whether other patches keep users from meeting each bug that a patch cures."""
+        return bool(patch.cures) and all(self.bugs[slug].avoided_by for slug in patch.cures)
+
     def select(
-        self, release: Release, names: Iterable[str] | None = None, *, everything: bool = False
+        self,
+        release: Release,
+        names: Iterable[str] | None = None,
+        *,
+        everything: bool = False,
+        optional: bool = True,
     ) -> list[Patch]:
         """
         Choose patches for a release; one that joins others is chosen when all of those are, and only then.
 
         :param names: exactly these slugs, joins aside; ``None`` for those without a trade-off.
         :param everything: those with a trade-off too.
+        :param optional: whether to choose those too that other patches make optional, see :meth:`optional`.
         :raises Problem: when a named patch does not exist.
         """
         serving = self.serving(release)
         if names is None:
-            chosen = {patch.slug for patch in serving if everything or patch.trade_off is None}
+            chosen = {
+                patch.slug
+                for patch in serving
+                if everything or (patch.trade_off is None and (optional or not self.optional(patch)))
+            }
         else:
             self.known(names := set(names))
             chosen = {patch.slug for patch in serving if patch.slug in names}
@@ -281,6 +297,7 @@ def read_bugs(folder: Path) -> dict[str, Bug]:
                 tuple((SpecifierSet(each["releases"]), each["why"]) for each in entry.get("open", ())),
                 tuple(entry.get("needs", ())),
                 SpecifierSet(entry.get("beside", "")),
+                tuple(entry.get("avoided-by", ())),
             )
             for slug, entry in raw.items()
         }

@@ -50,7 +50,7 @@ Names = Annotated[
         "--patch", metavar="NAME", help="Exactly this patch; may be given again.", show_default=False
     ),
 ]
-All = Annotated[bool, typer.Option("--all", help="Those with a trade-off too.")]
+All = Annotated[bool, typer.Option("--all", help="Optional ones and those with a trade-off too.")]
 
 
 class Stopped(BaseException):

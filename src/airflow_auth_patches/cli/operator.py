@@ -16,6 +16,7 @@ from airflow_auth_patches.cli.common import All, Json, Names, Python, app, known
 from airflow_auth_patches.commands import patching
 from airflow_auth_patches.commands import status as command
 from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.series import Patch, Series
 
 
 @app.command()
@@ -116,7 +117,7 @@ def status(python: Python, json: Json = False) -> None:
     with show.Bars() as bars:
         rows = command.status(python, series, pins, bars)
     if json:
-        show.as_json([_standing(row) for row in rows])
+        show.as_json([_standing(series, row) for row in rows])
         return
     patchable = all(row.state not in ("unknown", "out of scope") for row in rows)
     for row in rows:
@@ -133,7 +134,7 @@ def status(python: Python, json: Json = False) -> None:
                 row.state,
                 str(len(row.bugs) or "-"),
                 "\n".join(row.applied) or "-",
-                "\n".join(p.slug + ("\n(trade-off)" if p.trade_off else "") for p in row.open) or "-",
+                "\n".join(p.slug + _why_left_out(series, p) for p in row.open) or "-",
                 escape("\n".join(row.notes[:5])) or "-",
             )
             for row in rows
@@ -161,14 +162,20 @@ def _advice(row: command.Standing, upgrade: Upgrade) -> str:
     return f"{said}." if upgrade.tested else f"{said}. It was not tested with this core."
 
 
-def _standing(row: command.Standing) -> dict[str, Any]:
+def _why_left_out(series: Series, patch: Patch) -> str:
+    return "\n(trade-off)" if patch.trade_off else "\n(optional)" if series.optional(patch) else ""
+
+
+def _standing(series: Series, row: command.Standing) -> dict[str, Any]:
     upgrade = row.upgrade
     return {
         "distribution": row.installed.distribution.name,
         "version": row.installed.version,
         "state": row.state,
         "applied": list(row.applied),
-        "open": [{"patch": p.slug, "trade_off": p.trade_off} for p in row.open],
+        "open": [
+            {"patch": p.slug, "trade_off": p.trade_off, "optional": series.optional(p)} for p in row.open
+        ],
         "notes": list(row.notes),
         "bugs": [
             {"bug": cell.bug, "verdict": cell.kind.value, "by": list(cell.by), "reason": cell.reason}
@@ -195,7 +202,7 @@ def apply(
     """
     Patch an installed Airflow, as one transaction through pip or uv; restart its API servers afterwards.
 
-    Takes every patch without a trade-off, unless told otherwise.
+    Takes every patch that is not optional and has no trade-off, unless told otherwise.
 
     Example: airflow-auth-patches apply --python /opt/airflow/bin/python --dry-run
     """

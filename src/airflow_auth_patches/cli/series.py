@@ -15,16 +15,17 @@ from airflow_auth_patches.commands import add_release as add_command
 from airflow_auth_patches.commands import prove as prove_command
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.fit import Fit, Verdict
-from airflow_auth_patches.series import Patch
+from airflow_auth_patches.series import Patch, Series
 
 
-def _patch_row(patch: Patch) -> dict[str, Any]:
+def _patch_row(series: Series, patch: Patch) -> dict[str, Any]:
     return {
         "patch": patch.name,
         "distribution": patch.distribution.name,
         "applies_to": patch.trailers["Applies-To"][0].partition(" ")[2],
         "cures": list(patch.cures),
         "trade_off": patch.trade_off,
+        "optional": series.optional(patch),
         "fixed_in": list(patch.trailers.get("Fixed-In", ())),
         "subject": patch.subject,
     }
@@ -79,7 +80,7 @@ def list_(
                 [(r["release"], r["date"], " ".join(r["pythons"]), ", ".join(r["patches"])) for r in rows],
             )
         return
-    patches = [_patch_row(patch) for patch in series.patches]
+    patches = [_patch_row(series, patch) for patch in series.patches]
     bugs: list[dict[str, Any]] = [
         {
             "bug": bug.slug,
@@ -88,6 +89,7 @@ def list_(
             "reproducer": bug.reproducer,
             "cured_by": [p.name for p in series.patches if bug.slug in p.cures],
             "known_open": bug.known_open,
+            "avoided_by": list(bug.avoided_by),
         }
         for bug in series.bugs.values()
     ]
@@ -96,13 +98,13 @@ def list_(
         return
     show.table(
         "Patches, in the order in which they apply",
-        ("patch", "for", "cures", "trade-off"),
+        ("patch", "for", "cures", "left out by apply"),
         [
             (
                 p["patch"],
                 f"{p['distribution'].removeprefix('apache-airflow-')} {p['applies_to']}",
                 ", ".join(p["cures"]) or "-",
-                p["trade_off"] or "-",
+                p["trade_off"] or ("optional" if p["optional"] else "-"),
             )
             for p in patches
         ],

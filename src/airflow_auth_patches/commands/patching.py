@@ -109,15 +109,15 @@ def plan(
     Work out what `apply` would do; nothing is changed.
 
     :param python: the interpreter of the installed Airflow.
-    :param names: exactly these patches, ``None`` for those without a trade-off.
-    :param everything: those with a trade-off too.
+    :param names: exactly these patches, ``None`` for those that are neither optional nor have a trade-off.
+    :param everything: every patch.
     :raises Problem: when the installation is not whole, a release is unknown, or no chosen patch serves it.
     """
     installation = room.look(python, pins)
     chosen: list[tuple[Installed, list[Patch]]] = []
     for found in installation.found:
         release = room.pinned(found)
-        chosen.append((found, series.select(release, names, everything=everything)))
+        chosen.append((found, series.select(release, names, everything=everything, optional=False)))
     if names is not None:
         series.known(names)
         serving = {patch.slug for _, patches in chosen for patch in patches}
@@ -157,7 +157,7 @@ def patched(
 
     :raises Problem: when no chosen patch serves it.
     """
-    chosen = series.select(release, names, everything=everything)
+    chosen = series.select(release, names, everything=everything, optional=False)
     astray = set(names or ()) - {patch.slug for patch in chosen}
     if joining := [p for p in series.patches if p.slug in astray and p.joins]:
         raise Problem(_joins(joining[0]), "Leave it out.")
