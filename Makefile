@@ -5,6 +5,8 @@ TOOLS_AS_OF = 2026-11-20T00:00:00Z
 # Where the shell says not to keep bytecode, each of some hundred processes would compile all of Airflow anew.
 export PYTHONDONTWRITEBYTECODE =
 VENV = .venv
+# Pages with tables that cog makes from docs/results/.
+GENERATED = README.md docs/limit.md docs/bugs/pool-hold-and-wait.md
 TOOL = $(VENV)/bin/airflow-auth-patches
 
 # The tool's own tests share nothing; proofs share environments, and keep all cores busy by themselves.
@@ -36,11 +38,12 @@ test: setup ## all tests: the tool, the proofs of each patch, the guards, one li
 test-quick: setup ## the tool's own tests only, without Airflow environments
 	$(call pytest,$(QUICK))
 
-lint: setup ## ruff, mypy, shellcheck and lint-upstream
+lint: setup ## ruff, mypy, shellcheck, the generated tables and lint-upstream
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/shellcheck --external-sources breeze-scripts/*
+	$(VENV)/bin/cog --check --diff $(GENERATED)
 	$(TOOL) lint-upstream
 
 lint-upstream: setup ## look at our files as upstream's hooks and reviewers will: ARGS=--all for every form
@@ -61,10 +64,14 @@ tree: setup ## lay out a release with its patches as commits: make tree RELEASE=
 refresh: setup ## write the commits edited there back to patches/: make refresh RELEASE=...
 	$(TOOL) refresh $(RELEASE)
 
+docs: setup ## write the tables that are generated from recorded results
+	$(VENV)/bin/cog -r $(GENERATED)
+
 figure: setup ## draw docs/images/ui-load.svg from the recorded result docs/results/ui-load.json
 	$(VENV)/bin/python -m airflow_auth_patches.live.figure docs/results/ui-load.json docs/images/ui-load.svg
 
 clean: ## remove what was built, and .venv
 	rm -rf build dist $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo test test-quick test-upstream test-matrix lint lint-upstream check tree refresh figure clean
+# `docs` is a folder too.
+.PHONY: help docs setup demo test test-quick test-upstream test-matrix lint lint-upstream check tree refresh figure clean

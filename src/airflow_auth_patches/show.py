@@ -6,7 +6,7 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -81,3 +81,14 @@ def leave_terminal() -> None:
             with suppress(OSError):
                 if stat.S_ISCHR(os.fstat(output).st_mode):
                     os.dup2(nowhere.fileno(), output)
+
+
+def markdown_table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """
+    Return a table as Markdown.
+
+    :param head: the names of the columns.
+    :param rows: the cells, as Markdown.
+    """
+    names = list(head)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (names, ["---"] * len(names), *rows))
