@@ -71,6 +71,15 @@ def test_answers_nothing_while_held_and_everything_after(echo: int) -> None:
                 assert client.recv(10) == said
 
 
+def test_delays_both_directions(echo: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("airflow_auth_patches.live.proxy.time.sleep", slept.append)
+    with Proxy(echo, delay=0.25) as proxy, connect(proxy.port) as near:
+        near.sendall(b"there")
+        assert near.recv(1024) == b"there"
+    assert slept == [0.25, 0.25]
+
+
 def test_an_end_on_one_side_is_one_on_the_other(echo: int) -> None:
     with Proxy(echo) as proxy:
         with connect(proxy.port) as client:

@@ -1,0 +1,93 @@
+"""The tables of docs/limit.md, from a comparison made up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_auth_patches.commands.limit_comparison import ALL, LIMIT, STOCK, builds
+from airflow_auth_patches.live import limit_tables
+
+PATCH = "user-cache"
+
+
+def load(build: str, seconds: float, *, round: int = 1, latency: int = 0, **seen: Any) -> dict[str, Any]:
+    place = {"build": build, "pool": [3, 2], "latency": latency, "round": round, "load": "tokens"}
+    counts = {"requests": 300, "lost": 0, "statements": 5, "waits": 1, "second": 2}
+    return {**place, "seconds": seconds, "slowest_version": 0.25, **counts, **seen}
+
+
+def hanging(build: str) -> dict[str, Any]:
+    found = load(build, 30.0, lost=200)
+    return {key: value for key, value in found.items() if key not in ("statements", "waits", "second")}
+
+
+FOUND = {
+    "measured": "2026-11-30",
+    "cpus": 2,
+    "pair": "3.3.2+3.10.2",
+    "loads": [
+        hanging(STOCK),
+        *(load(LIMIT, 10.0, round=number) for number in (1, 2)),
+        load(PATCH, 5.0),
+        load(PATCH, 20.0, round=2, slowest_version=1.5),
+        load(LIMIT, 40.0, latency=10),
+        load(PATCH, 30.0, latency=10),
+    ],
+    "locked": [
+        {
+            "patch": PATCH,
+            "table": "ab_user",
+            "request": "GET /api/v2/dags",
+            "held": 4.0,
+            "slowest_version": {STOCK: 4.04, LIMIT: 4.01, PATCH: 0.02, ALL: 0.03},
+        }
+    ],
+}
+
+
+def test_lost_requests_are_summed_over_rounds() -> None:
+    assert limit_tables.lost(FOUND).splitlines() == [
+        "| server | pool 3+2, 0 ms | pool 3+2, 10 ms |",
+        "| --- | --- | --- |",
+        "| stock | 200 of 300 | - |",
+        "| request-admission | 0 of 600 | 0 of 300 |",
+        "| user-cache | 0 of 600 | 0 of 300 |",
+    ]
+
+
+def test_times_are_compared_with_the_limit_alone_in_the_same_round() -> None:
+    assert limit_tables.times(FOUND).splitlines()[2:] == [
+        "| stock | - | - |",
+        "| request-admission | 1.00 (1.00 to 1.00) | 1.00 |",
+        "| user-cache | 1.25 (0.50 to 2.00) | 0.75 |",
+    ]
+
+
+def test_event_loop_of_a_server_that_hangs_is_not_counted() -> None:
+    assert limit_tables.event_loop(FOUND).splitlines()[2:] == [
+        "| stock | hangs | hangs | hangs | 250 ms |",
+        "| request-admission | 15 | 3 | 6 | 250 ms |",
+        "| user-cache | 15 | 3 | 6 | 1500 ms |",
+    ]
+
+
+def test_locked_table_compares_four_servers() -> None:
+    assert limit_tables.locked(FOUND).splitlines()[2:] == [
+        "| `user-cache` | `ab_user` | `GET /api/v2/dags` | 4.0 | 4.0 | 0.0 | 0.0 |"
+    ]
+
+
+def test_circumstances_name_releases_and_day() -> None:
+    told = "Measured on 2026-11-30 on core 3.3.2 with provider 3.10.2, PostgreSQL, 2 cores."
+    assert limit_tables.circumstances(FOUND) == told
+
+
+def test_each_patch_that_serves_is_added_to_the_limit() -> None:
+    compared = builds({LIMIT, "user-cache", "user-from-token-hook", "pool-slots-session"})
+    assert [(build.name, build.patches) for build in compared] == [
+        (STOCK, ()),
+        (LIMIT, (LIMIT,)),
+        ("user-cache", (LIMIT, "user-cache", "user-from-token-hook")),
+        ("pool-slots-session", (LIMIT, "pool-slots-session")),
+        (ALL, None),
+    ]
