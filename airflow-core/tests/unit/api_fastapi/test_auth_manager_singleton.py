@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import multiprocessing
 import sys
 import threading
 import time
@@ -395,6 +396,45 @@ def test_get_returns_an_instance_or_raises_whenever_a_purge_comes():
 
     assert None not in found
     assert {type(outcome) for outcome in found} == {RecordingAuthManager, RuntimeError}
+
+
+def test_get_returns_an_instance_that_is_false():
+    class FalseAuthManager(RecordingAuthManager):
+        def __bool__(self) -> bool:
+            return False
+
+    app_module.auth_manager = FalseAuthManager()
+
+    assert app_module.get_auth_manager() is app_module.auth_manager
+
+
+def test_forked_child_creates_an_instance_while_a_thread_of_the_parent_does(monkeypatch):
+    """The child has a copy of the lock that the thread holds, but not the thread."""
+    constructing, forked = threading.Event(), threading.Event()
+
+    def wait_in_the_parent() -> None:
+        constructing.set()
+        assert forked.wait(TIMEOUT)
+
+    def create_in_the_child() -> None:
+        RecordingAuthManager.in_constructor = None
+        app_module.create_auth_manager()
+
+    monkeypatch.setattr(RecordingAuthManager, "in_constructor", wait_in_the_parent)
+    with configured(RECORDING):
+        creator = threading.Thread(target=app_module.create_auth_manager, daemon=True)
+        creator.start()
+        assert constructing.wait(TIMEOUT)
+        child = multiprocessing.get_context("fork").Process(target=create_in_the_child)
+        child.start()
+        child.join(TIMEOUT / 4)
+        child.kill()
+        child.join(TIMEOUT)
+        forked.set()
+        creator.join(TIMEOUT)
+
+    assert child.exitcode == 0
+    assert not creator.is_alive()
 
 
 def test_get_raises_before_anything_was_created():
