@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import sys
 import threading
 import time
@@ -169,6 +170,20 @@ def test_one_instance_for_threads_that_ask_at_once(monkeypatch):
     assert not [thread for thread in threads if thread.is_alive()], "a thread hangs"
     assert CountedAuthManager.count == 1
     assert found == [app_module.get_auth_manager()] * THREADS
+
+
+def test_forked_child_finds_the_instance_while_a_thread_of_the_parent_holds_the_lock():
+    """The child has a copy of the lock, but not the thread that would release it."""
+    with configured(CountedAuthManager):
+        app_module.create_auth_manager()
+        with app_module._AuthManagerState._lock:
+            child = multiprocessing.get_context("fork").Process(target=app_module.create_auth_manager)
+            child.start()
+        child.join(TIMEOUT)
+        child.kill()
+        child.join(TIMEOUT)
+
+    assert child.exitcode == 0
 
 
 def test_same_instance_until_a_purge():
