@@ -22,11 +22,13 @@ import threading
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest import mock
 from uuid import uuid4
 
 import httpx
 import pytest
 from sqlalchemy import event
+from sqlalchemy.orm import Session
 
 from airflow import settings
 from airflow._shared.timezones import timezone
@@ -53,6 +55,8 @@ TIMEOUT = 20
 
 #: Before 3.2.2 the event log has a synchronous dependency, which FastAPI runs in a thread.
 HAS_EVENT_LOG = hasattr(security, "requires_access_event_log")
+#: Before 3.3.2 the dependency reads the whole row of a backfill, and not only its Dag.
+READS_DAG_ID = hasattr(security, "_authorize_backfill_in_path")
 
 
 def on_event_loop() -> bool:
@@ -402,6 +406,21 @@ async def test_refused_is_403(client_of, world, method, path):
     response = await client_of("viewer").request(method, world.fill(path))
 
     assert (response.status_code, response.json()) == (403, {"detail": "Forbidden"})
+
+
+async def test_backfill_is_read_by_the_calls_that_tests_mock(auth_manager, world):
+    session = mock.create_autospec(Session, instance=True)
+    if READS_DAG_ID:
+        session.scalar.return_value = world.name
+    else:
+        session.scalars.return_value.one_or_none.return_value = Backfill(dag_id=world.name)
+    request = SimpleNamespace(path_params={"backfill_id": "1"})
+    user = SimpleAuthManagerUser(username="test", role="admin")
+
+    with mock.patch.object(auth_manager, "is_authorized_dag", autospec=True, return_value=True) as asked:
+        await security.requires_access_backfill("GET")(request, user, session)
+
+    assert [call.kwargs["details"].id for call in asked.mock_calls] == [world.name]
 
 
 @pytest.mark.parametrize("path", ["/backfills/one", "/backfills/-1"])
