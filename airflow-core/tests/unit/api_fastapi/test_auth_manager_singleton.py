@@ -404,8 +404,9 @@ def test_get_returns_an_instance_that_is_false():
             return False
 
     app_module.auth_manager = FalseAuthManager()
+    (found,) = call_in_threads(app_module.get_auth_manager, threads=1)
 
-    assert app_module.get_auth_manager() is app_module.auth_manager
+    assert found is app_module.auth_manager
 
 
 def test_forked_child_creates_an_instance_while_a_thread_of_the_parent_does(monkeypatch):
