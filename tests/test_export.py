@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 
 from airflow_auth_patches import environments, fetching, laying, releases, series, tree, upstream, wheels
 from airflow_auth_patches import export as room
-from airflow_auth_patches.check import KNOWN_TRAILERS
 from airflow_auth_patches.cli import app
 from airflow_auth_patches.commands.export import Exported, export
 from airflow_auth_patches.commands.prove import folder_of
@@ -170,7 +169,7 @@ def test_author_date_and_message_pass_through_the_mail(sent):
 def test_no_trailer_of_this_series_goes_out(sent):
     for file, patch in zip(sent.exported.files, sent.patches, strict=True):
         head, _, _ = file.read_text().partition("\n---\n")
-        assert re.findall(rf"(?m)^(?:{'|'.join(KNOWN_TRAILERS)}):", head) == []
+        assert re.findall(rf"(?m)^(?:{'|'.join(series.TRAILERS)}):", head) == []
         number = patch.trailers["Bug"][0].rpartition("/")[2]
         assert f"\nrelated: #{number}\n" in head
         assert patch.body.partition("\n")[0] in head

@@ -48,7 +48,7 @@ def could_be_one(patch: Patch, other: Patch, series: Series, pins: Pins) -> bool
     return True
 
 
-def applies(root: Path, series: Series, pins: Pins, release: Release, progress: Progress) -> Iterator[Fault]:
+def applies(root: Path, series: Series, release: Release, progress: Progress) -> Iterator[Fault]:
     """
     Check the patches of a release on it: they apply and reverse, as git does it, and leave what compiles.
 
@@ -82,11 +82,6 @@ def applies(root: Path, series: Series, pins: Pins, release: Release, progress: 
         yield from (Fault(*fault) for fault in proofs.guard_faults(series.folder, patch, after))
         yield from _as_git(patch, release, files, after)
         files.update(after)
-    try:
-        with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as folder:
-            yield from _canonical(Path(folder), series, pins, release)
-    except Problem as problem:
-        yield Fault(series.folder / release.distribution.folder / "series", 1, problem.what)
 
 
 def _compiles(patch: Patch, release: Release, after: Mapping[str, bytes]) -> Iterator[Fault]:
@@ -123,20 +118,3 @@ def _as_git(
                     line_of(patch, f"+++ b/{path}"),
                     f"On {release}, `git apply` gives other bytes.",
                 )
-
-
-def _canonical(folder: Path, series: Series, pins: Pins, release: Release) -> Iterator[Fault]:
-    """Compare each patch whose newest release this is with the bytes that `refresh` would write."""
-    serving = series.serving(release)
-    if not any(tree.newest(patch, pins) == release for patch in serving):
-        return
-    laid = tree.Tree(folder, release)
-    files = sources(release)
-    edited = {path for patch in serving for path in patch.edits if path in files}
-    tree.write_files(folder, {path: files[path] for path in edited})
-    laid.git("init", "--quiet", "--initial-branch=main")
-    laid.commit("as released\n")
-    for patch in serving:
-        tree.commit_patch(laid, patch)
-        if tree.newest(patch, pins) == release and tree.format_commit(laid, "HEAD", {}) != patch.content:
-            yield Fault(patch.path, 1, f"It is not in the form that `refresh {release}` writes.")

@@ -8,7 +8,8 @@ It checks that
 * every patch has a subject that upstream would take, complete trailers, and bugs and tests that exist;
 * every patch parses, applies to every pinned release in its range in series order, gives there the bytes that
   ``git apply`` gives, reverses cleanly, and leaves Python that compiles;
-* every patch is the bytes that ``refresh`` would write, and adds only files that are installed;
+* every patch is the bytes that ``refresh`` would write, the older forms those that it derives from the newest
+  one, and adds only files that are installed;
 * no variant could be one with another, and no two serve one release;
 * every test of a patch has its place in ``proofs/``, and no file that the series adds is in a pinned sdist;
 * core patches have a news line; `lint-upstream` judges those, and the added files;
@@ -23,10 +24,12 @@ from pathlib import Path
 
 from airflow_auth_patches import proofs, staleness, verdict_page, verdicts
 from airflow_auth_patches.applying import applies, could_be_one, line_of
+from airflow_auth_patches.deriving import Form, derive
 from airflow_auth_patches.errors import Fault
 from airflow_auth_patches.progress import Progress, Silent
 from airflow_auth_patches.releases import CORE, DISTRIBUTIONS, Distribution, Pins
 from airflow_auth_patches.series import (
+    TRAILERS,
     Patch,
     PatchFault,
     Series,
@@ -37,16 +40,17 @@ from airflow_auth_patches.series import (
 )
 
 REQUIRED_TRAILERS = ("Bug", "Forwarded", "Applies-To", "Tests")
-KNOWN_TRAILERS = {*REQUIRED_TRAILERS, "Cures", "Fixed-In", "Requires", "Joins", "With", "Trade-off"}
 
 
-def check(root: Path, folder: Path, pins: Pins, progress: Progress | None = None) -> list[Fault]:
+def check(
+    root: Path, folder: Path, pins: Pins, progress: Progress | None = None
+) -> tuple[list[Fault], list[Form]]:
     """
     Check the whole series.
 
     :param root: the checkout of this project.
     :param folder: its ``patches/``.
-    :return: every fault; empty when there is none.
+    :return: every fault, and each form of each patch with where its edits come from.
     :raises Problem: when a pinned release cannot be fetched.
     """
     progress = progress or Silent()
@@ -68,9 +72,12 @@ def check(root: Path, folder: Path, pins: Pins, progress: Progress | None = None
     releases = [release for release in pins.releases if series.serving(release)]
     with progress.task("applying every patch to every release in its range", len(releases)) as advance:
         for release in releases:
-            faults += applies(root, series, pins, release, progress)
+            faults += applies(root, series, release, progress)
             advance(1)
-    return sorted(set(faults), key=lambda fault: (str(fault.path), fault.line, fault.what))
+    with progress.task("deriving the older forms of each patch"):
+        forms = derive(series, pins)
+    faults += _outdated(forms)
+    return sorted(set(faults), key=lambda fault: (str(fault.path), fault.line, fault.what)), forms
 
 
 def check_verdicts(root: Path, series: Series, pins: Pins) -> list[Fault]:
@@ -123,7 +130,7 @@ def _words(patch: Patch, series: Series, root: Path) -> Iterator[Fault]:
         if name not in patch.trailers:
             yield Fault(patch.path, line_of(patch, "---"), f"The trailer {name} is missing.")
     for name in patch.trailers:
-        if name not in KNOWN_TRAILERS:
+        if name not in TRAILERS:
             yield Fault(patch.path, line_of(patch, f"{name}:"), f"{name} is no trailer of this series.")
     for slug in patch.cures:
         if slug not in series.bugs:
@@ -184,6 +191,17 @@ def _bugs(series: Series, root: Path) -> Iterator[Fault]:
         if cured == bool(bug.known_open):
             said = "is cured and known open" if cured else "is neither cured by a patch nor known open"
             yield Fault(path, line, f"{bug.slug} {said}.")
+
+
+def _outdated(forms: Sequence[Form]) -> Iterator[Fault]:
+    for form in forms:
+        if form.content != form.patch.content:
+            yield Fault(
+                form.patch.path,
+                1,
+                f"It is not in the form that `refresh` writes ({form.kind}). Run `airflow-auth-patches "
+                "refresh`. To keep an edit of its own, add the trailer `By-Hand: REASON` above `Tests:`.",
+            )
 
 
 def _variants(series: Series, pins: Pins) -> Iterator[Fault]:

@@ -10,9 +10,8 @@ from airflow_auth_patches.checkout import Checkout
 from airflow_auth_patches.errors import Problem
 from airflow_auth_patches.export import Commit
 from airflow_auth_patches.fetching import sources
-from airflow_auth_patches.processes import attempt
 from airflow_auth_patches.releases import Release
-from airflow_auth_patches.tree import write_files
+from airflow_auth_patches.tree import merge_file
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,8 @@ def plan(checkout: Checkout, release: Release, commits: Sequence[Commit]) -> Pla
                 found = hunks.places(ours, edits)
             except hunks.HunkFault:
                 lost = tuple(number for number, hunk in enumerate(edits, 1) if not _fits(ours, hunk))
-                merged, conflicts = _merge(checkout, ours, released[path], theirs)
-                if conflicts:
+                merged = merge_file(checkout.scratch, ours, released[path], theirs)
+                if merged is None:
                     wrong.append(f"{path}: {_numbered(lost)} had no place, and a three-way merge conflicts")
                 elif merged != ours:
                     changed[path] = merged
@@ -169,11 +168,3 @@ def _numbered(numbers: Sequence[int]) -> str:
     if not numbers:
         return "hunks, one above the other,"
     return f"hunk{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
-
-
-def _merge(checkout: Checkout, ours: bytes, base: bytes, theirs: bytes) -> tuple[bytes, bool]:
-    """Merge one file as git does; return it, and whether there are conflicts."""
-    files = {"ours": ours, "base": base, "theirs": theirs}
-    write_files(checkout.scratch, files)
-    done = attempt(["git", "merge-file", "--quiet", *files], cwd=checkout.scratch)
-    return (checkout.scratch / "ours").read_bytes(), done.returncode != 0

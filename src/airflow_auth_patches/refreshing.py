@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from airflow_auth_patches import hunks
+from airflow_auth_patches.deriving import derive
 from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.releases import Distribution, Pins, Release
-from airflow_auth_patches.series import Patch, Series, series_order
+from airflow_auth_patches.series import Patch, Series, patch_of, series_order
 from airflow_auth_patches.tree import (
     BASE,
     LAID,
@@ -157,14 +159,18 @@ def _name_of(tree: Tree, commit: str) -> str:
         return re.sub(r"[^a-z0-9]+", "-", subject.lower()).strip("-")
 
 
-def refresh(root: Path, series: Series, pins: Pins, release: Release) -> list[Path]:
+def refresh(root: Path, series: Series, pins: Pins, release: Release | None) -> list[Path]:
     """
-    Write the commits of a release's tree back to the series.
+    Write the commits of a release's tree back to the series, and the forms that are derived from them.
 
     :param root: the checkout of this project.
+    :param release: the release of the tree; with ``None`` only forms are derived, of all patches.
     :return: the files that were written; empty for an untouched tree.
-    :raises Problem: when there is no tree, or as :func:`refreshed` does; nothing is written then.
+    :raises Problem: when there is no tree, as :func:`refreshed` does, or when an edit would be lost, as the
+        form follows a newer one; nothing is written then.
     """
+    if release is None:
+        return _write({form.patch.path: form.content for form in derive(series, pins)})
     tree = Tree(folder_of(root, release), release)
     if not (tree.folder / ".git").is_dir():
         raise Problem(
@@ -173,10 +179,40 @@ def refresh(root: Path, series: Series, pins: Pins, release: Release) -> list[Pa
             Exit.USAGE,
         )
     writes = refreshed(tree, series, pins)
-    for path, content in writes.items():
-        partial = path.with_name(f".{path.name}.new")
-        partial.write_bytes(content)
-        partial.replace(path)
+    done = _write({**writes, **_followers(series, pins, writes)})
     tree.git("tag", "--force", WRITTEN, "HEAD")
     remember(tree, WRITTEN, root, writes)
-    return list(writes)
+    return done
+
+
+def _followers(series: Series, pins: Pins, writes: Mapping[Path, bytes]) -> dict[Path, bytes]:
+    """
+    Return the patches that change with those that a tree writes, as those will be.
+
+    :raises Problem: when a form of which the tree has an edit follows a newer form.
+    """
+    edited = [
+        patch_of(patch.path, patch.distribution, writes[patch.path]) if patch.path in writes else patch
+        for patch in series.patches
+    ]
+    slugs = {patch.slug for patch in edited if patch.path in writes}
+    forms = derive(dataclasses.replace(series, patches=tuple(edited)), pins, slugs)
+    for form in forms:
+        if form.source and form.lost and form.patch.path in writes:
+            what = "The edits" if form.lost == "edits" else "The message"
+            raise Problem(
+                f"{what} of {form.patch.name} would be lost: it follows {form.source.name}.",
+                f"Edit {form.source.name} in the tree of {newest(form.source, pins)}"
+                + (", or add the trailer `By-Hand: REASON` above `Tests:`." if form.lost == "edits" else "."),
+            )
+    return {form.patch.path: form.content for form in forms}
+
+
+def _write(files: Mapping[Path, bytes]) -> list[Path]:
+    """Write those files that differ, and return them."""
+    done = [path for path, content in files.items() if not path.exists() or path.read_bytes() != content]
+    for path in done:
+        partial = path.with_name(f".{path.name}.new")
+        partial.write_bytes(files[path])
+        partial.replace(path)
+    return done

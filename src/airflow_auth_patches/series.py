@@ -22,6 +22,20 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+#: The trailers of a patch, in their order.
+TRAILERS = (
+    "Cures",
+    "Bug",
+    "Forwarded",
+    "Applies-To",
+    "Fixed-In",
+    "Requires",
+    "Joins",
+    "With",
+    "Trade-off",
+    "By-Hand",
+    "Tests",
+)
 TRAILER = re.compile(r"^([A-Z][A-Za-z-]+): (.+)$")
 
 
@@ -226,7 +240,15 @@ def read_patch(path: Path, dist: Distribution) -> Patch:
 
     :raises PatchFault: at the line that is wrong.
     """
-    content = path.read_bytes()
+    return patch_of(path, dist, path.read_bytes())
+
+
+def patch_of(path: Path, dist: Distribution, content: bytes) -> Patch:
+    """
+    Return the patch that a file will be.
+
+    :raises PatchFault: at the line that is wrong.
+    """
     head, _, _ = content.partition(b"\ndiff --git ")
     message = email.message_from_bytes(head, policy=email.policy.default)
     text = message.get_content() if message.get_content_type() == "text/plain" else ""

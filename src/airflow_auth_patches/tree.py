@@ -9,7 +9,7 @@ from pathlib import Path
 
 from airflow_auth_patches import hunks
 from airflow_auth_patches.errors import Problem
-from airflow_auth_patches.processes import run
+from airflow_auth_patches.processes import attempt, run
 from airflow_auth_patches.releases import Pins, Release
 from airflow_auth_patches.series import Patch
 
@@ -106,6 +106,21 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
+
+
+def merge_file(folder: Path, ours: bytes, base: bytes, theirs: bytes) -> bytes | None:
+    """
+    Merge one file as git does, and where that conflicts, with changes of adjacent lines kept apart.
+
+    :param folder: where to write the three files.
+    :return: the merged file; ``None`` when both change the same lines.
+    """
+    for end in (b"\n", b"\n\x01\n"):  # a line between any two, which is in all three and no source
+        versions = {"ours": ours, "base": base, "theirs": theirs}
+        write_files(folder, {name: text.replace(b"\n", end) for name, text in versions.items()})
+        if attempt(["git", "merge-file", "--quiet", *versions], cwd=folder).returncode == 0:
+            return (folder / "ours").read_bytes().replace(end, b"\n")
+    return None
 
 
 def commit_patch(tree: Tree, patch: Patch) -> None:

@@ -8,12 +8,12 @@ import typer
 from rich.markup import escape
 
 from airflow_auth_patches import check as lint
-from airflow_auth_patches import laying, proving, refreshing, releases, show, verdicts
+from airflow_auth_patches import laying, proving, refreshing, releases, show, sizes, verdicts
 from airflow_auth_patches import series as series_room
 from airflow_auth_patches.cli.common import Json, ReleaseName, app, checkout, known, verdict_words
 from airflow_auth_patches.commands import add_release as add_command
 from airflow_auth_patches.commands import prove as prove_command
-from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.errors import Exit, Fault, Problem
 from airflow_auth_patches.fit import Fit, Verdict
 from airflow_auth_patches.series import Patch, Series
 
@@ -117,7 +117,13 @@ def list_(
 
 
 @app.command()
-def check(json: Json = False) -> None:
+def check(
+    with_sizes: Annotated[
+        bool,
+        typer.Option("--sizes", help="Show the size and the source of each form; over budget is a fault."),
+    ] = False,
+    json: Json = False,
+) -> None:
     """
     Check the series: words, ranges, that every patch applies and reverses everywhere, that results compile.
 
@@ -126,14 +132,41 @@ def check(json: Json = False) -> None:
     folder, root = series_room.default_folder(), checkout()
     pins = releases.load(folder)
     with show.Bars() as bars:
-        faults = lint.check(root, folder, pins, bars)
+        faults, forms = lint.check(root, folder, pins, bars)
     if not faults:  # what is in a broken series has no verdict
         faults = lint.check_verdicts(root, series_room.load(folder), pins)
+    measured = [sizes.size(root, form.patch) for form in forms]
+    if with_sizes:
+        faults += [
+            Fault(
+                size.patch.path, 1, f"Over budget: {', '.join(size.over)}. Say why in its page in docs/bugs."
+            )
+            for size in measured
+            if size.over and not size.explained and size.patch.variant is None
+        ]
     if json:
         show.as_json([{"path": str(f.path), "line": f.line, "fault": f.what} for f in faults])
     else:
+        if with_sizes:
+            show.table(
+                "Each form of each patch",
+                ("patch", "changed", "message", "tests", "its edits"),
+                [
+                    (s.patch.name, f"{s.source}", f"{s.message}", f"{s.tests}", escape(form.kind))
+                    for s, form in zip(measured, forms, strict=True)
+                ],
+            )
         for fault in faults:
             show.out.print(escape(str(fault)), soft_wrap=True, highlight=False)
+        by_hand = [form.patch.name for form in forms if form.by_hand]
+        derived = sum(form.source is not None and not form.by_hand for form in forms)
+        big = dict.fromkeys(size.patch.slug for size in measured if size.over)
+        show.out.print(
+            f"Older forms: {derived} derived, {len(by_hand)} by hand: {', '.join(by_hand) or 'none'}.\n"
+            f"Patches over budget: {', '.join(big) or 'none'}. See `check --sizes`.",
+            soft_wrap=True,
+            highlight=False,
+        )
         show.out.print("no faults" if not faults else f"{len(faults)} fault{'s' * (len(faults) > 1)}")
     raise typer.Exit(Exit.FAULT if faults else Exit.OK)
 
@@ -216,15 +249,20 @@ def tree_(release: ReleaseName) -> None:
 
 
 @app.command()
-def refresh(release: ReleaseName) -> None:
+def refresh(
+    release: Annotated[
+        str | None,
+        typer.Argument(metavar="RELEASE", help="By default no tree is read.", show_default=False),
+    ] = None,
+) -> None:
     """
-    Write the commits of a release's tree back to patches/.
+    Write the commits of a release's tree back to patches/, and derive the older forms of each patch.
 
     Example: airflow-auth-patches refresh apache-airflow-core==3.3.2
     """
     series, pins = known()
     root = checkout()
-    written = refreshing.refresh(root, series, pins, pins.release(release))
+    written = refreshing.refresh(root, series, pins, pins.release(release) if release else None)
     for path in written:
         show.out.print(f"{path.relative_to(root)}", highlight=False)
     if not written:
