@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from airflow_auth_patches import check as lint
-from airflow_auth_patches import fetching, releases, series
+from airflow_auth_patches import fetching, releases, series, sizes
 from airflow_auth_patches.applying import line_of
 from airflow_auth_patches.releases import Pins
 
@@ -109,6 +109,28 @@ def test_a_fault_is_found(copy, faults, path, pattern, new, said):
     edit(copy / path, pattern, new)
     found = faults()
     assert any(re.search(said, fault) for fault in found), found
+
+
+def test_size_is_held_against_the_budget(copy, project):
+    patch = next(patch for patch in project.patches if patch.name == "failed-run-session")
+    page = copy / "docs/bugs/page.md"
+    page.parent.mkdir(parents=True)
+    page.write_text("`failed-run-session` is over the budget: it must be.\n")
+    test = copy / patch.tests[0]
+    assert sizes.size(copy, patch).over == ()
+
+    test.write_text("#\n" * 251)
+    body = patch.body.replace("\n\n", "\n\n" + "line\n" * 30, 1)
+    larger = sizes.size(copy, dataclasses.replace(patch, body=body))
+
+    assert [words.partition(" of ")[2] for words in larger.over] == [
+        "25 lines of message",
+        "250 lines of tests",
+    ]
+    assert (larger.tests, larger.source) == (251, 2)
+    assert larger.explained
+    page.unlink()
+    assert not sizes.size(copy, patch).explained
 
 
 def test_a_listed_patch_that_is_gone(copy, faults):
