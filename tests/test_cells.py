@@ -100,7 +100,6 @@ NEWEST = next(
     for entry in (Path(__file__).parents[1] / "patches/releases.toml").read_text().split("[[pair]]")
     if entry.startswith('\ncore = "3.3.2"\nfab = "3.10.2"\n')
 )
-MACHINE = "airflow-core/tests/unit/api_fastapi/auth/test_revoked_token_lookup_machine.py"
 
 
 def with_fab_330(cell: Cell) -> bool:
@@ -127,7 +126,6 @@ def with_look_up(cell: Cell) -> bool:
         (lambda root: (root / USERS).unlink(), 0, 1),
         (append("patches/proofs/users-route.toml"), 0, 1),
         (append("patches/proofs/users-route.toml"), 2, 0),
-        (append(MACHINE), 0, with_look_up),
         (append("patches/proofs/revoked-token-off-loop.toml"), 1, with_look_up),
         (append("tests/standin/tests_common/pytest_plugin.py"), 0, 2),
         (append("tests/standin/tests_common/upstream_plugin.py"), 2, 2),

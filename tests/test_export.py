@@ -292,11 +292,6 @@ def test_a_commit_of_core_and_provider_is_refused(copy, pins, tmp_path):
             f"users-route does not serve {CORE}",
         ),
         (
-            ("--release", CORE, "--author", AUTHOR, "--patch", "revoked-token-cached-look-up"),
-            Exit.REFUSED,
-            "joins revoked-token-off-loop, revoked-token-cache",
-        ),
-        (
             ("--release", FAB, "--author", AUTHOR, "--patch", "session-cleanup-registry"),
             Exit.REFUSED,
             "builds on flask-teardown-guard",

@@ -156,10 +156,8 @@ def test_a_state_machine_that_is_not_there_is_told_of(root, copy):
     (patch,) = (p for p in series.load(folder).patches if p.slug == "revoked-token-off-loop")
     path = folder / "proofs/revoked-token-off-loop.toml"
     assert list(proofs.faults(copy, folder, patch)) == []
-    path.write_text(path.read_text().replace("_machine.py", "_nowhere.py"))
-    assert [fault for _, _, fault in proofs.faults(copy, folder, patch)] == [
-        "There is no airflow-core/tests/unit/api_fastapi/auth/test_revoked_token_lookup_nowhere.py."
-    ]
+    path.write_text(f'machine = "test_nowhere.py"\n{path.read_text()}')
+    assert [fault for _, _, fault in proofs.faults(copy, folder, patch)] == ["There is no test_nowhere.py."]
 
 
 def test_a_state_machine_without_a_test_proves_nothing(monkeypatch):

@@ -203,12 +203,6 @@ def wheel(*words: str) -> subprocess.CompletedProcess[str]:
     ("words", "what", "remedy"),
     [
         (
-            ("apache-airflow-core==3.3.2", "revoked-token-cached-look-up"),
-            "revoked-token-cached-look-up joins revoked-token-off-loop, revoked-token-cache: it is taken "
-            "whenever all of them are, and never otherwise.",
-            "Leave it out.",
-        ),
-        (
             ("apache-airflow-providers-fab==3.3.0", "user-session", "user-cache"),
             "apache-airflow-providers-fab==3.3.0 takes user-session, user-cache only with session-cleanup.",
             "Name it too: --patch session-cleanup.",

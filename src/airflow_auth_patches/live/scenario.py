@@ -12,8 +12,17 @@ from airflow_auth_patches.live.preparation import Settings
 from airflow_auth_patches.live.reached import Reached
 from airflow_auth_patches.live.server import Server
 
-#: The patches that cure what was reported, and none of the root causes beneath.
-FIRST_FOUR = ("session-cleanup", "auth-manager-singleton", "appbuilder-init-lock", "revoked-token-cache")
+#: The four patches that cure what was reported, and what the last of them requires, on FAB before 3.7.0
+#: ``user-session`` too.
+FIRST_FOUR = (
+    "session-cleanup",
+    "auth-manager-singleton",
+    "appbuilder-init-lock",
+    "revoked-token-leeway",
+    "revoked-token-off-loop",
+    "revoked-token-cache",
+    "user-session",
+)
 
 
 class Build(str, Enum):
