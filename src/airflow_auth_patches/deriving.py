@@ -76,11 +76,12 @@ def derive(series: Series, pins: Pins, slugs: Collection[str] | None = None) -> 
                             break
                         files.update(hunks.apply_all(files, earlier.edits))
                     form, after = _form(Path(folder), patch, release, files, source, forms[0])
-                except hunks.HunkFault as fault:
+                    edits = hunks.parse(form.content)
+                except hunks.HunkFault as fault:  # it does not apply, or has nothing left to change
                     found.append(Form(patch, source and source[0], fault.what, patch.content))
                     continue
                 found.append(form)
-                made = dataclasses.replace(patch, content=form.content, edits=hunks.parse(form.content))
+                made = dataclasses.replace(patch, content=form.content, edits=edits)
                 series = dataclasses.replace(
                     series, patches=tuple(made if each is patch else each for each in series.patches)
                 )
