@@ -153,7 +153,7 @@ def test_what_counts_as_red():
 
 def test_a_state_machine_that_is_not_there_is_told_of(root, copy):
     folder = copy / "patches"
-    (patch,) = (p for p in series.load(folder).patches if p.slug == "revoked-token-off-loop")
+    patch = next(p for p in series.load(folder).patches if p.slug == "revoked-token-off-loop")
     path = folder / "proofs/revoked-token-off-loop.toml"
     assert list(proofs.faults(copy, folder, patch)) == []
     path.write_text(f'machine = "test_nowhere.py"\n{path.read_text()}')

@@ -204,8 +204,18 @@ def test_cache_that_is_off_asks_the_database_each_time(option):
         assert [check("token") for _ in range(2)] == [(True, 1)] * 2
 
 
+@pytest.mark.parametrize("option", OFF, ids=str)
+def test_cache_that_is_off_is_not_made(option):
+    with conf_vars(option):
+        assert revoked_token.get_revoked_token_cache() is None
+
+
 def test_check_in_progress_does_not_replace_a_revocation():
-    with once_answered(lambda: RevokedToken.revoke("token", in_an_hour())):
+    def revoke():
+        with create_session(scoped=False) as session:
+            RevokedToken.revoke("token", in_an_hour(), session=session)
+
+    with once_answered(revoke):
         assert RevokedToken.is_revoked("token") is True
     assert check("token") == (True, 0)
 
