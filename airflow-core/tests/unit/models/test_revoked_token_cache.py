@@ -30,6 +30,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from airflow import settings
+from airflow._shared.observability.metrics.base_stats_logger import NoStatsLogger
 from airflow._shared.observability.metrics.metrics_registry import MetricsRegistry
 from airflow.api_fastapi.app import create_app
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
@@ -275,7 +276,7 @@ def test_metrics_are_emitted_and_registered():
     prefix = "api_server.revoked_token.cache"
     # Core 3.2 has a class of metrics in place of a module.
     name = "stats" if hasattr(revoked_token, "stats") else "Stats"
-    with mock.patch.object(revoked_token, name, autospec=True) as stats:
+    with mock.patch.object(revoked_token, name, spec=NoStatsLogger) as stats:
         RevokedToken.is_revoked("token")
         RevokedToken.is_revoked("token")
         RevokedToken.clear_cache()
