@@ -33,12 +33,11 @@ DEADLINE = 30.0
 SETTINGS = Settings(pool_timeout=5, inside=(loop.WATCH,), public_role=ROLE)
 
 
-def load(server: Server, token: str, *, count: int, concurrency: int) -> Trip:
+def load(server: Server, *, count: int, concurrency: int) -> Trip:
     """
-    Ask without a token, and for the version with one all along.
+    Send requests without a token, and ask for the version all along, as a probe does: without one too.
 
     :param server: one that answers.
-    :param token: that of a monitor.
     :param count: how many requests.
     :param concurrency: how many at once.
     """
@@ -48,7 +47,6 @@ def load(server: Server, token: str, *, count: int, concurrency: int) -> Trip:
         lambda: None,
         concurrency=concurrency,
         deadline=DEADLINE,
-        pulse_headers={"Authorization": f"Bearer {token}"},
     )
 
 
@@ -58,13 +56,12 @@ def run(server: Server) -> Observation:
 
     :param server: a fresh one, watched, with a public role.
     """
-    token = server.token()
     mark = server.log_size()
     loop.reset(server.url)
-    few = load(server, token, count=REQUESTS, concurrency=CONCURRENCY)
+    few = load(server, count=REQUESTS, concurrency=CONCURRENCY)
     with locked(server, server.name, TABLE) as lock, later(lock.release):
-        during = load(server, token, count=REQUESTS, concurrency=CONCURRENCY)
-    crowd = load(server, token, count=CROWDED, concurrency=CROWD)
+        during = load(server, count=REQUESTS, concurrency=CONCURRENCY)
+    crowd = load(server, count=CROWDED, concurrency=CROWD)
     seen = loop.report(server.url)
     trips = {f"{CONCURRENCY} at once": few, f"{TABLE} locked": during, f"{CROWD} at once": crowd}
     # A full garbage collection stops every thread, now and then, whatever is locked.
@@ -106,7 +103,7 @@ SCENARIOS = (
         about=(
             f"auth_role_public {ROLE}: {REQUESTS} GET {STEP.route} without a token, {CONCURRENCY} at once, "
             f"as many while {TABLE} is locked for {HELD:.0f} s, then {CROWDED}, {CROWD} at once; "
-            f"{PULSE_PATH} with a token all along, while it is locked at most {MORE * 1000:.0f} ms longer "
+            f"{PULSE_PATH} without a token all along, while it is locked at most {MORE * 1000:.0f} ms longer "
             f"than before, garbage collection apart; pool_timeout {SETTINGS.pool_timeout} s, "
             f"deadline {DEADLINE:.0f} s"
         ),
