@@ -292,9 +292,16 @@ def test_a_commit_of_core_and_provider_is_refused(copy, pins, tmp_path):
             f"users-route does not serve {CORE}",
         ),
         (
-            ("--release", FAB, "--author", AUTHOR, "--patch", "session-cleanup-registry"),
+            (
+                "--release",
+                "apache-airflow-providers-fab==3.6.5",
+                "--author",
+                AUTHOR,
+                "--patch",
+                "user-cache",
+            ),
             Exit.REFUSED,
-            "builds on flask-teardown-guard",
+            "builds on user-session",
         ),
     ],
 )

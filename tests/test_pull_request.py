@@ -178,7 +178,8 @@ def test_the_sender_is_told_what_else_there_is(bodies):
     )
     users = bodies["apache-airflow-providers-fab==3.3.0", "users-route"]
     assert "Not for main: upstream's model has plain dates since 3.4.0." in users
-    assert 'builds on "Send the whole page' in bodies[FAB, "session-cleanup-registry"]
+    user_cache = bodies["apache-airflow-providers-fab==3.3.0", "user-cache"]
+    assert 'builds on "Keep the API answering' in user_cache
 
 
 def test_labels_are_for_bug_fixes_on_the_newest_line(bodies):

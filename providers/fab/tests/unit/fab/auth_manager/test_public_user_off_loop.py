@@ -65,7 +65,7 @@ def changes():
 
 
 class RoleQueries:
-    """The queries for the role: whether each ran on the event loop; a test can hold them or make them fail."""
+    """The queries for the role, and whether each ran on the loop; a test can hold them or make them fail."""
 
     def __init__(self) -> None:
         self.on_loop: list[bool] = []
@@ -260,7 +260,9 @@ async def test_missing_role_is_an_error(client, queries):
 
 
 @pytest.mark.parametrize(
-    "headers", [{"Authorization": "Bearer of nobody"}, {"Cookie": "_token=of-nobody"}], ids=["header", "cookie"]
+    "headers",
+    [{"Authorization": "Bearer of nobody"}, {"Cookie": "_token=of-nobody"}],
+    ids=["header", "cookie"],
 )
 async def test_bad_token_is_refused_and_reads_no_public_user(client, queries, headers):
     assert await status(client, headers=headers) in (401, 403)
