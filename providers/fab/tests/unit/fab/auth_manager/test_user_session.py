@@ -26,6 +26,7 @@ from functools import cache
 import pytest
 from cachetools import TTLCache
 from sqlalchemy import create_engine, event, select, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import scoped_session, sessionmaker
 from sqlalchemy.pool import QueuePool
 
@@ -194,13 +195,30 @@ def test_changes_of_the_caller_are_left_alone(auth_manager, token):
         assert session.scalars(select(Role).where(Role.name == "not committed")).first() is None
 
 
-def test_two_queries(auth_manager, engine, token):
-    statements = []
+def test_look_up_costs_two_queries_and_one_checkout(auth_manager, engine, token):
+    statements, checkouts = [], []
     event.listen(engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    event.listen(engine, "checkout", lambda *args: checkouts.append(args[0]))
 
     read_all(auth_manager.deserialize_user(token))
 
-    assert len(statements) == 2
+    assert (len(statements), len(checkouts)) == (2, 1)
+
+
+def test_session_of_the_caller_survives_a_failed_look_up(auth_manager, engine, token):
+    settings.Session.add(Role(name="not committed"))
+    session = settings.Session()
+
+    def fail(*args):
+        raise OperationalError("the query fails", None, Exception())
+
+    event.listen(engine, "before_cursor_execute", fail)
+    failed = outcome(auth_manager.deserialize_user, token)
+    event.remove(engine, "before_cursor_execute", fail)
+
+    assert failed == "OperationalError"
+    assert settings.Session() is session
+    assert [role.name for role in session.new] == ["not committed"]
 
 
 def test_unknown_user_is_refused_and_leaves_no_connection(auth_manager, engine):
