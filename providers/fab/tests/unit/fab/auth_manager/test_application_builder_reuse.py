@@ -14,17 +14,12 @@
 # KIND, either express or implied.  See the License for the
 # specific language governing permissions and limitations
 # under the License.
-"""
-What a request to FAB's synchronous FastAPI routes leaves behind: Flask apps, sessions and connections.
-
-Each request is served by FAB's real FastAPI application, on a worker thread that ends with it.
-"""
+"""Check that requests to FAB's synchronous FastAPI routes keep no Flask app, session or connection."""
 
 from __future__ import annotations
 
 import gc
 import os
-import weakref
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -34,22 +29,21 @@ from flask import Flask, current_app
 from sqlalchemy import create_engine, delete, event, select, text
 from sqlalchemy.orm import scoped_session, sessionmaker
 from sqlalchemy.pool import Pool, QueuePool
+from werkzeug.security import generate_password_hash
 
 import airflow
 from airflow import settings
 from airflow.api_fastapi.app import get_auth_manager, init_auth_manager, purge_cached_app
-from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 from airflow.api_fastapi.core_api.security import get_user
 from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
 from airflow.providers.fab.auth_manager.fab_auth_manager import FabAuthManager
 from airflow.providers.fab.auth_manager.models import Role, User
-from airflow.providers.fab.www import utils
 from airflow.providers.fab.www.extensions.init_appbuilder import AirflowAppBuilder
 
 from tests_common.test_utils.config import conf_vars
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from sqlalchemy.engine import Engine
 
@@ -82,11 +76,11 @@ class OnPurposeError(Exception):
 
 @pytest.fixture(autouse=True)
 def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
-    """Put Airflow on an engine and a scoped session of the test's own, with nothing checked out."""
+    """Give Airflow an engine and a scoped session of this test, with no connection checked out."""
     engine = create_engine(
         settings.SQL_ALCHEMY_CONN,
         poolclass=QueuePool,
-        # More than all requests of a test could keep.
+        # More than all requests of a test can keep.
         pool_size=100,
         connect_args={"check_same_thread": False},
         future=True,
@@ -105,7 +99,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
 
 @pytest.fixture
 def open_connections(engine: Engine) -> Iterator[set[int]]:
-    """Return the set of connections that are open, of whatever engine, from now on."""
+    """Return the set of connections of all engines that are opened from now on and not closed."""
     found: set[int] = set()
 
     def opened(dbapi_connection, connection_record):
@@ -122,17 +116,17 @@ def open_connections(engine: Engine) -> Iterator[set[int]]:
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Flask]]:
-    """Return the list of Flask apps that are made from now on."""
-    made: list[weakref.ref[Flask]] = []
+def created(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that gets the name of each Flask app that is created from now on."""
+    created: list[str] = []
     init = Flask.__init__
 
-    def note_and_init(self, *args, **kwargs):
-        made.append(weakref.ref(self))
+    def record_and_init(self, *args, **kwargs):
         init(self, *args, **kwargs)
+        created.append(self.name)
 
-    monkeypatch.setattr(Flask, "__init__", note_and_init)
-    return made
+    monkeypatch.setattr(Flask, "__init__", record_and_init)
+    return created
 
 
 @pytest.fixture
@@ -142,11 +136,11 @@ def client(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClie
     app = init_auth_manager().get_fastapi_app()
     assert app is not None
     app.dependency_overrides[get_user] = lambda: SimpleNamespace(id=1, username="tester")
-    with get_application_builder() as appbuilder:
-        role = appbuilder.sm.find_role("Admin")
-        assert appbuilder.sm.add_user("reuse", "a", "b", "reuse@example.com", role, password="secret")
-    settings.Session.remove()
-    # The collector would give back a forgotten connection, now and then.
+    with settings.NonScopedSession() as session:
+        names = {"username": "reuse", "first_name": "a", "last_name": "b", "email": "reuse@example.com"}
+        session.add(User(**names, active=True, password=generate_password_hash("secret")))
+        session.commit()
+    # The collector would now and then close a forgotten connection.
     gc.disable()
     yield TestClient(app, raise_server_exceptions=False, follow_redirects=False)
     gc.enable()
@@ -157,34 +151,21 @@ def client(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClie
         session.commit()
 
 
-def use_application_builder() -> None:
-    with get_application_builder() as appbuilder:
-        assert current_app.appbuilder is appbuilder
-
-
-def exception_of(function: Callable[[], None]) -> Exception | None:
-    try:
-        function()
-    except Exception as error:
-        return error
-    return None
-
-
 def ask(client: TestClient, method: str, path: str, body: dict | None, status: int) -> tuple[str, str, int]:
-    """Make a request twice, and return it in a short form, to name it in a failure."""
+    """Send a request twice and return a short form of it, which names it in a failure."""
     for _ in range(2):
         assert client.request(method, path, json=body).status_code == status
     return method, path, status
 
 
-def test_requests_make_no_flask_app(client, made):
-    made_by = {}
+def test_requests_create_no_flask_app(client, created):
+    created_by = {}
     for request in REQUESTS:
-        before = len(made)
+        before = len(created)
         name = ask(client, *request)
-        made_by[name] = len(made) - before
+        created_by[name] = len(created) - before
 
-    assert {request: count for request, count in made_by.items() if count} == {}
+    assert {request: count for request, count in created_by.items() if count} == {}
 
 
 def test_requests_keep_no_connection(client, engine, open_connections):
@@ -200,7 +181,7 @@ def test_requests_keep_no_connection(client, engine, open_connections):
     assert engine.pool.checkedout() == 0
 
 
-def test_route_that_raises_keeps_no_connection(client, engine, open_connections, monkeypatch):
+def test_failing_route_keeps_no_connection(client, engine, open_connections, monkeypatch):
     from airflow.providers.fab.auth_manager.api_fastapi.services.roles import FABAuthManagerRoles
 
     def fail(**kwargs):
@@ -236,33 +217,28 @@ def test_routes_use_the_flask_app_and_the_app_builder_of_the_server(client, monk
     assert get_auth_manager().appbuilder is appbuilder
 
 
-def test_flask_apps_of_commands_go(made):
-    for _ in range(3):
-        with get_application_builder():
-            pass
-    gc.collect()
-
-    assert len(made) == 3
-    # The auth manager keeps the app builder that was made last.
-    assert sum(app() is not None for app in made) <= 1
-
-
-def test_command_makes_a_flask_app_of_its_own(made):
+def test_command_creates_its_own_flask_app(created):
     with get_application_builder() as appbuilder:
         assert isinstance(appbuilder, AirflowAppBuilder)
         assert current_app.appbuilder is appbuilder
         assert current_app.static_folder == os.path.join(os.path.dirname(airflow.__file__), "www", "static")
-        assert len(made) == 1
+        assert len(created) == 1
 
 
-def test_command_with_another_auth_manager_makes_a_flask_app_of_its_own(made, monkeypatch):
-    monkeypatch.setattr(utils, "get_auth_manager", SimpleAuthManager)
+def test_caller_keeps_its_open_transaction(client):
+    session = settings.Session()
+    role = session.scalar(select(Role).where(Role.name == "Admin"))
+    role.name = "changed and not committed"
 
-    assert exception_of(use_application_builder) is None
-    assert len(made) == 1
+    with get_application_builder() as appbuilder:
+        appbuilder.sm.find_role("Public")
+
+    assert settings.Session() is session
+    assert role in session.dirty
+    session.rollback()
 
 
-def test_role_is_made_and_found_again(client):
+def test_role_is_created_and_found(client):
     try:
         assert client.post("/fab/v1/roles", json={"name": "reuse", "actions": []}).status_code == 200
         assert client.get("/fab/v1/roles/reuse").json()["name"] == "reuse"
