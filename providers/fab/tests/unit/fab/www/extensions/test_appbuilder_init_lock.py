@@ -14,12 +14,7 @@
 # KIND, either express or implied.  See the License for the
 # specific language governing permissions and limitations
 # under the License.
-"""
-Threads that build app builders, and threads that only read, around one auth manager.
-
-Hooks at three places inside ``init_app`` force the order of events: where it asks for the auth manager, where
-the security manager is constructed, and where the auth manager registers its views.
-"""
+"""Build app builders and read the security manager in several threads; hooks force the order of events."""
 
 from __future__ import annotations
 
@@ -29,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from flask import Flask, current_app
+from werkzeug.utils import cached_property as werkzeug_cached_property
 
 from airflow import settings
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
@@ -45,9 +41,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.db_test
 
-# What must happen has happened after so many seconds, even on a busy machine.
+# Seconds for what must happen, and for what must not.
 DEADLINE = 10
-# What must not happen is given so many seconds.
 GRACE = 2
 
 
@@ -72,22 +67,30 @@ class WatchedAuthManager(FabAuthManager):
         current_app.config["AFTER_VIEWS"]()
 
 
-class CachedPropertyWithLock(cached_property):
-    """What ``cached_property`` is before Python 3.12: it computes under a lock of its own."""
+class HelperAuthManager(FabAuthManager):
+    """An auth manager whose property sets another attribute."""
 
-    def __init__(self, func):
-        super().__init__(func)
-        self.own_lock = threading.RLock()
-
-    def __get__(self, instance, owner=None):
-        if instance is None or self.attrname in vars(instance):
-            return super().__get__(instance, owner)
-        with self.own_lock:
-            return super().__get__(instance, owner)
+    @cached_property
+    def security_manager(self):
+        self.helper = WatchedSecurityManager(self.appbuilder)
+        return self.helper
 
 
-class LockingAuthManager(WatchedAuthManager):
-    security_manager = CachedPropertyWithLock(FabAuthManager.security_manager.func)
+class ExtendingAuthManager(FabAuthManager):
+    """An auth manager whose property builds on the one that it overrides."""
+
+    @cached_property
+    def security_manager(self):
+        self.helper = super().security_manager
+        return self.helper
+
+
+class WerkzeugAuthManager(FabAuthManager):
+    """An auth manager whose property is cached by another class than ``functools.cached_property``."""
+
+    @werkzeug_cached_property
+    def security_manager(self):
+        return WatchedSecurityManager(self.appbuilder)
 
 
 class Background(threading.Thread):
@@ -159,12 +162,8 @@ def _no_permission_sync() -> Iterator[None]:
 def share(monkeypatch):
     """Make one auth manager the one that every app builder gets."""
 
-    def share_auth_manager(auth_manager, on_create: Callable = lambda: None):
-        def create_auth_manager():
-            on_create()
-            return auth_manager
-
-        monkeypatch.setattr(module, "create_auth_manager", create_auth_manager)
+    def share_auth_manager(auth_manager):
+        monkeypatch.setattr(module, "create_auth_manager", lambda: auth_manager)
         monkeypatch.setattr(module, "get_auth_manager", lambda: auth_manager)
         monkeypatch.setattr(utils, "get_auth_manager", lambda: auth_manager)
         return auth_manager
@@ -216,7 +215,6 @@ def test_init_app_runs_one_at_a_time(share):
 
 
 def test_app_builder_finishes_with_the_auth_manager_it_began_with(monkeypatch):
-    """Core may make a new auth manager for every app builder, and then the newest is the one that all get."""
     created: list[WatchedAuthManager] = []
     first_created, second_created = threading.Event(), threading.Event()
 
@@ -248,18 +246,22 @@ def test_app_builder_finishes_with_the_auth_manager_it_began_with(monkeypatch):
     assert [serves_login(app) for app in apps] == [True, True]
 
 
-def test_security_manager_is_bound_to_the_current_app(auth_manager):
+@pytest.mark.parametrize(
+    "auth_manager_cls", [WatchedAuthManager, HelperAuthManager, ExtendingAuthManager, WerkzeugAuthManager]
+)
+def test_security_manager_is_bound_to_the_current_app(share, auth_manager_cls):
+    auth_manager = share(auth_manager_cls())
     for _ in range(3):
         app = make_app()
         appbuilder = outcome(app)
 
-        assert not isinstance(appbuilder, Exception)
+        assert not isinstance(appbuilder, Exception), appbuilder
         assert auth_manager.appbuilder is appbuilder
         assert auth_manager.security_manager is appbuilder.sm
+        assert getattr(auth_manager, "helper", appbuilder.sm) is appbuilder.sm
         assert appbuilder.sm.appbuilder is appbuilder
         assert appbuilder.sm.flask_app is app
         assert "AUTH_USER_REGISTRATION" in app.config
-        assert serves_login(app)
 
 
 def test_reader_sees_the_old_one_until_the_new_one_replaces_it(auth_manager):
@@ -297,91 +299,15 @@ def test_request_in_one_app_may_use_the_security_manager_of_another(auth_manager
             appbuilder.session.commit()
 
 
-@pytest.mark.parametrize("auth_manager_cls", [WatchedAuthManager, LockingAuthManager])
-def test_init_app_does_not_wait_for_a_reader_that_makes_its_own(share, auth_manager_cls):
-    auth_manager = share(auth_manager_cls())
-    # This leaves an app builder, but no security manager: a reader constructs its own.
-    assert isinstance(outcome(make_app(while_building=fail)), OnPurposeError)
-    reader_builds, let_reader_go = threading.Event(), threading.Event()
-
-    def hold():
-        reader_builds.set()
-        let_reader_go.wait()
-
-    reader = Background(read, auth_manager, make_app(while_building=hold))
-    try:
-        assert reader_builds.wait(DEADLINE)
-        builder = Background(build, make_app())
-        did_not_wait_for_reader = builder.ended()
-    finally:
-        let_reader_go.set()
-
-    assert reader.ended()
-    assert builder.ended()
-    assert did_not_wait_for_reader
-    assert [reader.error, builder.error] == [None, None]
-    assert auth_manager.appbuilder is builder.result
-
-
-@pytest.mark.parametrize("auth_manager_cls", [WatchedAuthManager, LockingAuthManager])
-@pytest.mark.parametrize("reader_is", ["cold", "warm"])
-def test_reader_that_enters_init_app_and_init_app_both_end(share, reader_is, auth_manager_cls):
-    app, readers_app, nested_app = make_app(), make_app(), make_app()
-    builder_entered, reader_reads = threading.Event(), threading.Event()
-
-    def on_create():
-        if current_app == app:
-            builder_entered.set()
-
-    auth_manager = share(auth_manager_cls(), on_create)
-    outcome(make_app(while_building=fail if reader_is == "cold" else lambda: None))
-
-    def enter_init_app():
-        reader_reads.set()
-        builder_entered.wait(DEADLINE)
-        build(nested_app)
-
-    def read_and_enter():
-        read(auth_manager, readers_app)
-        enter_init_app()
-
-    if reader_is == "cold":
-        readers_app.config["WHILE_BUILDING"] = enter_init_app
-        reader = Background(read, auth_manager, readers_app)
-    else:
-        reader = Background(read_and_enter)
-    assert reader_reads.wait(DEADLINE)
-    builder = Background(build, app)
-
-    assert builder.ended()
-    assert reader.ended()
-    assert [reader.error, builder.error] == [None, None]
-    assert builder.result.sm.flask_app is app
-    assert serves_login(app)
-    assert serves_login(nested_app)
-
-
-def test_security_manager_may_build_an_app_builder(auth_manager):
+@pytest.mark.parametrize("where", ["while_building", "after_views"])
+def test_app_builder_may_be_built_inside_another(auth_manager, where):
+    build(make_app())
     inner_app = make_app()
-    outer_app = make_app(while_building=lambda: build(inner_app))
+    outer_app = make_app(**{where: lambda: build(inner_app)})
 
     outer = outcome(outer_app)
 
-    assert not isinstance(outer, Exception)
-    assert auth_manager.security_manager is outer.sm
-    assert outer.sm.flask_app is outer_app
-    assert inner_app.appbuilder.sm.flask_app is inner_app
-    assert serves_login(outer_app)
-    assert serves_login(inner_app)
-
-
-def test_register_views_may_build_an_app_builder(auth_manager):
-    inner_app = make_app()
-    outer_app = make_app(after_views=lambda: build(inner_app))
-
-    outer = outcome(outer_app)
-
-    assert not isinstance(outer, Exception)
+    assert not isinstance(outer, Exception), outer
     assert outer.sm.flask_app is outer_app
     assert inner_app.appbuilder.sm.flask_app is inner_app
     assert serves_login(outer_app)
@@ -406,53 +332,17 @@ def test_failed_init_app_leaves_a_working_auth_manager_and_a_free_lock(auth_mana
     assert auth_manager.security_manager is new.sm
 
 
-def test_reader_of_a_new_auth_manager_finds_the_app_builder(auth_manager):
-    seen = []
-
-    appbuilder = outcome(make_app(while_building=lambda: seen.append(auth_manager.appbuilder)))
-
-    assert seen == [appbuilder]
-
-
-def test_attributes_set_while_the_security_manager_is_built_stay(share):
-    class ExtendedAuthManager(FabAuthManager):
-        @cached_property
-        def security_manager(self):
-            security_manager = WatchedSecurityManager(self.appbuilder)
-            self.set_by_the_property = security_manager
-            return security_manager
-
-    auth_manager = share(ExtendedAuthManager())
+def test_attribute_that_another_thread_sets_during_the_build_stays(auth_manager):
+    build(make_app())
     auth_manager.set_by_another_thread = "before"
 
     def set_attribute():
         thread = Background(setattr, auth_manager, "set_by_another_thread", "meanwhile")
         assert thread.ended()
 
-    appbuilder = outcome(make_app(while_building=set_attribute))
+    outcome(make_app(while_building=set_attribute))
 
-    assert not isinstance(appbuilder, Exception)
-    assert getattr(auth_manager, "set_by_the_property", None) is appbuilder.sm
     assert auth_manager.set_by_another_thread == "meanwhile"
-
-
-def test_property_of_a_subclass_may_build_on_the_one_it_overrides(share):
-    class ExtendedAuthManager(FabAuthManager):
-        @cached_property
-        def security_manager(self):
-            security_manager = super().security_manager
-            security_manager.extended_by = self.appbuilder
-            return security_manager
-
-    auth_manager = share(ExtendedAuthManager())
-    for _ in range(2):
-        app = make_app()
-        appbuilder = outcome(app)
-
-        assert not isinstance(appbuilder, Exception)
-        assert auth_manager.security_manager is appbuilder.sm
-        assert appbuilder.sm.flask_app is app
-        assert appbuilder.sm.extended_by is appbuilder
 
 
 def test_auth_manager_with_its_own_property_or_attribute(share):
@@ -468,13 +358,13 @@ def test_auth_manager_with_its_own_property_or_attribute(share):
         def init_flask_resources(self):
             self.security_manager = WatchedSecurityManager(self.appbuilder)
 
-    for auth_manager in (share(PropertyAuthManager()), share(AttributeAuthManager())):
+    for auth_manager in (PropertyAuthManager(), AttributeAuthManager()):
         share(auth_manager)
         for _ in range(2):
             app = make_app()
             appbuilder = outcome(app)
 
-            assert auth_manager.appbuilder is appbuilder
+            assert not isinstance(appbuilder, Exception), appbuilder
             assert auth_manager.security_manager is appbuilder.sm
             assert appbuilder.sm.flask_app is app
 

@@ -14,12 +14,7 @@
 # KIND, either express or implied.  See the License for the
 # specific language governing permissions and limitations
 # under the License.
-"""
-Readers of the auth manager's security manager while ``init_app`` binds it to another Flask app.
-
-Hooks inside ``init_app`` force the order of events: where the security manager is constructed, and where the
-auth manager's Flask resources are initialised.
-"""
+"""Read the security manager while ``init_app`` binds it to another app; hooks force the order of events."""
 
 from __future__ import annotations
 
@@ -29,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from flask import Flask, current_app
+from werkzeug.utils import cached_property as werkzeug_cached_property
 
 from airflow import settings
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
@@ -45,9 +41,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.db_test
 
-# What must happen has happened after so many seconds, even on a busy machine.
+# Seconds for what must happen, and for what must not.
 DEADLINE = 10
-# What must not happen is given so many seconds.
 GRACE = 2
 
 
@@ -72,22 +67,30 @@ class WatchedAuthManager(FabAuthManager):
         super().init_flask_resources()
 
 
-class CachedPropertyWithLock(cached_property):
-    """What ``cached_property`` is before Python 3.12: it computes under a lock of its own."""
+class HelperAuthManager(FabAuthManager):
+    """An auth manager whose property sets another attribute."""
 
-    def __init__(self, func):
-        super().__init__(func)
-        self.own_lock = threading.RLock()
-
-    def __get__(self, instance, owner=None):
-        if instance is None or self.attrname in vars(instance):
-            return super().__get__(instance, owner)
-        with self.own_lock:
-            return super().__get__(instance, owner)
+    @cached_property
+    def security_manager(self):
+        self.helper = WatchedSecurityManager(self.appbuilder)
+        return self.helper
 
 
-class LockingAuthManager(WatchedAuthManager):
-    security_manager = CachedPropertyWithLock(FabAuthManager.security_manager.func)
+class ExtendingAuthManager(FabAuthManager):
+    """An auth manager whose property builds on the one that it overrides."""
+
+    @cached_property
+    def security_manager(self):
+        self.helper = super().security_manager
+        return self.helper
+
+
+class WerkzeugAuthManager(FabAuthManager):
+    """An auth manager whose property is cached by another class than ``functools.cached_property``."""
+
+    @werkzeug_cached_property
+    def security_manager(self):
+        return WatchedSecurityManager(self.appbuilder)
 
 
 class Background(threading.Thread):
@@ -217,33 +220,11 @@ def test_old_one_stays_when_the_new_one_cannot_be_built(auth_manager):
     assert auth_manager.security_manager is new.sm
 
 
-def test_init_app_does_not_wait_for_a_reader_that_makes_its_own(share):
-    auth_manager = share(LockingAuthManager())
-    # This leaves an app builder, but no security manager: a reader constructs its own.
-    assert isinstance(outcome(make_app(while_building=fail)), OnPurposeError)
-    reader_builds, let_reader_go = threading.Event(), threading.Event()
-
-    def hold():
-        reader_builds.set()
-        let_reader_go.wait(DEADLINE)
-
-    reader = Background(read, auth_manager, make_app(while_building=hold))
-    app = make_app()
-    try:
-        assert reader_builds.wait(DEADLINE)
-        builder = Background(build, app)
-        did_not_wait_for_reader = builder.ended(GRACE)
-    finally:
-        let_reader_go.set()
-
-    assert reader.ended()
-    assert builder.ended()
-    assert did_not_wait_for_reader
-    assert [reader.error, builder.error] == [None, None]
-    assert builder.result.sm.flask_app is app
-
-
-def test_each_app_builder_gets_one_of_its_own(auth_manager):
+@pytest.mark.parametrize(
+    "auth_manager_cls", [WatchedAuthManager, HelperAuthManager, ExtendingAuthManager, WerkzeugAuthManager]
+)
+def test_each_app_builder_gets_one_of_its_own(share, auth_manager_cls):
+    auth_manager = share(auth_manager_cls())
     for _ in range(3):
         app = make_app()
         appbuilder = outcome(app)
@@ -251,51 +232,26 @@ def test_each_app_builder_gets_one_of_its_own(auth_manager):
         assert not isinstance(appbuilder, Exception), appbuilder
         assert auth_manager.appbuilder is appbuilder
         assert auth_manager.security_manager is appbuilder.sm
+        assert getattr(auth_manager, "helper", appbuilder.sm) is appbuilder.sm
         assert appbuilder.sm.appbuilder is appbuilder
         assert appbuilder.sm.flask_app is app
+        assert "AUTH_USER_REGISTRATION" in app.config
 
 
-def test_attributes_set_while_the_security_manager_is_built_stay(share):
-    class ExtendedAuthManager(FabAuthManager):
-        @cached_property
-        def security_manager(self):
-            security_manager = WatchedSecurityManager(self.appbuilder)
-            self.set_by_the_property = security_manager
-            return security_manager
-
-    auth_manager = share(ExtendedAuthManager())
+def test_attribute_that_another_thread_sets_during_the_build_stays(auth_manager):
+    build(make_app())
     auth_manager.set_by_another_thread = "before"
 
     def set_attribute():
         thread = Background(setattr, auth_manager, "set_by_another_thread", "meanwhile")
         assert thread.ended()
 
-    appbuilder = outcome(make_app(while_building=set_attribute))
+    outcome(make_app(while_building=set_attribute))
 
-    assert getattr(auth_manager, "set_by_the_property", None) is appbuilder.sm
     assert auth_manager.set_by_another_thread == "meanwhile"
 
 
-def test_property_of_a_subclass_may_build_on_the_one_it_overrides(share):
-    class ExtendedAuthManager(FabAuthManager):
-        @cached_property
-        def security_manager(self):
-            security_manager = super().security_manager
-            security_manager.extended_by = self.appbuilder
-            return security_manager
-
-    auth_manager = share(ExtendedAuthManager())
-    for _ in range(2):
-        app = make_app()
-        appbuilder = outcome(app)
-
-        assert not isinstance(appbuilder, Exception), appbuilder
-        assert auth_manager.security_manager is appbuilder.sm
-        assert appbuilder.sm.flask_app is app
-        assert appbuilder.sm.extended_by is appbuilder
-
-
-def test_auth_manager_with_a_property_that_is_not_cached(share):
+def test_auth_manager_with_its_own_property_or_attribute(share):
     class PropertyAuthManager(FabAuthManager):
         def init_flask_resources(self):
             self.current = WatchedSecurityManager(self.appbuilder)
@@ -304,14 +260,19 @@ def test_auth_manager_with_a_property_that_is_not_cached(share):
         def security_manager(self):
             return self.current
 
-    auth_manager = share(PropertyAuthManager())
-    for _ in range(2):
-        app = make_app()
-        appbuilder = outcome(app)
+    class AttributeAuthManager(SimpleAuthManager):
+        def init_flask_resources(self):
+            self.security_manager = WatchedSecurityManager(self.appbuilder)
 
-        assert not isinstance(appbuilder, Exception), appbuilder
-        assert appbuilder.sm.flask_app is app
-        assert auth_manager.security_manager is appbuilder.sm
+    for auth_manager in (PropertyAuthManager(), AttributeAuthManager()):
+        share(auth_manager)
+        for _ in range(2):
+            app = make_app()
+            appbuilder = outcome(app)
+
+            assert not isinstance(appbuilder, Exception), appbuilder
+            assert auth_manager.security_manager is appbuilder.sm
+            assert appbuilder.sm.flask_app is app
 
 
 def test_auth_manager_without_security_manager(share):
