@@ -51,8 +51,8 @@ def derive(series: Series, pins: Pins, slugs: Collection[str] | None = None) -> 
     """
     Work out each form of patches: what is edited by hand, in git's form, and what is derived from that.
 
-    The message of a form is that of the newest one, with its own trailers where releases differ (``OWN``).
-    A form that does not apply is left as it is.
+    The message of a form is that of the newest one, with its own trailers where releases differ (``OWN``);
+    a form with the trailer ``By-Hand`` keeps its own. A form that does not apply is left as it is.
 
     :param slugs: those patches and the later ones that edit the same files; by default all.
     :return: the forms, in series order, those of a patch from the newest to the oldest.
@@ -124,8 +124,9 @@ def _form(
     else:
         with suppress(hunks.HunkFault):  # a copy of the newer form that was not derived yet
             lost = "edits" if hunks.apply_all(files, patch.edits) != after else ""
-    prose, own_prose = (each.body.rpartition("\n\n")[0] for each in (first, patch))
-    if (prose, first.subject) != (own_prose, patch.subject):
+    worded = patch if "By-Hand" in patch.trailers else first
+    prose, own_prose = (each.body.rpartition("\n\n")[0] for each in (worded, patch))
+    if (prose, worded.subject) != (own_prose, patch.subject):
         lost = lost or "message"
     trailers = "".join(
         f"{name}: {value}\n"
@@ -140,7 +141,7 @@ def _form(
         tree.git("init", "--quiet", "--initial-branch=main")
     tree.commit("before\n")
     write_files(tree.folder, after)
-    tree.commit(f"{first.subject}\n\n{prose}\n\n{trailers}", date=patch.date)
+    tree.commit(f"{worded.subject}\n\n{prose}\n\n{trailers}", date=patch.date)
     content = format_commit(tree, "HEAD", {})
     return Form(patch, source and source[0], why, content, lost), after
 
