@@ -6,6 +6,8 @@ from typing import Any
 
 from airflow_auth_patches.commands.limit_comparison import ALL, LIMIT, STOCK, builds
 from airflow_auth_patches.live import limit_tables
+from airflow_auth_patches.releases import Pins
+from airflow_auth_patches.series import Series
 
 PATCH = "user-cache"
 
@@ -82,12 +84,15 @@ def test_circumstances_name_releases_and_day() -> None:
     assert limit_tables.circumstances(FOUND) == told
 
 
-def test_each_patch_that_serves_is_added_to_the_limit() -> None:
-    compared = builds({LIMIT, "user-cache", "user-from-token-hook", "pool-slots-session"})
-    assert [(build.name, build.patches) for build in compared] == [
-        (STOCK, ()),
-        (LIMIT, (LIMIT,)),
-        ("user-cache", (LIMIT, "user-cache", "user-from-token-hook")),
-        ("pool-slots-session", (LIMIT, "pool-slots-session")),
-        (ALL, None),
-    ]
+def test_each_patch_that_serves_is_added_to_the_limit_with_what_it_requires(
+    project: Series, pins: Pins
+) -> None:
+    pair = pins.pair("3.3.2+3.10.2")
+    serving = {patch.slug: patch for each in (pair.core, pair.fab) for patch in project.serving(each)}
+    compared = {build.name: build.patches for build in builds(serving)}
+    assert list(compared)[:2] == [STOCK, LIMIT]
+    assert (compared[STOCK], compared[LIMIT], compared[ALL]) == ((), (LIMIT,), None)
+    assert compared["user-cache"] == (LIMIT, "user-cache", "user-from-token-hook")
+    cache, off_loop, leeway = (f"revoked-token-{word}" for word in ("cache", "off-loop", "leeway"))
+    assert compared[cache] == (LIMIT, cache, off_loop, leeway)
+    assert "failed-run-session" not in compared, "it does not serve this pair"

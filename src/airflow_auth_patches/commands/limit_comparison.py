@@ -44,6 +44,7 @@ from airflow_auth_patches.live.preparation import Keys, Preparation, Settings
 from airflow_auth_patches.live.proxy import Proxy
 from airflow_auth_patches.live.server import Server
 from airflow_auth_patches.releases import Pair
+from airflow_auth_patches.series import Patch
 
 LIMIT = "request-admission"
 STOCK, ALL = "stock", "all patches"
@@ -73,16 +74,25 @@ class Build:
     probe: Probe | None = None
 
 
-def builds(serving: set[str]) -> list[Build]:
+def builds(serving: Mapping[str, Patch]) -> list[Build]:
     """
     Return what is compared: stock, the limit alone, the limit with each patch, all patches.
 
-    :param serving: slugs of the patches that serve the pair.
+    :param serving: the patches that serve the pair, by slug.
     """
-    added = [
-        Build(slugs[0], (LIMIT, *slugs), probe) for slugs, probe in PATCHES.items() if slugs[0] in serving
-    ]
+    added = []
+    for slugs, probe in PATCHES.items():
+        if slugs[0] in serving:
+            needed = dict.fromkeys(slugs)
+            for slug in slugs:
+                needed |= dict.fromkeys(_required(serving, slug))
+            added.append(Build(slugs[0], (LIMIT, *needed), probe))
     return [Build(STOCK, ()), Build(LIMIT, (LIMIT,)), *added, Build(ALL, None)]
+
+
+def _required(serving: Mapping[str, Patch], slug: str) -> list[str]:
+    requires = [each for each in serving[slug].requires if each in serving]
+    return [*requires, *(further for each in requires for further in _required(serving, each))]
 
 
 class Comparison:
@@ -210,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     known = series.load()
     pins = releases.load(known.folder)
     pair = pins.pair(given.pair)
-    serving = {patch.slug for release in (pair.core, pair.fab) for patch in known.serving(release)}
+    serving = {patch.slug: patch for each in (pair.core, pair.fab) for patch in known.serving(each)}
     wanted = [
         each for each in builds(serving) if not given.patch or not each.probe or each.name in given.patch
     ]
