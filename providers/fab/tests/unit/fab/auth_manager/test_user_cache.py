@@ -182,23 +182,27 @@ def test_two_threads_may_remove_the_same_expired_entries(auth_manager, clock, us
     assert [user.username, others[0].result().username] == NAMES
 
 
-def test_entry_may_be_removed_while_it_is_found(auth_manager, clock, users, threads):
+def test_entry_may_be_removed_while_it_is_found(auth_manager, clock, users, queries, threads):
     user = auth_manager.deserialize_user(users[0])
-    entry, others = Entry(user.id), []
+    assert queries.begun.acquire(timeout=DEADLINE)
+    entry = Entry(user.id)
     auth_manager.cache = TTLCache(maxsize=1, ttl=30, timer=clock)
     auth_manager.cache[entry] = user
+    queries.go_on.clear()
+    other = threads.submit(auth_manager.deserialize_user, users[1])
+    assert queries.begun.acquire(timeout=DEADLINE)
 
-    def look_another_user_up():
-        others.append(threads.submit(auth_manager.deserialize_user, users[1]))
-        wait(others, GRACE)
+    def let_the_other_user_be_entered():
+        queries.go_on.set()
+        wait([other], GRACE)
 
-    entry.acts = [lambda: None, look_another_user_up]
+    entry.acts = [lambda: None, let_the_other_user_be_entered]
     found, error = None, None
     try:
         found = auth_manager._get_cached_user(users[0])
     except KeyError as raised:
         error = raised
-    other_user = others[0].result(DEADLINE)
+    other_user = other.result(DEADLINE)
 
     assert error is None
     assert [found.username, other_user.username] == NAMES
