@@ -29,6 +29,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import cache
 from typing import Any
+from unittest import mock
 
 import pytest
 from cachetools import TTLCache
@@ -274,11 +275,12 @@ def test_requests_that_miss_make_one_query_off_the_loop_for_each_user(auth_manag
 
 def test_cached_user_needs_no_thread(auth_manager, users):
     auth_manager.deserialize_user(users[0])
-    hit = auth_manager.adeserialize_user(users[0])
 
-    with pytest.raises(StopIteration) as answer:
-        hit.send(None)
-    assert answer.value.value.username == NAMES[0]
+    with mock.patch(f"{FabAuthManager.__module__}.run_in_threadpool", autospec=True) as run_in_threadpool:
+        user = asyncio.run(look_up(auth_manager, users[0]))
+
+    run_in_threadpool.assert_not_called()
+    assert user.username == NAMES[0]
 
 
 def test_failure_is_not_cached(auth_manager, users, queries):
