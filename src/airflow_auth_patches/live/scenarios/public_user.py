@@ -30,7 +30,8 @@ STEP = Step("GET", "/api/v2/dagTags", "/api/v2/dagTags?limit=5")
 CROWD = 10
 CROWDED = 200
 DEADLINE = 30.0
-SETTINGS = Settings(pool_timeout=5, inside=(loop.WATCH,), public_role=ROLE)
+#: Longer than the lock: a request that waits for a slot of `request-admission` meanwhile gets no 503.
+SETTINGS = Settings(pool_timeout=10, inside=(loop.WATCH,), public_role=ROLE)
 
 
 def load(server: Server, *, count: int, concurrency: int) -> Trip:
