@@ -84,7 +84,8 @@ def test_the_range_diff_shows_what_differs_and_no_more(made, project, pins):
     assert "v3-2-test" not in shown
     alike = backport(ROOT, project, pins, None, ["action-logging-off-loop"], author=AUTHOR)
     assert re.fullmatch(
-        r"1:  [0-9a-f]+ = 1:  [0-9a-f]+ Commit the audit log .*\n", alike.differences["main..v3-2-test"]
+        r"1:  [0-9a-f]+ = 1:  [0-9a-f]+ Keep the API server responsive while it writes the audit log\n",
+        alike.differences["main..v3-2-test"],
     )
     assert alike.files == ()
 
@@ -100,7 +101,7 @@ def notes(project, pins, *names: str) -> str:
 
 
 def test_a_line_without_the_code_is_not_affected(without_verdicts, pins):
-    told = notes(without_verdicts, pins, "revoked-token-off-loop")
+    told = notes(without_verdicts, pins, "revoked-token-leeway", "revoked-token-off-loop")
     assert (
         "revoked-token-off-loop does not go to v3-1-test: 3.1.8 is not affected: it has no airflow-core/src"
         in told

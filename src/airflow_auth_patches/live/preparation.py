@@ -111,6 +111,9 @@ class Settings:
     :param user_cache_ttl: seconds that FAB keeps a user for; its default when ``None``.
     :param revocation_cache_ttl: seconds that the revocation cache, where a patch adds it, keeps answers for;
         its default when ``None``.
+    :param token_lifetime: seconds after which a token expires; the revoked tokens are cleaned up at most once in
+        twice that; Airflow's default when ``None``.
+    :param token_leeway: seconds for which an expired token is accepted; Airflow's default when ``None``.
     :param session_backend: where FAB keeps the sessions of its pages: ``securecookie`` or ``database``; its
         default when ``None``.
     :param public_role: the role of requests without a token, which are refused when it is ``None``.
@@ -125,6 +128,8 @@ class Settings:
     pool_timeout: int = 30
     user_cache_ttl: int | None = None
     revocation_cache_ttl: int | None = None
+    token_lifetime: int | None = None
+    token_leeway: int | None = None
     session_backend: str | None = None
     public_role: str | None = None
     max_concurrent_requests: int | str | None = None
@@ -145,6 +150,10 @@ class Settings:
             variables["AIRFLOW__FAB__CACHE_TTL"] = str(self.user_cache_ttl)
         if self.revocation_cache_ttl is not None:
             variables["AIRFLOW__API_AUTH__REVOKED_TOKEN_CACHE_TTL_SECONDS"] = str(self.revocation_cache_ttl)
+        if self.token_lifetime is not None:
+            variables["AIRFLOW__API_AUTH__JWT_EXPIRATION_TIME"] = str(self.token_lifetime)
+        if self.token_leeway is not None:
+            variables["AIRFLOW__API_AUTH__JWT_LEEWAY"] = str(self.token_leeway)
         if self.session_backend is not None:
             variables["AIRFLOW__FAB__SESSION_BACKEND"] = self.session_backend
         if self.max_concurrent_requests is not None:

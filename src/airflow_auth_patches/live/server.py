@@ -205,7 +205,7 @@ class Server(Reached):
             for user in (subjects[number % len(subjects)] for number in range(count))
         ]
 
-    def sign(self, claims: Mapping[str, str], like: str) -> str:
+    def sign(self, claims: Mapping[str, str | int], like: str) -> str:
         """
         Make a token that has some claims other than another one.
 

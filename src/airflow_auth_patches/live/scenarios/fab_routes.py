@@ -30,6 +30,31 @@ def users(server: Server) -> Observation:
     return Observation(sees=str(measurement), failed=bool(total.failures), measurements=(measurement,))
 
 
+def roles(server: Server) -> Observation:
+    """
+    Make roles and delete them, with nothing else going on.
+
+    :param server: a fresh one.
+    """
+    token = server.token()
+    made, deleted = Result([], 0), Result([], 0)
+    for number in range(ROUNDS):
+        role = {"name": f"made_{number}", "actions": []}
+        path = "/auth/fab/v1/roles"
+        made += send(server.url, [Request("POST", path, token=token, json=role)], deadline=DEADLINE)
+        path = f"{path}/{role['name']}"
+        deleted += send(server.url, [Request("DELETE", path, token=token)], deadline=DEADLINE)
+    measurements = (
+        Measurement("made", made, DEADLINE, ROUNDS, ROUNDS),
+        Measurement("deleted", deleted, DEADLINE, ROUNDS, ROUNDS),
+    )
+    return Observation(
+        sees="; ".join(map(str, measurements)),
+        failed=any(each.result.failures for each in measurements),
+        measurements=measurements,
+    )
+
+
 def refused_logins(server: Server) -> Observation:
     """
     Log in with a wrong password, time after time, and count the connections that the server then holds.
@@ -63,6 +88,13 @@ SCENARIOS = (
         bugs=("users-route-500",),
         pairs=("3.1.6+3.3.0",),
         run=users,
+    ),
+    Scenario(
+        name="delete-role",
+        about=f"{ROUNDS} times POST /auth/fab/v1/roles and DELETE of the role, one by one",
+        bugs=("delete-role-500",),
+        pairs=("3.1.6+3.3.0", "3.1.8+3.4.0"),
+        run=roles,
     ),
     Scenario(
         name="refused-logins",

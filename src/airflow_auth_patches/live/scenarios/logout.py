@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+import uuid
+
 from airflow_auth_patches.live.load import Request, Result, send
 from airflow_auth_patches.live.outcomes import Kind, Measurement, Observation
 from airflow_auth_patches.live.preparation import Settings
@@ -14,6 +17,8 @@ PATH = "/api/v2/dags?limit=1"
 #: What a token that is not valid is answered with.
 REFUSED = 403
 LOGOUT = "/api/v2/auth/logout"
+#: Seconds that a token lives, so that the cleanup is due after twice that, and that it is accepted beyond that.
+LIFETIME, LEEWAY = 2, 120
 
 
 def log_out(server: Server, other: Server) -> Observation:
@@ -64,7 +69,48 @@ def here(server: Server) -> Observation:
     return log_out(server, server)
 
 
+def in_leeway(server: Server) -> Observation:
+    """
+    Log out with tokens that then expire, and send them again after a cleanup, while their leeway lasts.
+
+    :param server: one with the cache off, whose tokens live for `LIFETIME`.
+    """
+    like = server.token()
+    expires = int(time.time()) + LIFETIME
+    tokens = [server.sign({"jti": uuid.uuid4().hex, "exp": expires}, like) for _ in range(ROUNDS)]
+    send(server.url, [Request("GET", LOGOUT, 307, cookie=token) for token in tokens], deadline=DEADLINE)
+    before = send(
+        server.url, [Request("GET", PATH, REFUSED, token=token) for token in tokens], deadline=DEADLINE
+    )
+    # The next check after twice the lifetime cleans up; all tokens have expired by then.
+    time.sleep(2 * LIFETIME + 1)
+    send(server.url, [Request("GET", PATH, token=server.token())], deadline=DEADLINE)
+    after = send(
+        server.url, [Request("GET", PATH, REFUSED, token=token) for token in tokens], deadline=DEADLINE
+    )
+    measurements = (
+        Measurement("before", before, DEADLINE, ROUNDS, ROUNDS),
+        Measurement("after", after, DEADLINE, ROUNDS, ROUNDS),
+    )
+    return Observation(
+        sees=f"{after.outcomes['200']} of {ROUNDS} accepted in their leeway, after a logout and a cleanup",
+        failed=any(each.result.failures for each in measurements),
+        measurements=measurements,
+    )
+
+
 SCENARIOS = (
+    Scenario(
+        name="logout-leeway",
+        about=(
+            f"{ROUNDS} tokens that live for {LIFETIME} s: GET {LOGOUT} with the cookie, then, when they have "
+            f"expired and revoked tokens were cleaned up, a request with each; leeway {LEEWAY} s, cache off"
+        ),
+        bugs=("revocation-leeway",),
+        pairs=("3.3.2+3.10.2",),
+        run=in_leeway,
+        settings=Settings(revocation_cache_ttl=0, token_lifetime=LIFETIME, token_leeway=LEEWAY),
+    ),
     Scenario(
         name="logout-revokes",
         about=f"{ROUNDS} tokens: request, GET {LOGOUT} with the cookie, the same request again",
