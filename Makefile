@@ -67,6 +67,10 @@ refresh: setup ## write the commits edited there back to patches/: make refresh 
 docs: setup ## write the tables that are generated from recorded results
 	$(VENV)/bin/cog -r $(GENERATED)
 
+limit: setup ## measure what each patch adds to the limit, into docs/results/limit.json
+	$(VENV)/bin/python -m airflow_auth_patches.commands.limit_comparison docs/results/limit.json
+	$(VENV)/bin/cog -r docs/limit.md
+
 figure: setup ## draw docs/images/ui-load.svg from the recorded result docs/results/ui-load.json
 	$(VENV)/bin/python -m airflow_auth_patches.live.figure docs/results/ui-load.json docs/images/ui-load.svg
 
@@ -74,4 +78,4 @@ clean: ## remove what was built, and .venv
 	rm -rf build dist $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # `docs` is a folder too.
-.PHONY: help docs setup demo test test-quick test-upstream test-matrix lint lint-upstream check tree refresh figure clean
+.PHONY: help docs limit setup demo test test-quick test-upstream test-matrix lint lint-upstream check tree refresh figure clean
