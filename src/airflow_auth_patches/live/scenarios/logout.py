@@ -17,7 +17,7 @@ PATH = "/api/v2/dags?limit=1"
 #: What a token that is not valid is answered with.
 REFUSED = 403
 LOGOUT = "/api/v2/auth/logout"
-#: Seconds that a token lives, twice which is the interval of the cleanup, and that it is accepted beyond that.
+#: Seconds that a token lives, and that it is accepted beyond that. A cleanup is due after twice the first.
 LIFETIME, LEEWAY = 2, 120
 
 
