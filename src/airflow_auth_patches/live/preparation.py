@@ -111,8 +111,8 @@ class Settings:
     :param user_cache_ttl: seconds that FAB keeps a user for; its default when ``None``.
     :param revocation_cache_ttl: seconds that the revocation cache, where a patch adds it, keeps answers for;
         its default when ``None``.
-    :param token_lifetime: seconds after which a token expires; Airflow's default when ``None``. Revoked tokens
-        are cleaned up at most once in twice that.
+    :param token_lifetime: seconds after which a token expires; Airflow's default when ``None``. Twice that is
+        the interval in which revoked tokens are cleaned up.
     :param token_leeway: seconds for which an expired token is accepted; Airflow's default when ``None``.
     :param session_backend: where FAB keeps the sessions of its pages: ``securecookie`` or ``database``; its
         default when ``None``.
