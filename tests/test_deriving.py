@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 
 import pytest
@@ -103,15 +102,17 @@ def test_trailer_keeps_an_edit_of_an_older_form(copy, pins):
     assert forms[OLDER] == "by hand: for this test"
 
 
-def test_message_of_a_form_edited_by_hand_follows_the_newest(copy, pins):
+def test_form_edited_by_hand_keeps_its_own_message(copy, pins):
+    name, derived = BY_HAND, "request-session~3.2"
     path = copy / "patches/airflow-core/request-session.patch"
-    path.write_text(re.sub(r"(?m)^Some requests held", "Many requests held", path.read_text()))
+    path.write_text(path.read_text().replace("As many requests for", "So many requests for", 1))
 
     refreshing.refresh(copy, series.load(copy / "patches"), pins, None)
 
     again = series.load(copy / "patches")
-    assert "Many requests held" in named(again, BY_HAND).body
-    assert named(again, BY_HAND).trailers["By-Hand"]
+    assert "So many requests for" in named(again, derived).body
+    assert "As many requests for" in named(again, name).body
+    assert named(again, name).trailers["By-Hand"]
 
 
 def test_conflict_leaves_the_edits_of_the_older_form(project, pins):
