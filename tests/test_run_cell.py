@@ -85,15 +85,12 @@ def test_guards_are_taken_out_without_the_proofs_again(monkeypatch, project, pin
     monkeypatch.setattr(reproduce, "run_files", lambda _, __, files: {file: {} for file in files})
     monkeypatch.setattr(proving, "stock_verdict", lambda _, slug, __: proving.Verdict(slug, "stock", ()))
     monkeypatch.setattr(proving, "patched_verdict", lambda _, slug, __: proving.Verdict(slug, "patched", ()))
-    monkeypatch.setattr(
-        proving, "prove_machine", lambda _, __, slug, ___: proving.Verdict(slug, "machine", ())
-    )
     monkeypatch.setattr(proving, "prove_guard", lambda _, __, slug, *___: proving.Verdict(slug, "lock", ()))
     run = Runner(root, project, pins, threading.Event())
     plain, guards = choose(
         root, project, [pins.pair("3.3.2+3.8.0")], ["3.11"], parts=[Part.PROOFS, Part.GUARDS]
     )
-    assert set(run(plain).counts) == {"red", "kept", "green", "machines"}
+    assert set(run(plain).counts) == {"red", "kept", "green"}
     assert set(run(guards).counts) == {"guards"}
     assert run(guards).counts["guards"] > len(guards.patches)
 
