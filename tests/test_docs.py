@@ -98,6 +98,23 @@ def test_the_page_of_upstream_says_what_the_trailers_say(root, project):
             assert re.fullmatch(rf"https://github\.com/apache/airflow/(pull|issues)/{number}", url)
 
 
+def test_a_patch_to_be_sent_has_an_issue_of_its_own_or_the_text_of_one(root, project):
+    """66493 is about the revocation check, and 61339 is a pull request."""
+    rows = {slug: note for slug, *_, note in ROW.findall((root / "docs/upstream.md").read_text())}
+    titles = re.findall(r"^## (.*)$", (root / "docs/upstream-issues.md").read_text(), re.MULTILINE)
+    anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+    linked_to = set()
+    for slug, note in rows.items():
+        forms = [patch for patch in project.patches if patch.slug == slug]
+        of_others = {"66493", "61339"} & {patch.trailers["Bug"][0].rpartition("/")[2] for patch in forms}
+        to_send = any(patch.trailers["Forwarded"] == ("no",) for patch in forms)
+        found = re.findall(r"\[Issue to file\]\(upstream-issues\.md#([\w-]+)\)", note)
+        wanted = to_send and of_others and not slug.startswith(("revoked-token-off", "revoked-token-cache"))
+        assert len(found) == bool(wanted), slug
+        linked_to.update(found)
+    assert linked_to == anchors
+
+
 @pytest.mark.parametrize("pattern", DOCUMENTS)
 def test_the_commands_that_are_named_are_there(root, pattern):
     commands = typer.main.get_command(app).commands

@@ -88,28 +88,37 @@ def interpreter(version: str) -> Path | None:
     return None
 
 
-def _wanted(pair: Pair) -> list[str]:
-    return [str(pair.core), str(pair.fab), *pair.core.constraints, *pair.fab.constraints, *EXTRAS]
+def _wanted(pair: Pair, packages: Sequence[str]) -> list[str]:
+    return [str(pair.core), str(pair.fab), *pair.core.constraints, *pair.fab.constraints, *packages]
 
 
-def specification(pair: Pair, python: str) -> str:
+def specification(pair: Pair, python: str, packages: Sequence[str] = EXTRAS) -> str:
     """
     Return all that decides what is installed in an environment of a pair, a line each.
 
     :param python: the Python version, as in ``3.11``.
+    :param packages: what is installed beside Airflow.
     """
-    return "\n".join([python, str(pair.exclude_newer), *_wanted(pair)])
+    return "\n".join([python, str(pair.exclude_newer), *_wanted(pair, packages)])
 
 
-def make(pair: Pair, python: str, folder: Path, progress: Progress | None = None) -> Environment:
+def make(
+    pair: Pair,
+    python: str,
+    folder: Path,
+    progress: Progress | None = None,
+    *,
+    packages: Sequence[str] = EXTRAS,
+) -> Environment:
     """
     Return an environment with a pair of stock releases, making it if it is not there.
 
     :param python: the Python version, as in ``3.11``.
     :param folder: where the environment is, or will be; what else is there is removed.
+    :param packages: what is installed beside Airflow.
     :raises Problem: when that Python is missing or the packages cannot be installed; the folder is then gone.
     """
-    spec = specification(pair, python)
+    spec = specification(pair, python, packages)
     marker = folder / ".ready"
     environment = Environment(folder / "bin" / "python")
     if marker.exists() and marker.read_text() == spec:
@@ -127,7 +136,7 @@ def make(pair: Pair, python: str, folder: Path, progress: Progress | None = None
             run([uv(), "venv", "--quiet", "--python", base, folder])
             install(
                 environment,
-                ["--exclude-newer", f"{pair.exclude_newer}T00:00:00Z", *_wanted(pair)],
+                ["--exclude-newer", f"{pair.exclude_newer}T00:00:00Z", *_wanted(pair, packages)],
             )
         marker.write_text(spec)
     except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,8 +10,8 @@ from rich.markup import escape
 
 from airflow_auth_patches import show
 from airflow_auth_patches.cli.common import Json, app, checkout, known
-from airflow_auth_patches.commands.upstream import judge
-from airflow_auth_patches.errors import Exit
+from airflow_auth_patches.commands.upstream import judge, judge_core
+from airflow_auth_patches.errors import Exit, Problem
 from airflow_auth_patches.proving import tally
 from airflow_auth_patches.releases import Pair
 from airflow_auth_patches.upstream import Comparison
@@ -28,22 +29,50 @@ def upstream_(
     expression: Annotated[
         str | None, typer.Option("-k", metavar="EXPR", help="Only these tests, as pytest selects them.")
     ] = None,
+    airflow: Annotated[
+        Path | None,
+        typer.Option("--checkout", metavar="PATH", help="Run core's tests, from this checkout of Airflow."),
+    ] = None,
+    at: Annotated[str, typer.Option("--at", metavar="COMMIT", help="The commit of the checkout.")] = "HEAD",
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="PATH",
+            help="Of core's tests only this file or folder of airflow-core/tests/unit; may be given again.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """
-    Run the provider's own tests, from its sdist, on stock and patched: what passes there passes here.
+    Run upstream's own tests on stock and patched: what passes there passes here.
+
+    Those of the provider are in its sdist. Those of core are in no release: name a checkout of Airflow,
+    at a commit near the release, and the pair.
 
     Example: airflow-auth-patches test-upstream --pair 3.3.2+3.10.2
+
+    Example: airflow-auth-patches test-upstream --pair 3.2.0+3.6.0 --checkout ../airflow --at 3.2.0
     """
+    if airflow is None and (only or at != "HEAD"):
+        raise Problem("--at and --only are for core's tests.", "Name a checkout with --checkout.", Exit.USAGE)
+    if airflow is not None and len(pair or ()) != 1:
+        raise Problem("A checkout is near one release.", "Name one pair with --pair.", Exit.USAGE)
     series, pins = known()
     chosen = [pins.pair(name) for name in pair] if pair else pins.minor_pairs
     found: list[tuple[Pair, Comparison]] = []
     with show.Bars() as bars, bars.task("comparing pairs", len(chosen)) as advance:
         for one in chosen:
-            found.append((one, judge(checkout(), series, pins, one, python, expression, bars)))
+            if airflow is None:
+                compared = judge(checkout(), series, pins, one, python, expression, bars)
+            else:
+                compared = judge_core(
+                    checkout(), series, pins, one, python, airflow, at, only or (), expression, bars
+                )
+            found.append((one, compared))
             advance(1)
             if not json:
-                _told(*found[-1])
+                _told(*found[-1], "FAB" if airflow is None else "core")
     if json:
         show.as_json([_as_data(one, python, comparison) for one, comparison in found])
     holds = all(comparison.holds for _, comparison in found)
@@ -71,9 +100,9 @@ def _as_data(pair: Pair, python: str, found: Comparison) -> dict[str, Any]:
     }
 
 
-def _told(pair: Pair, found: Comparison) -> None:
+def _told(pair: Pair, found: Comparison, of: str) -> None:
     show.table(
-        f"Upstream's tests of FAB {pair.fab.version} on core {pair.core.version}",
+        f"Upstream's tests of {of} on core {pair.core.version} with FAB {pair.fab.version}",
         ("", *COLUMNS),
         [
             (word, *(str(tally(outcomes).get(column, 0)) for column in COLUMNS))

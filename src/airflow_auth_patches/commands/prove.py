@@ -43,16 +43,18 @@ def patched_environment(
     *,
     kind: str = "patched",
     only: Sequence[str] | None = None,
+    packages: Sequence[str] = environments.EXTRAS,
 ) -> Environment:
     """
     Return an environment with patches of the series applied, as an operator would apply them.
 
     :param kind: what to call it among those of the pair.
     :param only: slugs of patches, of which those that serve the pair are applied; every patch when not given.
+    :param packages: what is installed beside Airflow.
     :raises Problem: when it cannot be made; see `environments.make` and `patching.apply`.
     """
     folder = folder_of(root, pair, python, kind)
-    environment = environments.make(pair, python, folder, progress)
+    environment = environments.make(pair, python, folder, progress, packages=packages)
     serving = {patch.slug for release in (pair.core, pair.fab) for patch in series.serving(release)}
     names = None if only is None else [slug for slug in only if slug in serving]
     if serving if names is None else names:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from airflow_auth_patches import environments
+from airflow_auth_patches import core_tests, environments
 from airflow_auth_patches import upstream as room
+from airflow_auth_patches.checkout import opened
 from airflow_auth_patches.commands.prove import folder_of, patched_environment
+from airflow_auth_patches.environments import Environment
 from airflow_auth_patches.processes import workers
 from airflow_auth_patches.progress import Progress, Silent
 from airflow_auth_patches.releases import Pair, Pins
@@ -40,16 +43,72 @@ def judge(
     patched = patched_environment(root, series, pins, pair, python, progress)
     extra = room.packages(root, pair, python, stock, progress)
 
-    def both(title: str) -> tuple[dict[str, str], dict[str, str]]:
+    def run(environment: Environment) -> Mapping[str, str]:
+        return room.run_sdist(root, folder, extra, environment, expression)
+
+    return _compared(run, stock, patched, pair, listed, progress, whole=expression is None)
+
+
+def judge_core(
+    root: Path,
+    series: Series,
+    pins: Pins,
+    pair: Pair,
+    python: str,
+    checkout: Path,
+    at: str = "HEAD",
+    only: Sequence[str] = (),
+    expression: str | None = None,
+    progress: Progress | None = None,
+) -> room.Comparison:
+    """
+    Run the tests of core from a checkout of Airflow on stock and on patched; see :func:`judge`.
+
+    :param checkout: the checkout, near the release of core; it is only read.
+    :param at: the commit whose tests are run.
+    :param only: files and folders below ``airflow-core/tests/unit``; by default what the patches touch.
+    :raises Problem: when the checkout is none, an environment cannot be made, or a run gives no report.
+    """
+    progress = progress or Silent()
+    listed = [entry for entry in room.load(series.folder) if entry.serves(pair.core)]
+    packages = core_tests.PACKAGES
+    with opened(checkout, pair.core, at) as found:
+        place = folder_of(root, pair, python, "stock-core-tests")
+        stock = environments.make(pair, python, place, progress, packages=packages)
+        patched = patched_environment(
+            root, series, pins, pair, python, progress, kind="patched-core-tests", packages=packages
+        )
+        laid = {}
+        for kind, environment in (("stock", stock), ("patched", patched)):
+            laid[environment] = root / "build" / "upstream" / f"core-{pair.core.version}-{kind}"
+            with progress.task(f"laying out {found.base[:10]} with the {kind} core"):
+                core_tests.lay(found, environment, laid[environment])
+    paths = [f"{core_tests.ROOT}/{each}" for each in only]
+    paths = paths or core_tests.paths(laid[stock], series.serving(pair.core))
+
+    def run(environment: Environment) -> Mapping[str, str]:
+        return core_tests.run(laid[environment], environment, paths, expression)
+
+    return _compared(run, stock, patched, pair, listed, progress, whole=not only and expression is None)
+
+
+def _compared(
+    run: Callable[[Environment], Mapping[str, str]],
+    stock: Environment,
+    patched: Environment,
+    pair: Pair,
+    listed: Sequence[room.Listed],
+    progress: Progress,
+    *,
+    whole: bool,
+) -> room.Comparison:
+    def both(title: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
         with progress.task(title), workers(2) as pool:
-            on_stock, on_patched = (
-                pool.submit(room.run_sdist, root, folder, extra, environment, expression)
-                for environment in (stock, patched)
-            )
+            on_stock, on_patched = (pool.submit(run, environment) for environment in (stock, patched))
             return on_stock.result(), on_patched.result()
 
     on_stock, on_patched = both(f"running upstream's tests on {pair.name}, stock and patched")
     again = None
     if differ := room.unlisted(room.differing(on_stock, on_patched), listed):
         again = both(f"running all of them once more, as {len(differ)} differ")
-    return room.compare(on_stock, on_patched, listed, again, whole=expression is None)
+    return room.compare(on_stock, on_patched, listed, again, whole=whole)
