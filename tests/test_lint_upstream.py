@@ -291,6 +291,21 @@ def test_a_rule_of_production_code(patched, code, rule):
     assert set(rules(list(source.check(made.files[MODULE])))) == {rule}
 
 
+def test_a_decorator_that_a_patch_takes_away_is_missed(patched):
+    """The line with the default is the release's own."""
+    released = f"{STOCK}\n\n@provide_session\ndef old(*, session=NEW_SESSION):\n    return session\n"
+    made = patched({MODULE: released}, {MODULE: released.replace("@provide_session\n", "")})
+    (finding,) = source.check(made.files[MODULE])
+    assert finding.rule == "session"
+    assert "old has NEW_SESSION" in finding.what
+
+
+def test_what_a_release_lacks_itself_is_not_told(patched):
+    released = f"{STOCK}\n\ndef old(*, session=NEW_SESSION):\n    return session\n"
+    made = patched({MODULE: released}, {MODULE: f"{released}\n\ndef new():\n    return 1\n"})
+    assert list(source.check(made.files[MODULE])) == []
+
+
 @pytest.mark.parametrize(
     "code",
     [

@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Callable, Iterator
 
-from airflow_auth_patches.hooks.added import Edited, Finding
+from airflow_auth_patches.hooks.added import Edited, Finding, parsed
 from airflow_auth_patches.releases import CORE
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -53,8 +53,20 @@ def check(file: Edited) -> Iterator[Finding]:
             )
 
 
+def _decorators(function: Function) -> set[str]:
+    return {_name(each).rpartition(".")[2] for each in function.decorator_list}
+
+
+def _undecorated(function: Function) -> ast.Name | None:
+    """Return the default NEW_SESSION of a function that no ``@provide_session`` decorates."""
+    if "provide_session" in _decorators(function):
+        return None
+    defaults = (*function.args.defaults, *function.args.kw_defaults)
+    return next((each for each in defaults if isinstance(each, ast.Name) and each.id == "NEW_SESSION"), None)
+
+
 def _signature(file: Edited, function: Function) -> Iterator[Finding]:
-    decorators = {_name(each).rpartition(".")[2] for each in function.decorator_list}
+    decorators = _decorators(function)
     arguments = function.args
     for argument in (*arguments.posonlyargs, *arguments.args):
         if argument.arg != "session" or not file.adds(argument.lineno):
@@ -67,15 +79,17 @@ def _signature(file: Edited, function: Function) -> Iterator[Finding]:
                 f"{function.name} takes session by position.",
                 "Put a bare * before it.",
             )
-    if "provide_session" not in decorators:
-        for default in (*arguments.defaults, *arguments.kw_defaults):
-            if isinstance(default, ast.Name) and default.id == "NEW_SESSION" and file.adds(default.lineno):
-                yield file.finding(
-                    default.lineno,
-                    "session",
-                    f"{function.name} has NEW_SESSION, and no @provide_session to replace it.",
-                    "Decorate it.",
-                )
+    # A patch may take away the decorator and leave the line of the default as it is.
+    if (default := _undecorated(function)) and not any(
+        isinstance(node, Function) and node.name == function.name and _undecorated(node)
+        for node in ast.walk(parsed(file.before or b""))
+    ):
+        yield file.finding(
+            default.lineno,
+            "session",
+            f"{function.name} has NEW_SESSION, and no @provide_session to replace it.",
+            "Decorate it.",
+        )
 
 
 def _body(file: Edited, function: Function) -> Iterator[Finding]:
