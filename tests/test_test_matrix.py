@@ -406,7 +406,7 @@ def test_an_environment_that_is_not_changed_to_the_end_is_none(tmp_path, monkeyp
         if len(seen) == 2:
             raise Problem("no")
 
-    monkeypatch.setattr(environments, "make", lambda *_: Environment(folder / "bin/python"))
+    monkeypatch.setattr(environments, "make", lambda *_, **__: Environment(folder / "bin/python"))
     monkeypatch.setattr(prove.patching, "plan", lambda *_, **__: SimpleNamespace(pending=(1,)))
     monkeypatch.setattr(prove.patching, "apply", apply)
     prove.patched_environment(tmp_path, project, pins, few[0].pair, "3.11")
