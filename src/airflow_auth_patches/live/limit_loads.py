@@ -119,19 +119,25 @@ def measure(server: Server, planned: Sequence[Sequence[Step]], concurrency: int)
     :param server: a watched one that answers.
     :param planned: the requests.
     :param concurrency: how many at once.
-    :return: ``requests``, ``lost``, ``seconds``, ``slowest_version`` and, of the event loop, ``statements``,
-        ``waits`` (for a connection) and ``second`` (connections that a request took while it held one).
+    :return: ``requests``, ``lost`` (5xx or no answer), ``seconds``, ``slowest_version`` and, of the event
+        loop, ``statements``, ``waits`` (for a connection) and ``second`` (connections that a request took
+        while it held one).
     """
     tokens = iter(server.tokens(sum(map(len, planned))))
     loop.reset(server.url)
     trip = travel(server.url, planned, lambda: next(tokens), concurrency=concurrency, deadline=DEADLINE)
-    lost = sum(not each.well for each in trip.done) + trip.left
+    lost = sum(_failed(each.outcome) for each in trip.done) + trip.left
     found: dict[str, Any] = {"requests": len(trip.done) + trip.left, "lost": lost, **_times(trip)}
     if trip.result.unfinished:
         server.restart()  # it hangs: nothing can be read from it, nor measured after
         return found
     seen = loop.report(server.url)
     return {**found, "statements": seen.statements, "waits": seen.waits, "second": seen.nested}
+
+
+def _failed(outcome: str) -> bool:
+    # Requests change what others ask for: 404 and 409 say nothing about the server.
+    return not outcome.isdigit() or int(outcome) >= 500
 
 
 def _times(trip: Trip) -> dict[str, float]:

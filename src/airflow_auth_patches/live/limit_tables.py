@@ -30,12 +30,15 @@ def circumstances(found: Mapping[str, Any]) -> str:
 
 
 def lost(found: Mapping[str, Any]) -> str:
-    """Return the table of lost requests: a row for each server, a column for each pool and latency."""
+    """
+    Return the table of lost requests with distinct tokens: a row for each server, a column for each setting.
+    """
+    tokens = [load for load in found["loads"] if load["load"] == "tokens"]
 
     def cell(each: Loads) -> str:
         return f"{sum(load['lost'] for load in each)} of {sum(load['requests'] for load in each)}"
 
-    return _by_setting(found["loads"], cell)
+    return _by_setting(tokens, cell)
 
 
 def times(found: Mapping[str, Any]) -> str:
@@ -59,7 +62,7 @@ def event_loop(found: Mapping[str, Any]) -> str:
     for build, loads in _grouped(found["loads"], "build").items():
         seen = [load for load in loads if "statements" in load]
         if len(seen) < len(loads):
-            rows.append([build, *["hangs"] * 3, _milliseconds(loads)])
+            rows.append([build, *["unfinished"] * 3, _milliseconds(loads)])
             continue
         counts = (sum(load[key] for load in seen) for key in ("statements", "waits", "second"))
         rows.append([build, *map(str, counts), _milliseconds(loads)])
