@@ -1,4 +1,4 @@
-"""Core's own tests from a checkout: laid out beside what is installed, run there, the checkout untouched."""
+"""Core's own tests from a checkout run against what is installed, and leave the checkout as it was."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a repository laid out as Airflow's, with a change that is not committed."""
+    """Return a repository unpacked as Airflow's, with a change that is not committed."""
     folder = tmp_path_factory.mktemp("airflow")
     for name, text in FILES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -112,17 +112,17 @@ def environment(request, tmp_path_factory: pytest.TempPathFactory) -> Environmen
 
 
 @pytest.fixture
-def laid(airflow, environment, pins, tmp_path) -> Path:
+def unpacked(airflow, environment, pins, tmp_path) -> Path:
     with opened(airflow, pins.find(CORE, "3.3.2")) as checkout:
-        core_tests.lay(checkout, environment, tmp_path / "laid")
-    return tmp_path / "laid"
+        core_tests.unpack(checkout, environment, tmp_path / "unpacked")
+    return tmp_path / "unpacked"
 
 
-def test_the_tests_run_against_what_is_installed(laid, environment, monkeypatch):
+def test_the_tests_run_against_what_is_installed(unpacked, environment, monkeypatch):
     monkeypatch.setenv("AIRFLOW_HOME", "/nonexistent")
-    outcomes = core_tests.run(laid, environment, [core_tests.ROOT])
+    outcomes = core_tests.run(unpacked, environment, [core_tests.ROOT])
     kind = {name.rpartition("::")[2]: outcome.partition(":")[0] for name, outcome in outcomes.items()}
-    patched = "patched" in (laid / "airflow-core/src/airflow/__init__.py").read_text()
+    patched = "patched" in (unpacked / "airflow-core/src/airflow/__init__.py").read_text()
     assert kind == {
         "test_imports_what_is_installed": "passed",
         "test_starts_with_an_empty_home": "passed",
@@ -132,33 +132,33 @@ def test_the_tests_run_against_what_is_installed(laid, environment, monkeypatch)
     }
 
 
-def test_what_upstream_has_uv_run_is_run_with_the_environment(laid, environment):
-    core_tests.run(laid, environment, [core_tests.ROOT], "of_the_model")
-    python, variables = json.loads((laid / "generated.json").read_text())
+def test_what_upstream_has_uv_run_is_run_with_the_environment(unpacked, environment):
+    core_tests.run(unpacked, environment, [core_tests.ROOT], "of_the_model")
+    python, variables = json.loads((unpacked / "generated.json").read_text())
     assert python == str(environment.python)
     assert variables["HOME"] == variables["AIRFLOW_HOME"] != os.environ.get("HOME")
 
 
-def test_an_expression_chooses(laid, environment):
-    assert tally(core_tests.run(laid, environment, [core_tests.ROOT], "of_the_model")) == {"passed": 1}
+def test_an_expression_chooses(unpacked, environment):
+    assert tally(core_tests.run(unpacked, environment, [core_tests.ROOT], "of_the_model")) == {"passed": 1}
 
 
-def test_only_what_is_committed_is_laid_out_and_the_checkout_is_as_it_was(airflow, laid):
-    assert (laid / "pyproject.toml").read_text() == FILES["pyproject.toml"]
-    assert not (laid / "airflow-core/src/airflow/only_in_the_checkout.py").exists()
+def test_only_what_is_committed_is_unpacked_and_the_checkout_is_as_it_was(airflow, unpacked):
+    assert (unpacked / "pyproject.toml").read_text() == FILES["pyproject.toml"]
+    assert not (unpacked / "airflow-core/src/airflow/only_in_the_checkout.py").exists()
     assert git(airflow, "status", "--porcelain") == "M  pyproject.toml\n"
 
 
-def test_a_second_layout_replaces_the_first(airflow, laid, environment, pins):
-    (laid / "left.py").touch()
+def test_unpacking_again_replaces_the_first(airflow, unpacked, environment, pins):
+    (unpacked / "left.py").touch()
     with opened(airflow, pins.find(CORE, "3.3.2")) as checkout:
-        core_tests.lay(checkout, environment, laid)
-    assert not (laid / "left.py").exists()
+        core_tests.unpack(checkout, environment, unpacked)
+    assert not (unpacked / "left.py").exists()
 
 
-def test_the_tests_of_patched_files_are_chosen(laid, project, pins):
+def test_the_tests_of_patched_files_are_chosen(unpacked, project, pins):
     """Those of a patched module, all of the API's, and none that the checkout does not have."""
-    chosen = core_tests.paths(laid, project.serving(pins.find(CORE, "3.3.2")))
+    chosen = core_tests.paths(unpacked, project.serving(pins.find(CORE, "3.3.2")))
     assert chosen == [f"{core_tests.ROOT}/{each}" for each in ("api_fastapi", "models/test_revoked_token.py")]
 
 
@@ -172,13 +172,13 @@ def test_a_commit_without_tests_of_core_is_refused(airflow, environment, pins, t
             opened(airflow, pins.find(CORE, "3.3.2"), "without") as checkout,
             pytest.raises(Problem, match=r"has no airflow-core/tests/unit") as raised,
         ):
-            core_tests.lay(checkout, environment, tmp_path / "laid")
+            core_tests.unpack(checkout, environment, tmp_path / "unpacked")
     finally:
         git(airflow, "switch", "--quiet", "main")
         git(airflow, "branch", "--quiet", "-D", "without")
         git(airflow, "stash", "pop", "--quiet", "--index")
     assert raised.value.exit_code == Exit.USAGE
-    assert not (tmp_path / "laid").exists()
+    assert not (tmp_path / "unpacked").exists()
 
 
 @pytest.mark.parametrize(

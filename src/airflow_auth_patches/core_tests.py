@@ -1,8 +1,8 @@
 """
 Upstream's tests of core, which are in no sdist: from a checkout of Airflow, against an installed core.
 
-The checkout is laid out below ``build/`` with the installed package in the place of its sources: upstream's
-tests derive paths from ``airflow.__file__``. The checkout itself is only read.
+A commit is written below ``build/`` with the installed package in the place of its sources: upstream's tests
+derive paths from ``airflow.__file__``. The checkout itself is only read.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ exec "{python}" "$@"
 """
 
 
-def lay(checkout: Checkout, environment: Environment, folder: Path) -> None:
+def unpack(checkout: Checkout, environment: Environment, folder: Path) -> None:
     """
-    Lay out a commit of Airflow, with what an environment has installed as its ``airflow-core/src/airflow``.
+    Write the files of a commit of Airflow, with the installed package as its ``airflow-core/src/airflow``.
 
     :param folder: where; what is there is replaced.
     :raises Problem: when git fails, or the commit has no tests of core.
@@ -92,7 +92,7 @@ def paths(folder: Path, patches: Sequence[Patch]) -> list[str]:
     """
     Return the files and folders of tests that touch what some patches change.
 
-    :param folder: what :func:`lay` has laid out.
+    :param folder: what :func:`unpack` has written.
     :return: paths below the folder: those of `ALWAYS`, and ``a/test_b.py`` for a patched ``a/b.py``.
     """
     found = list(ALWAYS)
@@ -117,7 +117,7 @@ def run(
     """
     Run tests of core with an ``AIRFLOW_HOME`` and a database of their own.
 
-    :param folder: what :func:`lay` has laid out for that environment.
+    :param folder: what :func:`unpack` has written for that environment.
     :param only: files, folders or ids of tests.
     :param expression: pytest's ``-k``; all of them when not given.
     :param timeout: seconds.

@@ -97,7 +97,7 @@ def specification(pair: Pair, python: str, packages: Sequence[str] = EXTRAS) -> 
     Return all that decides what is installed in an environment of a pair, a line each.
 
     :param python: the Python version, as in ``3.11``.
-    :param packages: what is installed beside Airflow.
+    :param packages: what is installed in addition to Airflow.
     """
     return "\n".join([python, str(pair.exclude_newer), *_wanted(pair, packages)])
 
@@ -115,7 +115,7 @@ def make(
 
     :param python: the Python version, as in ``3.11``.
     :param folder: where the environment is, or will be; what else is there is removed.
-    :param packages: what is installed beside Airflow.
+    :param packages: what is installed in addition to Airflow.
     :raises Problem: when that Python is missing or the packages cannot be installed; the folder is then gone.
     """
     spec = specification(pair, python, packages)

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from airflow_auth_patches.live.journeys import PULSE_PATH, Step, travel
+import pytest
+
+from airflow_auth_patches.live.journeys import PULSE_PATH, Done, Step, travel
 from airflow_auth_patches.live.load import NO_ANSWER
 
 Respond = Callable[[BaseHTTPRequestHandler], tuple[int, Any]]
@@ -179,3 +181,19 @@ def test_requests_go_without_a_token_and_the_pulse_with_what_it_is_given() -> No
         )
     assert seen == [(None, None)] * 2
     assert set(pulses) == {"Bearer t"}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "lost"),
+    [
+        ("200", False),
+        ("404", False),
+        ("409", False),
+        ("500", True),
+        ("503", True),
+        (NO_ANSWER, True),
+        ("ReadError", True),
+    ],
+)
+def test_a_request_is_lost_where_the_server_failed(outcome: str, lost: bool) -> None:
+    assert Done(Step("GET", "/a", "/a"), outcome, 1.0).lost is lost

@@ -50,7 +50,7 @@ def patched_environment(
 
     :param kind: what to call it among those of the pair.
     :param only: slugs of patches, of which those that serve the pair are applied; every patch when not given.
-    :param packages: what is installed beside Airflow.
+    :param packages: what is installed in addition to Airflow.
     :raises Problem: when it cannot be made; see `environments.make` and `patching.apply`.
     """
     folder = folder_of(root, pair, python, kind)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from airflow_auth_patches import core_tests, environments
-from airflow_auth_patches import upstream as room
+from airflow_auth_patches import core_tests, environments, upstream
 from airflow_auth_patches.checkout import opened
 from airflow_auth_patches.commands.prove import folder_of, patched_environment
 from airflow_auth_patches.environments import Environment
@@ -24,7 +23,7 @@ def judge(
     python: str,
     expression: str | None = None,
     progress: Progress | None = None,
-) -> room.Comparison:
+) -> upstream.Comparison:
     """
     Run the tests of the provider's sdist on stock and on patched, each on a fresh ``AIRFLOW_HOME``.
 
@@ -37,14 +36,14 @@ def judge(
     :raises Problem: when an environment cannot be made, or a run gives no report.
     """
     progress = progress or Silent()
-    listed = [entry for entry in room.load(series.folder) if entry.serves(pair.fab)]
-    folder = room.unpack(root, pair.fab, progress)
+    listed = [entry for entry in upstream.load(series.folder) if entry.serves(pair.fab)]
+    folder = upstream.unpack(root, pair.fab, progress)
     stock = environments.make(pair, python, folder_of(root, pair, python, "stock"), progress)
     patched = patched_environment(root, series, pins, pair, python, progress)
-    extra = room.packages(root, pair, python, stock, progress)
+    extra = upstream.packages(root, pair, python, stock, progress)
 
     def run(environment: Environment) -> Mapping[str, str]:
-        return room.run_sdist(root, folder, extra, environment, expression)
+        return upstream.run_sdist(root, folder, extra, environment, expression)
 
     return _compared(run, stock, patched, pair, listed, progress, whole=expression is None)
 
@@ -60,7 +59,7 @@ def judge_core(
     only: Sequence[str] = (),
     expression: str | None = None,
     progress: Progress | None = None,
-) -> room.Comparison:
+) -> upstream.Comparison:
     """
     Run the tests of core from a checkout of Airflow on stock and on patched; see :func:`judge`.
 
@@ -70,7 +69,7 @@ def judge_core(
     :raises Problem: when the checkout is none, an environment cannot be made, or a run gives no report.
     """
     progress = progress or Silent()
-    listed = [entry for entry in room.load(series.folder) if entry.serves(pair.core)]
+    listed = [entry for entry in upstream.load(series.folder) if entry.serves(pair.core)]
     packages = core_tests.PACKAGES
     with opened(checkout, pair.core, at) as found:
         place = folder_of(root, pair, python, "stock-core-tests")
@@ -78,16 +77,16 @@ def judge_core(
         patched = patched_environment(
             root, series, pins, pair, python, progress, kind="patched-core-tests", packages=packages
         )
-        laid = {}
+        folders = {}
         for kind, environment in (("stock", stock), ("patched", patched)):
-            laid[environment] = root / "build" / "upstream" / f"core-{pair.core.version}-{kind}"
-            with progress.task(f"laying out {found.base[:10]} with the {kind} core"):
-                core_tests.lay(found, environment, laid[environment])
+            folders[environment] = root / "build" / "upstream" / f"core-{pair.core.version}-{kind}"
+            with progress.task(f"unpacking {found.base[:10]} with the {kind} core"):
+                core_tests.unpack(found, environment, folders[environment])
     paths = [f"{core_tests.ROOT}/{each}" for each in only]
-    paths = paths or core_tests.paths(laid[stock], series.serving(pair.core))
+    paths = paths or core_tests.paths(folders[stock], series.serving(pair.core))
 
     def run(environment: Environment) -> Mapping[str, str]:
-        return core_tests.run(laid[environment], environment, paths, expression)
+        return core_tests.run(folders[environment], environment, paths, expression)
 
     return _compared(run, stock, patched, pair, listed, progress, whole=not only and expression is None)
 
@@ -97,11 +96,11 @@ def _compared(
     stock: Environment,
     patched: Environment,
     pair: Pair,
-    listed: Sequence[room.Listed],
+    listed: Sequence[upstream.Listed],
     progress: Progress,
     *,
     whole: bool,
-) -> room.Comparison:
+) -> upstream.Comparison:
     def both(title: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
         with progress.task(title), workers(2) as pool:
             on_stock, on_patched = (pool.submit(run, environment) for environment in (stock, patched))
@@ -109,6 +108,6 @@ def _compared(
 
     on_stock, on_patched = both(f"running upstream's tests on {pair.name}, stock and patched")
     again = None
-    if differ := room.unlisted(room.differing(on_stock, on_patched), listed):
+    if differ := upstream.unlisted(upstream.differing(on_stock, on_patched), listed):
         again = both(f"running all of them once more, as {len(differ)} differ")
-    return room.compare(on_stock, on_patched, listed, again, whole=whole)
+    return upstream.compare(on_stock, on_patched, listed, again, whole=whole)

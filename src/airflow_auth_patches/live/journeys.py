@@ -67,6 +67,11 @@ class Done:
         """Whether it is one of the expected answers."""
         return self.outcome in map(str, self.step.expect)
 
+    @property
+    def lost(self) -> bool:
+        """Whether the server failed: 5xx or no answer. Requests that change what others read cause 404 and 409."""
+        return not self.outcome.isdigit() or int(self.outcome) >= 500
+
 
 @dataclass(frozen=True)
 class Trip:

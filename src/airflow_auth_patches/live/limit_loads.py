@@ -126,18 +126,13 @@ def measure(server: Server, planned: Sequence[Sequence[Step]], concurrency: int)
     tokens = iter(server.tokens(sum(map(len, planned))))
     loop.reset(server.url)
     trip = travel(server.url, planned, lambda: next(tokens), concurrency=concurrency, deadline=DEADLINE)
-    lost = sum(_failed(each.outcome) for each in trip.done) + trip.left
+    lost = sum(each.lost for each in trip.done) + trip.left
     found: dict[str, Any] = {"requests": len(trip.done) + trip.left, "lost": lost, **_times(trip)}
     if trip.result.unfinished:
         server.restart()  # it hangs: nothing can be read from it, nor measured after
         return found
     seen = loop.report(server.url)
     return {**found, "statements": seen.statements, "waits": seen.waits, "second": seen.nested}
-
-
-def _failed(outcome: str) -> bool:
-    # Requests change what others ask for: 404 and 409 say nothing about the server.
-    return not outcome.isdigit() or int(outcome) >= 500
 
 
 def _times(trip: Trip) -> dict[str, float]:
