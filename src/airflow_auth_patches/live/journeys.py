@@ -69,7 +69,7 @@ class Done:
 
     @property
     def lost(self) -> bool:
-        """Whether the server failed: 5xx or no answer. Requests that change what others read cause 404 and 409."""
+        """Whether the server failed: 5xx or no answer. 404 and 409 may come from what other requests changed."""
         return not self.outcome.isdigit() or int(self.outcome) >= 500
 
 
