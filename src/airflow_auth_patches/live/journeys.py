@@ -69,7 +69,7 @@ class Done:
 
     @property
     def lost(self) -> bool:
-        """Whether the server failed: 5xx or no answer. 404 and 409 may come from what other requests changed."""
+        """Whether the server failed: 5xx or no answer. 404 and 409 can be due to other requests."""
         return not self.outcome.isdigit() or int(self.outcome) >= 500
 
 
