@@ -305,6 +305,13 @@ def test_revert_removes_an_added_file(either, addition, pins):
     assert whole(either, pins)
 
 
+def test_verify_expects_what_apply_takes(python, project, pins):
+    wanted = patching.plan(python, project, pins)
+    patching.apply(wanted, pins)
+    taken = {patch.slug for step in wanted.steps for patch in step.patched.patches}
+    assert {*expect(Subject(python=python), project, pins, Silent()).patches} == taken
+
+
 @pytest.mark.parametrize("fault", ["changed", "missing"])
 def test_status_finds_an_added_file_that_is_not_what_it_should_be(python, addition, pins, tmp_path, fault):
     patching.apply(patching.plan(python, addition, pins), pins)

@@ -88,7 +88,7 @@ def _of_installation(
             raise Problem(f"{told} is {row.state}: {'; '.join(row.notes[:3])}.", "Repair it first.")
     applied = tuple(slug for row in rows for slug in row.applied)
     releases = [row.installed.release for row in rows if row.installed.release]
-    chosen = names or [patch.slug for release in releases for patch in series.select(release)]
+    chosen = names or [patch.slug for release in releases for patch in series.select(release, optional=False)]
     missing = [slug for slug in chosen if slug not in applied]
     if missing or not applied:
         has = f"lacks {', '.join(missing)}" if applied else "has no patch in it"
