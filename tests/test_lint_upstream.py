@@ -273,6 +273,39 @@ def test_mypy_on_an_added_file(tmp_path, ours):
     assert rules(list(tools.mypy_on_added(tmp_path))) == ["mypy syntax"]
 
 
+def test_mypy_reads_patched_files_as_a_whole(patched):
+    stock = (
+        STOCK
+        + """
+
+def known() -> int:
+    return "one"
+
+
+def maybe() -> int | None:
+    return 1
+
+
+def first() -> int | None:
+    return maybe()
+"""
+    )
+    made = patched(
+        {MODULE: stock}, {MODULE: stock.replace("def first() -> int | None:", "def first() -> int:")}
+    )
+    (finding,) = tools.mypy_on_edits(made, Path(sys.executable))
+    assert finding.rule == "mypy return-value"
+    # The line is the release's, so the finding stands where the patch names the file.
+    assert finding.path.read_text().splitlines()[finding.line - 1] == f"+++ b/{MODULE}"
+    assert f"{MODULE}:{stock.count(chr(10))} of " in finding.what
+
+
+def test_mypy_finds_what_a_patch_adds(patched):
+    made = patched({MODULE: STOCK}, {MODULE: f'{STOCK}\n\ndef new() -> int:\n    return "one"\n'})
+    (finding,) = tools.mypy_on_edits(made, Path(sys.executable))
+    assert finding.path.read_text().splitlines()[finding.line - 1] == '+    return "one"'
+
+
 @pytest.mark.parametrize(
     ("code", "rule"),
     [

@@ -18,6 +18,9 @@ def lint_upstream(
     every: Annotated[
         bool, typer.Option("--all", help="Each form of each patch, not only those of the newest releases.")
     ] = False,
+    python: Annotated[
+        str, typer.Option("--python", metavar="X.Y", help="The Python whose Airflow packages mypy reads.")
+    ] = "3.11",
     json: Json = False,
 ) -> None:
     """
@@ -28,7 +31,7 @@ def lint_upstream(
     root = checkout()
     series, pins = known()
     with show.Bars() as bars:
-        linted = command.lint_upstream(root, series, pins, every=every, progress=bars)
+        linted = command.lint_upstream(root, series, pins, every=every, python=python, progress=bars)
     if json:
         rows = [(finding, "") for finding in linted.findings] + list(linted.excused)
         show.as_json(

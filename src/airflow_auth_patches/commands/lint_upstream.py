@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_auth_patches import tree
+from airflow_auth_patches import environments, tree
+from airflow_auth_patches.commands.prove import folder_of
 from airflow_auth_patches.errors import Problem
 from airflow_auth_patches.hooks import added, files, registry, source, tests, tools
 from airflow_auth_patches.hooks.added import Finding
@@ -92,13 +93,21 @@ def chosen(series: Series, pins: Pins, *, every: bool) -> list[Release]:
 
 
 def lint_upstream(
-    root: Path, series: Series, pins: Pins, *, every: bool = False, progress: Progress | None = None
+    root: Path,
+    series: Series,
+    pins: Pins,
+    *,
+    every: bool = False,
+    python: str | None = None,
+    progress: Progress | None = None,
 ) -> Linted:
     """
     Check what patches add to releases, and the files that the series adds.
 
     :param root: the checkout of this project.
     :param every: each form of each patch, not only those of the newest releases.
+    :param python: the Python version of the environments with whose packages mypy reads patched files, those
+        of the newest core and provider, or all with ``every``; without one, mypy reads added files only.
     :raises Problem: when ruff or mypy is missing, a patch does not apply, or a release cannot be fetched.
     """
     progress = progress or Silent()
@@ -108,9 +117,11 @@ def lint_upstream(
         for finding in _ours(root, series, releases):
             found.setdefault(_same(finding), finding)
         advance(1)
+        latest = {release.distribution: release for release in releases}
         for release in reversed(releases):
+            typed = python if every or release is latest[release.distribution] else None
             # A form that serves several releases is found on each: the newest says it.
-            for finding in _release(root, series, pins, release, progress):
+            for finding in _release(root, series, pins, release, typed, progress):
                 found.setdefault(_same(finding), finding)
             advance(1)
     known = excuses(series.folder)
@@ -147,10 +158,15 @@ def _ours(root: Path, series: Series, releases: Sequence[Release]) -> Iterator[F
 
 
 def _release(
-    root: Path, series: Series, pins: Pins, release: Release, progress: Progress
+    root: Path, series: Series, pins: Pins, release: Release, python: str | None, progress: Progress
 ) -> Iterator[Finding]:
     patched = added.look(root, series, release, progress)
     yield from tools.ruff_on_edits(patched)
+    if python:
+        pairs = (pair for pair in pins.pairs if release in (pair.core, pair.fab))
+        pair = max(pairs, key=lambda pair: (pair.core.version, pair.fab.version))
+        environment = environments.make(pair, python, folder_of(root, pair, python, "stock"), progress)
+        yield from tools.mypy_on_edits(patched, environment.python)
     yield from registry.check(patched, pins)
     yield from files.licence_of_patched(patched)
     for path, file in patched.files.items():

@@ -13,6 +13,7 @@ from typing import Any
 
 from airflow_auth_patches import tree
 from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.fetching import sources
 from airflow_auth_patches.hooks.added import Edited, Finding, Patched
 from airflow_auth_patches.processes import attempt, program, run
 
@@ -101,26 +102,71 @@ def mypy_on_added(root: Path) -> Iterator[Finding]:
     if not files:
         return
     with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as cache:
-        told = attempt(
-            [
-                program("mypy", REMEDY),
-                *("--config-file", MYPY, "--cache-dir", cache, "--output", "json"),
-                *(file.relative_to(root) for file in files),
-            ],
-            cwd=root,
-        )
-    lines = [line for line in told.stdout.splitlines() if line.startswith("{")]
-    if told.returncode and not lines:
-        raise Problem(f"mypy failed: {(told.stderr or told.stdout).strip()}", "", Exit.FAILED)
-    for found in map(json.loads, lines):
-        if found["severity"] == "error":
+        for found in _mypy(root, [file.relative_to(root) for file in files], "--cache-dir", cache):
             yield Finding(
                 root / found["file"],
                 max(found["line"], 1),
                 _sentence(found["message"]),
-                f"mypy {found['code']}" if found["code"] else "mypy",
+                _type_rule(found),
                 found["hint"] or "Correct the type.",
             )
+
+
+def mypy_on_edits(patched: Patched, python: Path) -> Iterator[Finding]:
+    """
+    Give what mypy finds in the patched files as a whole and not in the stock ones.
+
+    :param python: the interpreter of an environment with what the release imports.
+    :raises Problem: when mypy is missing or fails otherwise than by findings.
+    """
+    files = {path: file for path, file in patched.files.items() if path.endswith(".py")}
+    if not files:
+        return
+    source = f"{patched.release.distribution.root}/src"
+    with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as name:
+        folder = Path(name)
+        options: list[str | Path] = ["--python-executable", python, "--cache-dir", folder / ".cache"]
+        stock = {path: content for path, content in sources(patched.release).items() if path.endswith(".py")}
+        tree.write_files(folder, stock)
+        released = {path: file.before for path, file in files.items() if file.before is not None}
+        known = collections.Counter(
+            _key(found["file"], found, released[found["file"]])
+            for found in _mypy(folder, [*released], *options, path=source)
+        )
+        tree.write_files(folder, {path: file.after for path, file in files.items()})
+        for found in _mypy(folder, [*files], *options, path=source):
+            file = files[found["file"]]
+            key = _key(found["file"], found, file.after)
+            if known[key] > 0:
+                known[key] -= 1
+                continue
+            yield file.finding(
+                max(found["line"], 1),
+                _type_rule(found),
+                _sentence(found["message"]),
+                found["hint"] or "Correct the type.",
+            )
+
+
+def _mypy(
+    folder: Path, files: Sequence[str | Path], *options: str | Path, path: str | None = None
+) -> list[Mapping[str, Any]]:
+    """Return the errors that mypy finds, its own entries; `path` is where it looks for modules first."""
+    if not files:
+        return []
+    told = attempt(
+        [program("mypy", REMEDY), "--config-file", MYPY, "--output", "json", *options, *files],
+        cwd=folder,
+        env={"MYPYPATH": path},
+    )
+    lines = [line for line in told.stdout.splitlines() if line.startswith("{")]
+    if told.returncode and not lines:
+        raise Problem(f"mypy failed: {(told.stderr or told.stdout).strip()}", "", Exit.FAILED)
+    return [found for found in map(json.loads, lines) if found["severity"] == "error"]
+
+
+def _type_rule(found: Mapping[str, Any]) -> str:
+    return f"mypy {found['code']}" if found["code"] else "mypy"
 
 
 def _shown(root: Path, path: Path) -> Path:
@@ -154,7 +200,7 @@ def _code(found: Mapping[str, Any]) -> str:
 def _key(path: str, found: Mapping[str, Any], content: bytes) -> tuple[str, str, str, bytes]:
     """Return what makes two findings the same wherever they stand: the text of the line, and what is said."""
     lines = content.splitlines()
-    row = found["location"]["row"]
+    row = found["location"]["row"] if "location" in found else found["line"]
     text = lines[row - 1].strip() if row <= len(lines) else b""
     return path, _code(found), found["message"], text
 

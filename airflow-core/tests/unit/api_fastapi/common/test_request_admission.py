@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from unittest import mock
 
 import anyio.to_thread
@@ -27,6 +27,7 @@ import pytest
 from fastapi import Depends, Request
 from fastapi.responses import StreamingResponse
 from sqlalchemy import create_engine, select
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import sessionmaker
 from sqlalchemy.pool import AssertionPool, NullPool, QueuePool, SingletonThreadPool, StaticPool
 
@@ -43,6 +44,7 @@ SIMPLE_AUTH_MANAGER = "airflow.api_fastapi.auth.managers.simple.simple_auth_mana
 OPTION = ("api", "max_concurrent_requests")
 CORE = "/api/v2/dags"
 EXECUTION = "/execution/task-instances/1/heartbeat"
+CONNECTIONS = 2
 FOREVER = 3600.0
 PATIENCE = 10
 
@@ -69,10 +71,26 @@ def use_pool(monkeypatch):
         engine.dispose()
 
 
+asking = []
+
+
+@contextmanager
+def timeout_of_pool(threads):
+    """Let the wait for a connection time out as soon as it is hopeless: when every thread waits for one."""
+    asking.append(None)
+    try:
+        if len(asking) == threads and settings.engine.pool.checkedout() == CONNECTIONS:
+            raise PoolTimeoutError
+        yield
+    finally:
+        asking.pop()
+
+
 def connection(request: Request):
     """Hold a connection from one hop to the thread pool to the next, as most routes do."""
     with create_session(scoped=False) as session:
-        session.execute(select(1))
+        with timeout_of_pool(getattr(request.app.state, "threads", None)):
+            session.execute(select(1))
         request.state.session = session
         yield
 
@@ -110,10 +128,11 @@ async def client_of(app):
 
 @pytest.mark.parametrize("path", ["/probe", "/execution/probe"])
 async def test_requests_that_exceed_the_pool_are_answered(use_pool, path):
-    use_pool(pool_size=1, max_overflow=1, pool_timeout=1)
+    use_pool(pool_size=1, max_overflow=CONNECTIONS - 1)
+    app = make_app()
     # Fewer threads than requests: those that hold a connection must get one again.
-    anyio.to_thread.current_default_thread_limiter().total_tokens = 3
-    async with client_of(make_app()) as client:
+    app.state.threads = anyio.to_thread.current_default_thread_limiter().total_tokens = CONNECTIONS + 1
+    async with client_of(app) as client:
         responses = await asyncio.gather(*(client.get(path) for _ in range(8)))
     assert [response.status_code for response in responses] == [200] * 8
 
