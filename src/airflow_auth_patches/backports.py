@@ -131,8 +131,6 @@ def why_not(series: Series, pins: Pins, book: Book, slug: str, line: Line) -> st
         return f"{release.version} is {told[0].kind.value}" + (
             f": {told[0].reason}" if told[0].reason else ""
         )
-    if joins := next((patch.joins for patch in forms if patch.serves(release)), ()):
-        return f"it goes with {' and '.join(joins)} only"
     oldest = max(forms, key=lambda patch: len(patch.edits))
     stock = sources(release)
     if missing := [path for path in oldest.edits if path not in stock and path not in oldest.adds]:

@@ -226,5 +226,5 @@ def decisive(patch: Patch) -> str:
 
     What it says, to whom it applies elsewhere and what it cures decide nothing here.
     """
-    whole = [patch.edits_sha256, patch.requires, patch.joins, patch.together_with]
+    whole = [patch.edits_sha256, patch.requires, patch.together_with]
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()

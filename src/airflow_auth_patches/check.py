@@ -141,9 +141,6 @@ def _words(patch: Patch, series: Series, root: Path) -> Iterator[Fault]:
             yield Fault(
                 patch.path, line_of(patch, "Requires:"), f"{slug} does not come before it in the series."
             )
-    for slug in patch.joins:
-        if slug not in patch.requires:
-            yield Fault(patch.path, line_of(patch, "Joins:"), f"It joins {slug}, but does not require it.")
     for slug in patch.together_with:
         if slug not in {other.slug for other in series.patches}:
             yield Fault(patch.path, line_of(patch, "With:"), f"There is no patch {slug}.")

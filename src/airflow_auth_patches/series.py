@@ -30,7 +30,6 @@ TRAILERS = (
     "Applies-To",
     "Fixed-In",
     "Requires",
-    "Joins",
     "With",
     "Trade-off",
     "By-Hand",
@@ -134,11 +133,6 @@ class Patch:
         return tuple(slug.strip() for value in self.trailers.get("Requires", ()) for slug in value.split(","))
 
     @property
-    def joins(self) -> tuple[str, ...]:
-        """The slugs of the patches that it makes work together: it is taken when all are, and only then."""
-        return tuple(slug.strip() for value in self.trailers.get("Joins", ()) for slug in value.split(","))
-
-    @property
     def together_with(self) -> tuple[str, ...]:
         """The slugs of patches of the other distribution without which it does harm, where they apply."""
         return tuple(slug.strip() for value in self.trailers.get("With", ()) for slug in value.split(","))
@@ -193,27 +187,21 @@ class Series:
         optional: bool = True,
     ) -> list[Patch]:
         """
-        Choose patches for a release; one that joins others is chosen when all of those are, and only then.
+        Choose patches for a release, in series order.
 
-        :param names: exactly these slugs, joins aside; ``None`` for those without a trade-off.
+        :param names: exactly these slugs; ``None`` for those without a trade-off.
         :param everything: those with a trade-off too.
         :param optional: whether to choose those too that other patches make optional, see :meth:`optional`.
         :raises Problem: when a named patch does not exist.
         """
         serving = self.serving(release)
-        if names is None:
-            chosen = {
-                patch.slug
-                for patch in serving
-                if everything or (patch.trade_off is None and (optional or not self.optional(patch)))
-            }
-        else:
+        if names is not None:
             self.known(names := set(names))
-            chosen = {patch.slug for patch in serving if patch.slug in names}
+            return [patch for patch in serving if patch.slug in names]
         return [
             patch
             for patch in serving
-            if (chosen.issuperset(patch.joins) if patch.joins else patch.slug in chosen)
+            if everything or (patch.trade_off is None and (optional or not self.optional(patch)))
         ]
 
     def known(self, names: Iterable[str]) -> None:

@@ -201,14 +201,8 @@ def chosen(series: Series, release: Release, names: Sequence[str] | None) -> lis
     picked = series.select(release, names)
     slugs = {patch.slug for patch in picked}
     for name in names:
-        if name in slugs:
-            continue
-        if joins := next((patch.joins for patch in serving if patch.slug == name), ()):
-            raise Problem(
-                f"{name} joins {', '.join(joins)}: it goes out whenever all of them do, and never otherwise.",
-                "Name them.",
-            )
-        raise Problem(f"{name} does not serve {release}.", f"That is served by {held}.")
+        if name not in slugs:
+            raise Problem(f"{name} does not serve {release}.", f"That is served by {held}.")
     return picked
 
 

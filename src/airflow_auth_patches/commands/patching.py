@@ -159,8 +159,6 @@ def patched(
     """
     chosen = series.select(release, names, everything=everything, optional=False)
     astray = set(names or ()) - {patch.slug for patch in chosen}
-    if joining := [p for p in series.patches if p.slug in astray and p.joins]:
-        raise Problem(_joins(joining[0]), "Leave it out.")
     if astray or not chosen:
         serving = series.serving(release)
         held = (
@@ -193,7 +191,7 @@ def _patched(
 
 def _lacking(series: Series, release: Release, slugs: Sequence[str]) -> Sequence[str]:
     """Return the fewest other patches with which some apply; empty where not even with all."""
-    others = [p.slug for p in series.serving(release) if p.slug not in slugs and not p.joins]
+    others = [p.slug for p in series.serving(release) if p.slug not in slugs]
     for extra in (*((other,) for other in others), *combinations(others, 2), tuple(others)):
         with suppress(Problem):
             wheels.patch_release(release, series.select(release, {*slugs, *extra}))
@@ -217,17 +215,10 @@ def _refuse_halves(series: Series, chosen: Sequence[tuple[Installed, Sequence[Pa
 
 def _why_not(series: Series, installation: Installation, slug: str) -> str:
     ranges = [p for p in series.patches if p.slug == slug]
-    if ranges[0].joins:
-        return _joins(ranges[0])
     versions = {found.distribution: found.version for found in installation.found}
     has = versions.get(ranges[0].distribution, "none")
     wanted = " or ".join(str(patch.applies_to) for patch in ranges)
     return f"{slug} is for {ranges[0].distribution.name} {wanted}, and {has} is installed."
-
-
-def _joins(patch: Patch) -> str:
-    joined = ", ".join(patch.joins)
-    return f"{patch.slug} joins {joined}: it is taken whenever all of them are, and never otherwise."
 
 
 def _why_none(series: Series, installation: Installation) -> str:
