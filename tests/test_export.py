@@ -26,8 +26,6 @@ ROOT = Path(__file__).parents[1]
 AUTHOR = "Zoë Łukasz, of the Tests <zoe@example.org>"
 CORE, OLD_CORE = "apache-airflow-core==3.3.2", "apache-airflow-core==3.1.8"
 FAB, OLD_FAB = "apache-airflow-providers-fab==3.10.2", "apache-airflow-providers-fab==3.3.0"
-#: Added files that no commit carries: state machines, which need hypothesis.
-KEPT_HERE = "_machine.py"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,7 +194,7 @@ def test_every_added_file_is_of_a_patch_or_a_reproducer(project):
         for dist in releases.DISTRIBUTIONS
         for path in (ROOT / dist.root / "tests").rglob("*.py")
     }
-    assert {path for path in added if not path.endswith(KEPT_HERE)} == tests
+    assert added == tests
 
 
 def test_the_news_line_takes_the_number_of_the_pull_request(pins, project, tmp_path):

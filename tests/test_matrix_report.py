@@ -163,9 +163,9 @@ def test_the_head_names_pythons_disk_and_totals(sheet, every):
 
 def test_counts_are_told_in_one_order_and_in_their_number():
     """A cell of this run has them as they came, one that is read again as they are kept."""
-    told = matrix_report.counted({"red": 12, "machines": 1, "guards": 2})
-    assert told == matrix_report.counted({"guards": 2, "machines": 1, "red": 12})
-    assert told == ["2 guards", "1 machine", "12 red"]
+    told = matrix_report.counted({"red": 12, "kept": 3, "guards": 1})
+    assert told == matrix_report.counted({"guards": 1, "kept": 3, "red": 12})
+    assert told == ["1 guard", "3 kept", "12 red"]
 
 
 def test_the_environments_of_a_pair_and_python_are_counted_once(every):

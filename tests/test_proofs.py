@@ -151,23 +151,6 @@ def test_what_counts_as_red():
         assert not proving.is_red(outcome)
 
 
-def test_a_state_machine_that_is_not_there_is_told_of(root, copy):
-    folder = copy / "patches"
-    patch = next(p for p in series.load(folder).patches if p.slug == "revoked-token-off-loop")
-    path = folder / "proofs/revoked-token-off-loop.toml"
-    assert list(proofs.faults(copy, folder, patch)) == []
-    path.write_text(f'machine = "test_nowhere.py"\n{path.read_text()}')
-    assert [fault for _, _, fault in proofs.faults(copy, folder, patch)] == ["There is no test_nowhere.py."]
-
-
-def test_a_state_machine_without_a_test_proves_nothing(monkeypatch):
-    proof = proofs.Proof(Path("x.toml"), "x.py", (), (), (), (), machine="machine.py")
-    for outcomes, wrong in (({}, 1), ({"test_x": "passed"}, 0), ({"test_x": "failed: assert 1"}, 1)):
-        monkeypatch.setattr(proving, "run_tests", lambda *_, outcomes=outcomes: outcomes)
-        verdict = proving.prove_machine(Path(), proof, "x", Environment(Path()))
-        assert (verdict.what, len(verdict.wrong)) == ("machine", wrong)
-
-
 def test_every_guard_is_taken_out_once(project, pins):
     """On some pair each patch's guards are, and on one whose form of the patch has all of them."""
     for slug in {patch.slug for patch in project.patches}:

@@ -33,21 +33,20 @@ def test_proofs_are_summed_up(project):
     rows = [
         proving.Verdict("users-route", "stock", (), {"failed": 4, "passed": 2}),
         proving.Verdict("users-route", "patched", (), {"passed": 6}),
-        proving.Verdict("users-route", "machine", (), {"passed": 1}),
         proving.Verdict("users-route", "alone", (), {"passed": 6}),
         proving.Verdict("users-route", "a date with a time zone", (), {"failed": 1}),
     ]
     outcome = run_cell.outcome_of(project.folder, rows)
     assert outcome.faults == ()
     assert outcome.counts == {
-        "red": len(proof.red), "kept": len(proof.kept), "green": 6, "machines": 1, "alone": 1, "guards": 1
+        "red": len(proof.red), "kept": len(proof.kept), "green": 6, "alone": 1, "guards": 1
     }  # fmt: skip
     wrong = (
         f"{proof.red[0]} must fail by an assertion: passed",
         f"{proof.kept[0]} must pass: failed: assert 0",
     )
     outcome = run_cell.outcome_of(
-        project.folder, [replace(rows[0], wrong=wrong), replace(rows[4], wrong=("x",))]
+        project.folder, [replace(rows[0], wrong=wrong), replace(rows[3], wrong=("x",))]
     )
     assert outcome.counts == {"red": len(proof.red) - 1, "kept": len(proof.kept) - 1, "guards": 0}
     assert outcome.faults[0] == f"users-route, stock: {wrong[0]}"

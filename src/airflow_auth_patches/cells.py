@@ -32,7 +32,7 @@ FORM = 2
 class Part(str, Enum):
     """What is run in a cell."""
 
-    PROOFS = "proofs"  #: the tests of its patches, red on stock and green when patched, and state machines
+    PROOFS = "proofs"  #: the tests of its patches, red on stock and green when patched
     GUARDS = "guards"  #: the same tests, red again without any one guard
     UPSTREAM = "upstream-tests"  #: upstream's own, stock and patched
 
@@ -185,7 +185,7 @@ class Ground:
         if patch.slug not in self._tests:
             try:
                 proof = proofs.load(self.series.folder, patch.slug)
-                self._tests[patch.slug] = (proof.file, *([proof.machine] if proof.machine else []))
+                self._tests[patch.slug] = (proof.file,)
             except Problem:
                 self._tests[patch.slug] = ()  # the run will tell
         return (*patch.tests, *self._tests[patch.slug])

@@ -22,10 +22,10 @@ from airflow_auth_patches.releases import Pair
 JSON, HTML = "report.json", "report.html"
 #: What the words of `run_cell.outcome_of` mean.
 COUNTED = (
-    "Tests: red fail on stock by an assertion, kept pass on stock, green pass when patched. Machines are "
-    "state machines, guards pieces of a patch without which a named test fails, alone patches that pass as "
-    "the only one; upstream's own tests are counted where they pass, and as unsteady where "
-    "they passed on stock only in one of two whole runs."
+    "Tests: red fail on stock by an assertion, kept pass on stock, green pass when patched. Guards are "
+    "pieces of a patch without which a named test fails, alone are patches that pass as the only one; "
+    "upstream's own tests are counted where they pass, and as unsteady where they passed on stock only in "
+    "one of two whole runs."
 )
 
 PAGE = Template("""<!DOCTYPE html>
@@ -268,7 +268,7 @@ def numbered(count: int, word: str) -> str:
 
 
 def counted(counts: Mapping[str, int]) -> list[str]:
-    """Word the counts of a cell, as in ``12 red`` and ``1 machine``, in one order in all cells."""
+    """Word the counts of a cell, as in ``12 red`` and ``1 guard``, in one order in all cells."""
     return [
         f"{number} {word.removesuffix('s') if number == 1 else word}"
         for word, number in sorted(counts.items())

@@ -1,11 +1,10 @@
 """
-What the proofs of a patch say: the place of each of its tests, its guards, its state machine.
+What the proofs of a patch say: the place of each of its tests, and its guards.
 
 ``patches/proofs/SLUG.toml`` gives each unit test of a patch its place: ``red`` fails on stock by an
 assertion, ``new-surface`` uses what the patch adds and says nothing on stock, ``kept`` passes on both. Each
 ``[[guard]]`` is a piece of the patched file, what it is without its guard, and the tests that then fail.
-``machine`` names a second file, a hypothesis state machine, which passes when patched. With ``alone``, the
-tests pass too where the patch is the only one.
+With ``alone``, the tests pass too where the patch is the only one.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ class Guard:
     :param path: the monorepo path of the patched file.
     :param old: its text with the guard, which occurs once.
     :param new: the text without the guard.
-    :param red: the tests that fail without it; ``None`` where it is the state machine that must fail.
+    :param red: the tests that fail without it.
     """
 
     name: str
     path: str
     old: str
     new: str
-    red: tuple[str, ...] | None
+    red: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,6 @@ class Proof:
     """
     What ``patches/proofs/SLUG.toml`` says.
 
-    :param machine: the path of the state machine's file; ``None`` where there is none.
     :param alone: whether the tests are to pass with no other patch too.
     """
 
@@ -58,7 +56,6 @@ class Proof:
     new_surface: tuple[str, ...]
     kept: tuple[str, ...]
     guards: tuple[Guard, ...]
-    machine: str | None = None
     alone: bool = False
 
     def guards_of(self, patch: Patch) -> tuple[Guard, ...]:
@@ -77,9 +74,7 @@ def load(folder: Path, slug: str) -> Proof:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
         guards = tuple(
-            Guard(g["name"], g["path"], g["old"], g["new"], tuple(g["red"]) if kind == "guard" else None)
-            for kind in ("guard", "mutant")
-            for g in raw.get(kind, ())
+            Guard(g["name"], g["path"], g["old"], g["new"], tuple(g["red"])) for g in raw.get("guard", ())
         )
         return Proof(
             path,
@@ -88,7 +83,6 @@ def load(folder: Path, slug: str) -> Proof:
             tuple(raw.get("new-surface", ())),
             tuple(raw.get("kept", ())),
             guards,
-            raw.get("machine"),
             raw.get("alone", False),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -120,8 +114,6 @@ def faults(root: Path, folder: Path, patch: Patch) -> Iterator[tuple[Path, int, 
         return
     if patch.tests != (proof.file,):
         yield proof.path, 1, f"`file` is {proof.file}, but the patch's Tests trailer says otherwise."
-    if proof.machine and not (root / proof.machine).is_file():
-        yield proof.path, 1, f"There is no {proof.machine}."
     if not (root / proof.file).is_file():
         return
     listed = [*proof.red, *proof.new_surface, *proof.kept]
@@ -135,9 +127,7 @@ def faults(root: Path, folder: Path, patch: Patch) -> Iterator[tuple[Path, int, 
     if patch.cures and not proof.red:
         yield proof.path, 1, "A patch that cures a bug has at least one red test."
     for guard in proof.guards:
-        if guard.red is None and not proof.machine:
-            yield proof.path, 1, f"The mutant {guard.name} is for a state machine, and there is none."
-        if not {name.partition("[")[0] for name in guard.red or ()} <= names:
+        if not {name.partition("[")[0] for name in guard.red} <= names:
             yield proof.path, 1, f"The guard {guard.name} names tests that are not in {proof.file}."
 
 

@@ -26,7 +26,7 @@ BRIEF = "--tb=line"
 #: How pytest words a failure that is an assertion, and not an error of another kind.
 ASSERTION = re.compile(r"(AssertionError|assert\b|Failed: )")
 #: The proofs of a patch that are not of a guard.
-WHOLE = ("stock", "patched", "machine", "alone")
+WHOLE = ("stock", "patched", "alone")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Verdict:
     """
     The outcome of one proof.
 
-    :param what: ``stock``, ``patched``, ``machine``, ``alone``, or the guard's name.
+    :param what: ``stock``, ``patched``, ``alone``, or the guard's name.
     :param wrong: what is not as it must be, a line each; empty when the proof holds.
     :param counts: how many tests ended how.
     """
@@ -166,13 +166,6 @@ def prove_alone(root: Path, proof: Proof, slug: str, environment: Environment) -
     return patched_verdict(proof, slug, run_tests(root, environment, proof.file), "alone")
 
 
-def prove_machine(root: Path, proof: Proof, slug: str, environment: Environment) -> Verdict:
-    """Run the state machine of a patch on a patched release: it must pass."""
-    outcomes = run_tests(root, environment, proof.machine or "")
-    wrong = [f"{name} must pass: {outcome}" for name, outcome in outcomes.items() if outcome != "passed"]
-    return Verdict(slug, "machine", tuple(wrong) if outcomes else ("no test ran",), tally(outcomes))
-
-
 @contextmanager
 def without(guard: Guard, site: Path) -> Iterator[dict[str, str]]:
     """
@@ -200,14 +193,9 @@ def without(guard: Guard, site: Path) -> Iterator[dict[str, str]]:
 def prove_guard(
     root: Path, proof: Proof, slug: str, guard: Guard, environment: Environment, site: Path
 ) -> Verdict:
-    """
-    Run the tests that a guard names, without the guard: each must fail, by an assertion or a time-out.
-
-    A mutant names none: the state machine must fail.
-    """
-    file = proof.file if guard.red is not None else proof.machine or ""
+    """Run the tests that a guard names, without the guard: each must fail, by an assertion or a time-out."""
     with without(guard, site) as variables:
-        outcomes = run_tests(root, environment, file, guard.red or (), variables=variables)
+        outcomes = run_tests(root, environment, proof.file, guard.red, variables=variables)
     wrong = [
         f"{name} must fail without the guard: {outcome}"
         for name, outcome in outcomes.items()

@@ -156,7 +156,7 @@ def prove(
     :param root: the checkout of this project.
     :param python: the Python version, as in ``3.11``.
     :param names: the slugs to prove, by default all that serve the pair.
-    :param tests: whether to run the tests and state machines as they are.
+    :param tests: whether to run the tests as they are.
     :param guards: whether to take the guards out too, or the slugs of the patches whose guards to take out.
     :raises Problem: when an environment cannot be made.
     """
@@ -177,9 +177,6 @@ def prove(
         base = patched_environment(root, series, pins, pair, python, progress, kind="base", only=[pair.base])
     patched = patched_environment(root, series, pins, pair, python, progress)
     known = {patch.slug: proofs.load(series.folder, patch.slug) for patch in serving}
-    plain = [
-        (proving.prove_machine, slug, patched) for slug, proof in known.items() if tests and proof.machine
-    ]
     files = [proof.file for proof in known.values()] if tests else []
     first = [proof.file for slug, proof in known.items() if tests and slug == pair.base]
     others = [file for file in files if file not in first]
@@ -190,7 +187,7 @@ def prove(
         if (guards if isinstance(guards, bool) else patch.slug in guards)
         for guard in known[patch.slug].guards_of(patch)
     ]
-    total = 2 * len(files) + len(plain) + len(alone) + len(mine)
+    total = 2 * len(files) + len(alone) + len(mine)
     with progress.task(f"proving {pair.name} on Python {python}", total) as advance:
         with few_at_once() as pool:
             # Two of each, so that a file that waits in vain keeps half of the others from nothing.
@@ -203,18 +200,12 @@ def prove(
                 )
                 for some in (asked[::2], asked[1::2])
             ]
-            runs = [
-                pool.submit(one, root, known[slug], slug, environment) for one, slug, environment in plain
-            ]
             for verdict, some, half in halves:
                 outcomes = half.result()
                 for slug, proof in known.items():
                     if proof.file in some:
                         yield Row(pair, python, verdict(proof, slug, outcomes[proof.file]))
                         advance(1)
-            for run in runs:
-                yield Row(pair, python, run.result())
-                advance(1)
             if mine:
                 site = installed.look(patched.python, pins).found[0].site
                 without = [

@@ -91,7 +91,7 @@ def outcome_of(folder: Path, verdicts: Sequence[proving.Verdict]) -> Outcome:
 
     :param folder: the folder of the series.
     :return: counted are the tests that were ``red`` on stock as they must, those ``kept`` on stock, those
-        ``green`` when patched, and the ``machines``, ``guards`` and patches ``alone`` that hold.
+        ``green`` when patched, and the ``guards`` and patches ``alone`` that hold.
     """
     counts: dict[str, int] = {}
 
@@ -106,8 +106,8 @@ def outcome_of(folder: Path, verdicts: Sequence[proving.Verdict]) -> Outcome:
             count("kept", sum(name not in faulty for name in proof.kept))
         elif verdict.what == "patched":
             count("green", verdict.counts.get("passed", 0))
-        elif verdict.what in ("machine", "alone"):
-            count({"machine": "machines"}.get(verdict.what, verdict.what), not verdict.wrong)
+        elif verdict.what == "alone":
+            count("alone", not verdict.wrong)
         else:
             count("guards", not verdict.wrong)
     faults = tuple(f"{v.slug}, {v.what}: {fault}" for v in verdicts for fault in v.wrong)
