@@ -72,11 +72,11 @@ docs: setup ## write the tables that are generated from recorded results
 	$(VENV)/bin/cog -r $(GENERATED)
 
 limit: setup ## measure what each patch adds to the limit, into docs/results/limit.json
-	$(VENV)/bin/python -m airflow_auth_patches.commands.limit_comparison docs/results/limit.json
+	$(VENV)/bin/python -m airflow_auth_patches.demo.limit_comparison docs/results/limit.json
 	$(VENV)/bin/cog -r docs/limit.md
 
 figure: setup ## draw docs/images/ui-load.svg from the recorded result docs/results/ui-load.json
-	$(VENV)/bin/python -m airflow_auth_patches.live.figure docs/results/ui-load.json docs/images/ui-load.svg
+	$(VENV)/bin/python -m airflow_auth_patches.demo.figure docs/results/ui-load.json docs/images/ui-load.svg
 
 clean: ## remove what was built, and .venv
 	rm -rf build dist $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

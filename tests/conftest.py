@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from airflow_auth_patches import fetching, releases, series, tree
-from airflow_auth_patches.releases import CORE, Pins
-from airflow_auth_patches.series import Patch, Series
+from airflow_auth_patches.releases import fetching, releases
+from airflow_auth_patches.releases.releases import CORE, Pins
+from airflow_auth_patches.series import series, tree
+from airflow_auth_patches.series.series import Patch, Series
 
 ROOT = Path(__file__).parents[1]
 

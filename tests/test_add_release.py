@@ -21,13 +21,15 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 from wheel.wheelfile import WheelFile
 
-from airflow_auth_patches import fetching, fit, hunks, pinning, releases, series
+import airflow_auth_patches
 from airflow_auth_patches.cli.series import _fit_notes
-from airflow_auth_patches.commands.add_release import add_release
-from airflow_auth_patches.errors import Exit, Problem
-from airflow_auth_patches.fit import Verdict
-from airflow_auth_patches.releases import CORE, FAB, Pins, Release
-from airflow_auth_patches.series import Patch, Series
+from airflow_auth_patches.releases import fetching, pinning, releases
+from airflow_auth_patches.releases.releases import CORE, FAB, Pins, Release
+from airflow_auth_patches.series import fit, hunks, series
+from airflow_auth_patches.series.add_release import add_release
+from airflow_auth_patches.series.fit import Verdict
+from airflow_auth_patches.series.series import Patch, Series
+from airflow_auth_patches.util.errors import Exit, Problem
 
 NEW = Release(CORE, Version("3.3.9"), datetime.date(2026, 11, 20), ("3.11", "3.12"), {})
 
@@ -87,7 +89,7 @@ def test_the_command(pins: Pins, copy: Path) -> None:
     path = copy / "patches/releases.toml"
     whole, cut = without(path.read_text(), pins.release("apache-airflow-providers-fab==3.10.1"))
     path.write_text(cut)
-    shutil.copytree(Path(releases.__file__).parent, copy / "src/airflow_auth_patches")
+    shutil.copytree(Path(airflow_auth_patches.__file__).parent, copy / "src/airflow_auth_patches")
 
     def tool(*arguments: str) -> str:
         main = "from airflow_auth_patches.cli import main; main()"

@@ -17,19 +17,18 @@ from pathlib import Path
 
 import pytest
 
-from airflow_auth_patches import branch, breeze
-from airflow_auth_patches.breeze import Wish, start_line
-from airflow_auth_patches.commands import breeze as command
-from airflow_auth_patches.commands import verify
-from airflow_auth_patches.commands.expected import Subject, expect
-from airflow_auth_patches.errors import Exit, Problem
-from airflow_auth_patches.live import running
-from airflow_auth_patches.live.listening import blob
-from airflow_auth_patches.live.ports import free_port
-from airflow_auth_patches.processes import run
-from airflow_auth_patches.progress import Silent
-from airflow_auth_patches.releases import Pins
-from airflow_auth_patches.series import Series
+from airflow_auth_patches.contribute import branch, breeze, verify
+from airflow_auth_patches.contribute import breeze_server as command
+from airflow_auth_patches.contribute.breeze import Wish, start_line
+from airflow_auth_patches.contribute.expected import Subject, expect
+from airflow_auth_patches.demo import running
+from airflow_auth_patches.demo.listening import blob
+from airflow_auth_patches.demo.ports import free_port
+from airflow_auth_patches.releases.releases import Pins
+from airflow_auth_patches.series.series import Series
+from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.processes import run
+from airflow_auth_patches.util.progress import Silent
 
 #: What `breeze start-airflow` takes, as upstream's conventions have it; `None` where no value follows.
 ALLOWED: dict[str, set[str] | None] = {
@@ -773,7 +772,7 @@ def test_a_dry_run_of_verify_prints_what_it_would_run(
     assert done.returncode == 0, done.stderr
     finds, looks, asks = done.stdout.splitlines()
     assert finds == "docker ps --filter publish=28080 --format '{{.Names}} {{.Ports}}'"
-    program = root / "src/airflow_auth_patches/live/listening.py"
+    program = root / "src/airflow_auth_patches/demo/listening.py"
     assert looks == f"docker exec -i CONTAINER python - PORT airflow/api_fastapi/app.py < {program}"
     assert asks == "# then requests to http://127.0.0.1:28080: sequence, token-race, mixed-race"
     done = shell("verify", "--dry-run", "--checkout", airflow.folder, "--python", sys.executable)

@@ -8,12 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from airflow_auth_patches import (
-    releases,
-    series,
+from airflow_auth_patches.releases import releases
+from airflow_auth_patches.series import series
+from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.verification.cells import (
+    PYTHONS,
+    Cell,
+    Part,
+    choose,
+    still_holds,
+    supported,
+    unsupported,
 )
-from airflow_auth_patches.cells import PYTHONS, Cell, Part, choose, still_holds, supported, unsupported
-from airflow_auth_patches.errors import Exit, Problem
 
 
 def places(chosen: list[Cell]) -> list[tuple[str, str]]:

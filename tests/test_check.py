@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from airflow_auth_patches import check as lint
-from airflow_auth_patches import fetching, releases, series, sizes
-from airflow_auth_patches.applying import line_of
-from airflow_auth_patches.releases import Pins
+from airflow_auth_patches.releases import fetching, releases
+from airflow_auth_patches.releases.releases import Pins
+from airflow_auth_patches.series import series, sizes
+from airflow_auth_patches.verification import check as lint
+from airflow_auth_patches.verification.applying import line_of
 
 CORE = "patches/airflow-core"
 CORE_SERIES = f"{CORE}/series"

@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from airflow_auth_patches import branch, placing, series, tree
-from airflow_auth_patches import checkout as room
 from airflow_auth_patches.cli import app
-from airflow_auth_patches.commands.export import Exported, Target, export
-from airflow_auth_patches.errors import Exit, Problem
-from airflow_auth_patches.export import commits
-from airflow_auth_patches.fetching import sources
-from airflow_auth_patches.live.listening import blob
+from airflow_auth_patches.contribute import branch, placing
+from airflow_auth_patches.contribute.export import commits
+from airflow_auth_patches.contribute.send import Exported, Target, export
+from airflow_auth_patches.demo.listening import blob
+from airflow_auth_patches.releases.checkout import opened as open_checkout
+from airflow_auth_patches.releases.fetching import sources
+from airflow_auth_patches.series import series, tree
+from airflow_auth_patches.util.errors import Exit, Problem
 
 ROOT = Path(__file__).parents[1]
 AUTHOR = "Zoë Łukasz, of the Tests <zoe@example.org>"
@@ -434,7 +435,7 @@ def test_a_plan_writes_nothing(upstream, project, pins):
     patches = [p for p in project.serving(upstream.release) if p.slug == SLUG]
     made = commits(ROOT, project, upstream.release, patches, AUTHOR)
     before = everything(upstream.path)
-    with room.opened(upstream.path, upstream.release) as opened:
+    with open_checkout(upstream.path, upstream.release) as opened:
         planned = placing.plan(opened, upstream.release, made)
     assert [commit.patch.slug for commit, _ in planned.steps] == [SLUG]
     assert everything(upstream.path) == before

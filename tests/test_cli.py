@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_auth_patches.errors import Exit
+from airflow_auth_patches.util.errors import Exit
 
 TOOL = Path(sys.executable).parent / "airflow-auth-patches"
 COMMANDS = (

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from airflow_auth_patches import core_tests
-from airflow_auth_patches.checkout import opened
 from airflow_auth_patches.cli import app
-from airflow_auth_patches.environments import Environment
-from airflow_auth_patches.errors import Exit, Problem
-from airflow_auth_patches.proving import tally
-from airflow_auth_patches.releases import CORE
+from airflow_auth_patches.installation.environments import Environment
+from airflow_auth_patches.releases.checkout import opened
+from airflow_auth_patches.releases.releases import CORE
+from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.verification import core_tests
+from airflow_auth_patches.verification.proving import tally
 
 #: As upstream's: it begins before Airflow is imported, and has uv write a file.
 PLUGIN = """

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from airflow_auth_patches import check as lint
-from airflow_auth_patches import deriving, laying, refreshing, series, tree
-from airflow_auth_patches.errors import Problem
-from airflow_auth_patches.series import Patch, Series
+from airflow_auth_patches.series import deriving, laying, refreshing, series, tree
+from airflow_auth_patches.series.series import Patch, Series
+from airflow_auth_patches.util.errors import Problem
+from airflow_auth_patches.verification import check as lint
 
 NEWEST, OLDER = "auth-manager-purge-race", "auth-manager-purge-race~3.3.1"
 BY_HAND = "request-session~3.1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from airflow_auth_patches.disk import Use, used
+from airflow_auth_patches.util.disk import Use, used
 
 SIZE = 64 * 1024
 

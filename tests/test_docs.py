@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from airflow_auth_patches.cli import app
-from airflow_auth_patches.series import Patch
+from airflow_auth_patches.series.series import Patch
 
 LINK = re.compile(r"\]\((?!https?://)([^)#]*)(?:#([^)]*))?\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)

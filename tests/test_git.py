@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from airflow_auth_patches import branch
-from airflow_auth_patches import checkout as room
-from airflow_auth_patches.releases import CORE, DISTRIBUTIONS, Pins
+from airflow_auth_patches.contribute import branch
+from airflow_auth_patches.contribute import checkout as room
+from airflow_auth_patches.releases.checkout import opened
+from airflow_auth_patches.releases.releases import CORE, DISTRIBUTIONS, Pins
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -63,9 +64,9 @@ def test_a_branch_is_looked_at_where_it_is_named(named: Path) -> None:
 
 
 def test_a_branch_is_made_where_it_is_named(named: Path, pins: Pins) -> None:
-    with room.opened(named, pins.release("apache-airflow-core==3.3.2")) as opened:
-        assert opened.read("airflow-core/src/airflow/named.py") == b"x = 1\n"
-        made = opened.git("hash-object", "-w", "--stdin", stdin="new\n").strip()
-        room.name_branch(opened, "made", opened.base)
+    with opened(named, pins.release("apache-airflow-core==3.3.2")) as named_checkout:
+        assert named_checkout.read("airflow-core/src/airflow/named.py") == b"x = 1\n"
+        made = named_checkout.git("hash-object", "-w", "--stdin", stdin="new\n").strip()
+        room.name_branch(named_checkout, "made", named_checkout.base)
     assert git(named, "rev-parse", "made") == git(named, "rev-parse", "named")
     assert git(named, "cat-file", "blob", made) == "new\n"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_auth_patches import hunks
+from airflow_auth_patches.series import hunks
 
 FILE = b"".join(b"line %d\n" % number for number in range(1, 31))
 

@@ -17,13 +17,15 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from airflow_auth_patches import fetching, processes, series, tree
-from airflow_auth_patches.commands import lint_upstream as command
-from airflow_auth_patches.errors import Exit, Problem
-from airflow_auth_patches.hooks import added, files, registry, source, tests, tools
-from airflow_auth_patches.hooks.added import Finding, Patched
-from airflow_auth_patches.releases import CORE, FAB, Distribution, Pins, Release
-from airflow_auth_patches.series import Series
+from airflow_auth_patches.contribute import lint_upstream as command
+from airflow_auth_patches.contribute.hooks import added, files, registry, source, tests, tools
+from airflow_auth_patches.contribute.hooks.added import Finding, Patched
+from airflow_auth_patches.releases import fetching
+from airflow_auth_patches.releases.releases import CORE, FAB, Distribution, Pins, Release
+from airflow_auth_patches.series import series, tree
+from airflow_auth_patches.series.series import Series
+from airflow_auth_patches.util import processes
+from airflow_auth_patches.util.errors import Exit, Problem
 
 TOOL = Path(sys.executable).parent / "airflow-auth-patches"
 MODULE = "airflow-core/src/airflow/module.py"

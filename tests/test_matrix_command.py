@@ -12,16 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from airflow_auth_patches import (
-    matrix_results,
-    releases,
-    series,
-)
-from airflow_auth_patches.cells import choose
-from airflow_auth_patches.commands import test_matrix
-from airflow_auth_patches.commands.run_cell import Runner
-from airflow_auth_patches.errors import Exit
-from airflow_auth_patches.matrix_results import Result, State
+from airflow_auth_patches.releases import releases
+from airflow_auth_patches.series import series
+from airflow_auth_patches.util.errors import Exit
+from airflow_auth_patches.verification import matrix_results, test_matrix
+from airflow_auth_patches.verification.cells import choose
+from airflow_auth_patches.verification.matrix_results import Result, State
+from airflow_auth_patches.verification.run_cell import Runner
 
 OLD, NEW = "3.1.6+3.3.0", "3.3.2+3.10.2"
 TOOL = Path(sys.executable).parent / "airflow-auth-patches"

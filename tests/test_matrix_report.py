@@ -8,10 +8,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from airflow_auth_patches import matrix_report
-from airflow_auth_patches.cells import PYTHONS, Cell, Part, choose
-from airflow_auth_patches.matrix_report import Sheet
-from airflow_auth_patches.matrix_results import Result, State
+from airflow_auth_patches.verification import matrix_report
+from airflow_auth_patches.verification.cells import PYTHONS, Cell, Part, choose
+from airflow_auth_patches.verification.matrix_report import Sheet
+from airflow_auth_patches.verification.matrix_results import Result, State
 
 MB = 1_000_000
 MACHINE = {"3.10": "3.10.13", "3.11": "3.11.7", "3.12": "3.12.1", "3.13": None}

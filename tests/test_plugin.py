@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from airflow_auth_patches import plugin
 from airflow_auth_patches.cli import app
-from airflow_auth_patches.errors import Exit, Problem
-from airflow_auth_patches.installed import Installation, Installed
-from airflow_auth_patches.releases import CORE
+from airflow_auth_patches.installation import plugin
+from airflow_auth_patches.installation.installed import Installation, Installed
+from airflow_auth_patches.releases.releases import CORE
+from airflow_auth_patches.util.errors import Exit, Problem
 
 
 def module(project, variant=None) -> str:

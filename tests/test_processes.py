@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_auth_patches import processes
-from airflow_auth_patches.errors import Problem
+from airflow_auth_patches.util import processes
+from airflow_auth_patches.util.errors import Problem
 
 #: Says that it began, in a pipe that it and all that it starts hold open.
 HOLDS = "exec 3>{pipe}; echo begun >&3; tail -f /dev/null >/dev/null 2>&1 & wait"
@@ -20,7 +20,8 @@ HOLDS = "exec 3>{pipe}; echo begun >&3; tail -f /dev/null >/dev/null 2>&1 & wait
 DEAF = "exec 3>{pipe}; trap 'echo asked >&3' TERM; echo begun >&3; while :; do tail -f /dev/null & wait; done"
 ALONE = """
 import signal, sys
-from airflow_auth_patches import cli, processes
+from airflow_auth_patches import cli
+from airflow_auth_patches.util import processes
 
 processes.GRACE = float(sys.argv[2])
 cli.app = lambda: processes.attempt(["sh", "-c", sys.argv[1]])
@@ -28,7 +29,8 @@ cli.main()
 """
 IN_THREADS = """
 import signal, sys
-from airflow_auth_patches import cli, processes
+from airflow_auth_patches import cli
+from airflow_auth_patches.util import processes
 
 processes.GRACE = 2
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from airflow_auth_patches import proofs, proving, series
-from airflow_auth_patches.commands import prove
-from airflow_auth_patches.environments import Environment
-from airflow_auth_patches.errors import Problem
+from airflow_auth_patches.installation.environments import Environment
+from airflow_auth_patches.series import series
+from airflow_auth_patches.util.errors import Problem
+from airflow_auth_patches.verification import proofs, prove, proving
 
 OLDEST, NEWEST, REPORTED = "3.1.6+3.3.0", "3.3.2+3.10.2", "3.2.0+3.6.0"
 OTHERS = ("3.1.8+3.4.0", "3.2.2+3.6.5")

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from airflow_auth_patches import evidence, proofs, pull_request, series
 from airflow_auth_patches.cli import app
-from airflow_auth_patches.commands.export import export
-from airflow_auth_patches.errors import Problem
-from airflow_auth_patches.live import scenarios
+from airflow_auth_patches.contribute import evidence, pull_request
+from airflow_auth_patches.contribute.send import export
+from airflow_auth_patches.demo import scenarios
+from airflow_auth_patches.series import series
+from airflow_auth_patches.util.errors import Problem
+from airflow_auth_patches.verification import proofs
 
 ROOT = Path(__file__).parents[1]
 AUTHOR = "A Sender <sender@example.org>"

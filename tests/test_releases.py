@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from airflow_auth_patches import fetching, pinning, releases, wheels
-from airflow_auth_patches.errors import Exit, Problem
-from airflow_auth_patches.releases import CORE, FAB
+from airflow_auth_patches.installation import wheels
+from airflow_auth_patches.releases import fetching, pinning, releases
+from airflow_auth_patches.releases.releases import CORE, FAB
+from airflow_auth_patches.util.errors import Exit, Problem
 
 
 def _sha(content: bytes) -> str:

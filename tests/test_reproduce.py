@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from airflow_auth_patches import reproduce, upstream
-from airflow_auth_patches.environments import Environment
-from airflow_auth_patches.series import Bug
+from airflow_auth_patches.installation.environments import Environment
+from airflow_auth_patches.series.series import Bug
+from airflow_auth_patches.verification import reproduce, upstream
 
 HERE = Environment(Path(sys.executable))
 SHARED = "seen: list[str] = []\n"

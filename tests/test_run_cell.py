@@ -9,21 +9,22 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_auth_patches import (
-    environments,
-    installed,
+from airflow_auth_patches.installation import environments, installed
+from airflow_auth_patches.installation.environments import Environment
+from airflow_auth_patches.releases import releases
+from airflow_auth_patches.series import series
+from airflow_auth_patches.verification import (
     matrix_results,
     proofs,
+    prove,
     proving,
-    releases,
     reproduce,
-    series,
+    run_cell,
+    test_matrix,
 )
-from airflow_auth_patches.cells import Part, choose
-from airflow_auth_patches.commands import prove, run_cell, test_matrix
-from airflow_auth_patches.commands.run_cell import Runner
-from airflow_auth_patches.environments import Environment
-from airflow_auth_patches.matrix_results import State
+from airflow_auth_patches.verification.cells import Part, choose
+from airflow_auth_patches.verification.matrix_results import State
+from airflow_auth_patches.verification.run_cell import Runner
 
 NEW = "3.3.2+3.10.2"
 

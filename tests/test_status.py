@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from airflow_auth_patches import environments, fetching
-from airflow_auth_patches.commands import patching
-from airflow_auth_patches.commands.status import status as command
-from airflow_auth_patches.errors import Exit
-from airflow_auth_patches.processes import run
+from airflow_auth_patches.installation import apply as patching
+from airflow_auth_patches.installation import environments
+from airflow_auth_patches.releases import fetching
+from airflow_auth_patches.util.errors import Exit
+from airflow_auth_patches.util.processes import run
+from airflow_auth_patches.verification.status import status as command
 
 TOOL = Path(sys.executable).parent / "airflow-auth-patches"
 CORE, FAB = "apache-airflow-core", "apache-airflow-providers-fab"

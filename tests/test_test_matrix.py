@@ -16,17 +16,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_auth_patches import (
-    environments,
-    files,
-    locks,
-    matrix_results,
-)
-from airflow_auth_patches.cells import PYTHONS, Cell, Part, choose
-from airflow_auth_patches.commands import prove, test_matrix
-from airflow_auth_patches.environments import Environment
-from airflow_auth_patches.errors import Exit, Problem
-from airflow_auth_patches.matrix_results import Outcome, Result, State
+from airflow_auth_patches.installation import environments
+from airflow_auth_patches.installation.environments import Environment
+from airflow_auth_patches.util import files, locks
+from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.verification import matrix_results, prove, test_matrix
+from airflow_auth_patches.verification.cells import PYTHONS, Cell, Part, choose
+from airflow_auth_patches.verification.matrix_results import Outcome, Result, State
 
 ROOT = Path(__file__).parents[1]
 GREEN = Outcome((), {"red": 2, "green": 3})
@@ -160,9 +156,10 @@ def test_an_interruption_leaves_whole_cells_and_the_next_run_does_the_rest(
 SCRIPT = """
 import signal, sys, threading
 from pathlib import Path
-from airflow_auth_patches import cells, matrix_results, releases, series
 from airflow_auth_patches.cli import _stop
-from airflow_auth_patches.commands import test_matrix
+from airflow_auth_patches.releases import releases
+from airflow_auth_patches.series import series
+from airflow_auth_patches.verification import cells, matrix_results, test_matrix
 
 signal.signal(signal.SIGINT, _stop)
 root, folder = map(Path, sys.argv[1:])
@@ -197,8 +194,11 @@ def test_a_real_ctrl_c_ends_what_is_being_run_and_keeps_what_was(root, tmp_path)
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
-from airflow_auth_patches import cells, cli, matrix_results, processes, releases, series
-from airflow_auth_patches.commands import prove, test_matrix
+from airflow_auth_patches import cli
+from airflow_auth_patches.releases import releases
+from airflow_auth_patches.series import series
+from airflow_auth_patches.util import processes
+from airflow_auth_patches.verification import cells, matrix_results, prove, test_matrix
 
 processes.GRACE = 1
 root, folder, how = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]

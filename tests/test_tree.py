@@ -8,8 +8,9 @@ import subprocess
 
 import pytest
 
-from airflow_auth_patches import fetching, hunks, laying, refreshing, releases, series, tree
-from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.releases import fetching, releases
+from airflow_auth_patches.series import hunks, laying, refreshing, series, tree
+from airflow_auth_patches.util.errors import Exit, Problem
 
 
 @pytest.fixture

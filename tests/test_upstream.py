@@ -9,16 +9,17 @@ from pathlib import Path
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from airflow_auth_patches import fetching, releases, upstream
-from airflow_auth_patches.cells import Part, choose
 from airflow_auth_patches.cli import upstream as command
-from airflow_auth_patches.commands import upstream as commands
-from airflow_auth_patches.commands.run_cell import Runner
-from airflow_auth_patches.commands.upstream import judge
-from airflow_auth_patches.environments import Environment
-from airflow_auth_patches.errors import Exit, Problem
-from airflow_auth_patches.proving import tally
-from airflow_auth_patches.releases import FAB
+from airflow_auth_patches.installation.environments import Environment
+from airflow_auth_patches.releases import fetching, releases
+from airflow_auth_patches.releases.releases import FAB
+from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.verification import upstream
+from airflow_auth_patches.verification import upstream_runs as commands
+from airflow_auth_patches.verification.cells import Part, choose
+from airflow_auth_patches.verification.proving import tally
+from airflow_auth_patches.verification.run_cell import Runner
+from airflow_auth_patches.verification.upstream_runs import judge
 
 HERE = Environment(Path(sys.executable))
 PLAIN = {"PATCHED": "no", "ROUND": "1"}

@@ -13,9 +13,11 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 from wheel.wheelfile import WheelFile
 
-from airflow_auth_patches import fetching, releases, series, wheels
-from airflow_auth_patches.commands import patching
-from airflow_auth_patches.errors import Problem
+from airflow_auth_patches.installation import apply as patching
+from airflow_auth_patches.installation import wheels
+from airflow_auth_patches.releases import fetching, releases
+from airflow_auth_patches.series import series
+from airflow_auth_patches.util.errors import Problem
 
 
 @pytest.fixture(scope="module")

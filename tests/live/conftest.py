@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_auth_patches.commands.demo import private_folder
-from airflow_auth_patches.environments import Environment
+from airflow_auth_patches.demo.run import private_folder
+from airflow_auth_patches.installation.environments import Environment
 
 #: Says on the FIFO that it is there, with a child, both deaf to SIGTERM in the mode `stubborn`.
 LIFE = """\

@@ -17,19 +17,19 @@ from typing import Any
 import httpx
 import pytest
 
-from airflow_auth_patches import environments, plugin
-from airflow_auth_patches.commands import prove
-from airflow_auth_patches.commands.demo import private_folder
-from airflow_auth_patches.environments import Environment
-from airflow_auth_patches.errors import Problem
-from airflow_auth_patches.live import preparation, tasks
-from airflow_auth_patches.live.load import Request, send
-from airflow_auth_patches.live.outcomes import pool_timeouts
-from airflow_auth_patches.live.pages import ask
-from airflow_auth_patches.live.postgresql import PostgreSQL
-from airflow_auth_patches.live.preparation import Keys, Preparation, Settings
-from airflow_auth_patches.live.scenarios import logout
-from airflow_auth_patches.live.server import Server
+from airflow_auth_patches.demo import preparation, tasks
+from airflow_auth_patches.demo.load import Request, send
+from airflow_auth_patches.demo.outcomes import pool_timeouts
+from airflow_auth_patches.demo.pages import ask
+from airflow_auth_patches.demo.postgresql import PostgreSQL
+from airflow_auth_patches.demo.preparation import Keys, Preparation, Settings
+from airflow_auth_patches.demo.run import private_folder
+from airflow_auth_patches.demo.scenarios import logout
+from airflow_auth_patches.demo.server import Server
+from airflow_auth_patches.installation import environments, plugin
+from airflow_auth_patches.installation.environments import Environment
+from airflow_auth_patches.util.errors import Problem
+from airflow_auth_patches.verification import prove
 
 pytestmark = pytest.mark.live
 

@@ -12,11 +12,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from airflow_auth_patches.errors import Exit, Problem
-from airflow_auth_patches.live import browsers
-from airflow_auth_patches.live.browsers import CONNECTIONS, VERSION, Load, available, browse, rest, stages
-from airflow_auth_patches.live.load import NO_ANSWER, Answer, Request, Result
-from airflow_auth_patches.live.ports import free_port
+from airflow_auth_patches.demo import browsers
+from airflow_auth_patches.demo.browsers import CONNECTIONS, VERSION, Load, available, browse, rest, stages
+from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result
+from airflow_auth_patches.demo.ports import free_port
+from airflow_auth_patches.util.errors import Exit, Problem
 
 Respond = Callable[[BaseHTTPRequestHandler], int]
 Serve = Callable[[Respond], str]

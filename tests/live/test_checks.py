@@ -9,10 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from airflow_auth_patches.errors import Problem
-from airflow_auth_patches.live import checks
-from airflow_auth_patches.live.checks import Used
-from airflow_auth_patches.live.ports import free_port
+from airflow_auth_patches.demo import checks
+from airflow_auth_patches.demo.checks import Used
+from airflow_auth_patches.demo.ports import free_port
+from airflow_auth_patches.util.errors import Problem
 
 asked: list[str] = []
 held_then: list[int] = []

@@ -14,10 +14,10 @@ import psycopg2
 import pymysql
 import pytest
 
-from airflow_auth_patches.errors import Problem
-from airflow_auth_patches.live.databases import DatabaseServer, SQLite
-from airflow_auth_patches.live.mariadb import MariaDB
-from airflow_auth_patches.live.postgresql import PostgreSQL, TableLock
+from airflow_auth_patches.demo.databases import DatabaseServer, SQLite
+from airflow_auth_patches.demo.mariadb import MariaDB
+from airflow_auth_patches.demo.postgresql import PostgreSQL, TableLock
+from airflow_auth_patches.util.errors import Problem
 
 
 @pytest.fixture
@@ -258,7 +258,7 @@ def test_mariadb_says_why_it_does_not_start(mariadb: MariaDB, room: Path) -> Non
 
 
 def test_mariadb_that_is_not_installed_is_told_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("airflow_auth_patches.live.mariadb.PLACES", str(tmp_path))
+    monkeypatch.setattr("airflow_auth_patches.demo.mariadb.PLACES", str(tmp_path))
     with pytest.raises(Problem, match="MariaDB is not installed: there is no mariadbd") as told:
         MariaDB(tmp_path / "mariadb")
     assert "mariadb-server-core" in told.value.remedy

@@ -14,23 +14,23 @@ from typing import Any
 import psutil
 import pytest
 
-from airflow_auth_patches import plugin
-from airflow_auth_patches.commands import demo
-from airflow_auth_patches.environments import Environment
-from airflow_auth_patches.errors import Problem
-from airflow_auth_patches.live.outcomes import Observation
-from airflow_auth_patches.live.scenario import Build, Scenario
-from airflow_auth_patches.live.server import Server
-from airflow_auth_patches.progress import Silent
-from airflow_auth_patches.releases import Pair, Pins
+from airflow_auth_patches.demo import run as demo
+from airflow_auth_patches.demo.outcomes import Observation
+from airflow_auth_patches.demo.scenario import Build, Scenario
+from airflow_auth_patches.demo.server import Server
+from airflow_auth_patches.installation import plugin
+from airflow_auth_patches.installation.environments import Environment
+from airflow_auth_patches.releases.releases import Pair, Pins
+from airflow_auth_patches.util.errors import Problem
+from airflow_auth_patches.util.progress import Silent
 
 DEMO = """\
 import sys
 from pathlib import Path
-from airflow_auth_patches import releases
-from airflow_auth_patches.commands import demo
-from airflow_auth_patches.environments import Environment
-from airflow_auth_patches.progress import Silent
+from airflow_auth_patches.demo import run as demo
+from airflow_auth_patches.installation.environments import Environment
+from airflow_auth_patches.releases import releases
+from airflow_auth_patches.util.progress import Silent
 
 pairs = releases.load(Path(sys.argv[3])).pairs
 try:

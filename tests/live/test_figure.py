@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from airflow_auth_patches.live import figure
-from airflow_auth_patches.live.scenarios.ui_load import LARGE_POOL, NO_LIMIT, PATCHED, PLUGIN, STOCK
+from airflow_auth_patches.demo import figure
+from airflow_auth_patches.demo.scenarios.ui_load import LARGE_POOL, NO_LIMIT, PATCHED, PLUGIN, STOCK
 
 DAY = date(2026, 3, 1)
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_auth_patches import show
-from airflow_auth_patches.live.interrupts import SIGNALS, check, interruptible, run, shield
+from airflow_auth_patches.demo.interrupts import SIGNALS, check, interruptible, run, shield
+from airflow_auth_patches.util import show
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from airflow_auth_patches.live.journeys import PULSE_PATH, Done, Step, travel
-from airflow_auth_patches.live.load import NO_ANSWER
+from airflow_auth_patches.demo.journeys import PULSE_PATH, Done, Step, travel
+from airflow_auth_patches.demo.load import NO_ANSWER
 
 Respond = Callable[[BaseHTTPRequestHandler], tuple[int, Any]]
 

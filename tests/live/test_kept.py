@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from airflow_auth_patches.errors import Problem
-from airflow_auth_patches.live.kept import Kept
+from airflow_auth_patches.demo.kept import Kept
+from airflow_auth_patches.util.errors import Problem
 
 Living = Callable[..., str]
 
@@ -50,7 +50,7 @@ def test_ends_with_its_parent(life: Any, living: Living, tmp_path: Path, number:
         """
         import os, signal, sys
         from pathlib import Path
-        from airflow_auth_patches.live.kept import Kept
+        from airflow_auth_patches.demo.kept import Kept
         here = Path(sys.argv[1])
         command = [sys.executable, "-c", sys.argv[2]]
         program = Kept(command, env=os.environ, cwd=here, log=here / "log", grace=0.1)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_auth_patches.commands.limit_comparison import ALL, LIMIT, STOCK, builds
-from airflow_auth_patches.live import limit_tables
-from airflow_auth_patches.releases import Pins
-from airflow_auth_patches.series import Series
+from airflow_auth_patches.demo import limit_tables
+from airflow_auth_patches.demo.limit_comparison import ALL, LIMIT, STOCK, builds
+from airflow_auth_patches.releases.releases import Pins
+from airflow_auth_patches.series.series import Series
 
 PATCH = "user-cache"
 

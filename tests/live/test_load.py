@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from airflow_auth_patches.live.load import NO_ANSWER, Answer, Request, Result, send
-from airflow_auth_patches.live.ports import free_port
+from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result, send
+from airflow_auth_patches.demo.ports import free_port
 
 Respond = Callable[[BaseHTTPRequestHandler], int]
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from airflow_auth_patches import environments
-from airflow_auth_patches.commands import prove
-from airflow_auth_patches.live.preparation import INSIDE
-from airflow_auth_patches.processes import run
-from airflow_auth_patches.releases import Pins
+from airflow_auth_patches.demo.preparation import INSIDE
+from airflow_auth_patches.installation import environments
+from airflow_auth_patches.releases.releases import Pins
+from airflow_auth_patches.util.processes import run
+from airflow_auth_patches.verification import prove
 
 pytestmark = pytest.mark.proof
 

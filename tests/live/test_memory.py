@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from airflow_auth_patches.live.memory import resident
+from airflow_auth_patches.demo.memory import resident
 
 MIB = 1024 * 1024
 #: Has a child that takes that many bytes, and says when it has them; both wait until their input ends.

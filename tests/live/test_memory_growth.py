@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from airflow_auth_patches.live.load import NO_ANSWER, Answer, Request, Result
-from airflow_auth_patches.live.scenarios import memory_growth as room
+from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result
+from airflow_auth_patches.demo.scenarios import memory_growth as room
 
 MIB = room.MIB
 

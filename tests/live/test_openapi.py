@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_auth_patches.errors import Problem
-from airflow_auth_patches.live.openapi import Operation, address, operations, unknown
+from airflow_auth_patches.demo.openapi import Operation, address, operations, unknown
+from airflow_auth_patches.util.errors import Problem
 
 NAME = {"in": "path", "name": "pool_name", "required": True}
 DOCUMENT = {

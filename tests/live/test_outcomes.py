@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_auth_patches.live.load import NO_ANSWER, Answer, Request, Result
-from airflow_auth_patches.live.outcomes import (
+from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result
+from airflow_auth_patches.demo.outcomes import (
     Kind,
     Measurement,
     Observation,

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from airflow_auth_patches import environments
-from airflow_auth_patches.commands import prove
-from airflow_auth_patches.live.pool import most_waiting
-from airflow_auth_patches.live.preparation import INSIDE
-from airflow_auth_patches.processes import run
-from airflow_auth_patches.releases import Pins
+from airflow_auth_patches.demo.pool import most_waiting
+from airflow_auth_patches.demo.preparation import INSIDE
+from airflow_auth_patches.installation import environments
+from airflow_auth_patches.releases.releases import Pins
+from airflow_auth_patches.util.processes import run
+from airflow_auth_patches.verification import prove
 
 PROGRAM = """\
 import sys, threading, time

@@ -11,8 +11,8 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from airflow_auth_patches.live.postgresql import PostgreSQL
-from airflow_auth_patches.live.proxy import Proxy
+from airflow_auth_patches.demo.postgresql import PostgreSQL
+from airflow_auth_patches.demo.proxy import Proxy
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_answers_nothing_while_held_and_everything_after(echo: int) -> None:
 
 def test_delays_both_directions(echo: int, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr("airflow_auth_patches.live.proxy.time.sleep", slept.append)
+    monkeypatch.setattr("airflow_auth_patches.demo.proxy.time.sleep", slept.append)
     with Proxy(echo, delay=0.25) as proxy, connect(proxy.port) as near:
         near.sendall(b"there")
         assert near.recv(1024) == b"there"

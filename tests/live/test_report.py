@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from airflow_auth_patches.live.load import Answer, Request, Result
-from airflow_auth_patches.live.outcomes import Measurement, Observation, Verdict
-from airflow_auth_patches.live.report import Row, as_data, faults, table
-from airflow_auth_patches.live.scenarios import ALL
+from airflow_auth_patches.demo.load import Answer, Request, Result
+from airflow_auth_patches.demo.outcomes import Measurement, Observation, Verdict
+from airflow_auth_patches.demo.report import Row, as_data, faults, table
+from airflow_auth_patches.demo.scenarios import ALL
 
 
 def observation(*outcomes: str) -> Observation:

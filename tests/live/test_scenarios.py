@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from airflow_auth_patches.errors import Exit, Problem
-from airflow_auth_patches.live import scenario as room
-from airflow_auth_patches.live.load import NO_ANSWER, Answer, Request, Result
-from airflow_auth_patches.live.outcomes import Kind
-from airflow_auth_patches.live.scenario import Scenario, rounds
-from airflow_auth_patches.live.scenarios import ALL, choose
-from airflow_auth_patches.releases import Pins
-from airflow_auth_patches.series import Series
+from airflow_auth_patches.demo import scenario as room
+from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result
+from airflow_auth_patches.demo.outcomes import Kind
+from airflow_auth_patches.demo.scenario import Scenario, rounds
+from airflow_auth_patches.demo.scenarios import ALL, choose
+from airflow_auth_patches.releases.releases import Pins
+from airflow_auth_patches.series.series import Series
+from airflow_auth_patches.util.errors import Exit, Problem
 
 
 def test_names_are_their_own() -> None:

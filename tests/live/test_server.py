@@ -10,11 +10,11 @@ from typing import Any
 import jwt
 import pytest
 
-from airflow_auth_patches.environments import Environment
-from airflow_auth_patches.errors import Problem
-from airflow_auth_patches.live.databases import SQLite
-from airflow_auth_patches.live.preparation import USER, Keys, Preparation, Settings
-from airflow_auth_patches.live.server import Server
+from airflow_auth_patches.demo.databases import SQLite
+from airflow_auth_patches.demo.preparation import USER, Keys, Preparation, Settings
+from airflow_auth_patches.demo.server import Server
+from airflow_auth_patches.installation.environments import Environment
+from airflow_auth_patches.util.errors import Problem
 
 Fake = Callable[[str], Environment]
 

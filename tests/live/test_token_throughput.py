@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_auth_patches.live.outcomes import Observation
-from airflow_auth_patches.live.scenarios.token_throughput import beside
+from airflow_auth_patches.demo.outcomes import Observation
+from airflow_auth_patches.demo.scenarios.token_throughput import beside
 
 
 def reached(tokens_per_second: float, *, failed: bool = False) -> Observation:

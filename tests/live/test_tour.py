@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from airflow_auth_patches.errors import Problem
-from airflow_auth_patches.live import loop, tour, writes
-from airflow_auth_patches.live.journeys import Done, Step, Trip
-from airflow_auth_patches.live.load import NO_ANSWER, Answer, Request, Result
-from airflow_auth_patches.live.openapi import Operation
-from airflow_auth_patches.live.preparation import INSIDE, TOUR_FILE
-from airflow_auth_patches.live.scenarios import loop_tour
+from airflow_auth_patches.demo import loop, tour, writes
+from airflow_auth_patches.demo.journeys import Done, Step, Trip
+from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result
+from airflow_auth_patches.demo.openapi import Operation
+from airflow_auth_patches.demo.preparation import INSIDE, TOUR_FILE
+from airflow_auth_patches.demo.scenarios import loop_tour
+from airflow_auth_patches.util.errors import Problem
 
 VALUES = {"dag_id": "tour_0", "asset_id": "1", "task_id": "plain"}
 

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from airflow_auth_patches.errors import Problem
-from airflow_auth_patches.live import browsers, pool
-from airflow_auth_patches.live.load import NO_ANSWER, Answer, Request, Result
-from airflow_auth_patches.live.outcomes import Observation
-from airflow_auth_patches.live.ports import free_port
-from airflow_auth_patches.live.scenarios import ui_load
-from airflow_auth_patches.live.scenarios.ui_load import (
+from airflow_auth_patches.demo import browsers, pool
+from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result
+from airflow_auth_patches.demo.outcomes import Observation
+from airflow_auth_patches.demo.ports import free_port
+from airflow_auth_patches.demo.scenarios import ui_load
+from airflow_auth_patches.demo.scenarios.ui_load import (
     LARGE_POOL,
     NO_LIMIT,
     PATCHED,
@@ -27,6 +26,7 @@ from airflow_auth_patches.live.scenarios.ui_load import (
     judge_patched,
     judge_stock,
 )
+from airflow_auth_patches.util.errors import Problem
 
 GET = Request("GET", "/")
 

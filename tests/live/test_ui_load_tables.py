@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_auth_patches.live import ui_load_tables
-from airflow_auth_patches.live.scenarios.ui_load import PATCHED, PLUGIN, STOCK, with_tasks
+from airflow_auth_patches.demo import ui_load_tables
+from airflow_auth_patches.demo.scenarios.ui_load import PATCHED, PLUGIN, STOCK, with_tasks
 
 PAIR = "3.3.2+3.10.2"
 

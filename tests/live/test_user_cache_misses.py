@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from airflow_auth_patches.live import loop
-from airflow_auth_patches.live.load import NO_ANSWER, Answer, Request, Result
-from airflow_auth_patches.live.outcomes import Measurement
-from airflow_auth_patches.live.scenarios.user_cache_misses import USERS, Load, tell
-from airflow_auth_patches.live.users import Read
+from airflow_auth_patches.demo import loop
+from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result
+from airflow_auth_patches.demo.outcomes import Measurement
+from airflow_auth_patches.demo.scenarios.user_cache_misses import USERS, Load, tell
+from airflow_auth_patches.demo.users import Read
 
 FABS = "airflow/providers/fab/auth_manager/fab_auth_manager.py:FabAuthManager.deserialize_user"
 READ = Read(users=USERS + 1, queries=9 * USERS, on_loop=0)

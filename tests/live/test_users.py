@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from airflow_auth_patches import environments
-from airflow_auth_patches.commands import prove
-from airflow_auth_patches.environments import Environment
-from airflow_auth_patches.errors import Problem
-from airflow_auth_patches.live import mariadb, users
-from airflow_auth_patches.live.ports import free_port
-from airflow_auth_patches.live.preparation import INSIDE
-from airflow_auth_patches.processes import run
-from airflow_auth_patches.releases import Pins
+from airflow_auth_patches.demo import mariadb, users
+from airflow_auth_patches.demo.ports import free_port
+from airflow_auth_patches.demo.preparation import INSIDE
+from airflow_auth_patches.installation import environments
+from airflow_auth_patches.installation.environments import Environment
+from airflow_auth_patches.releases.releases import Pins
+from airflow_auth_patches.util.errors import Problem
+from airflow_auth_patches.util.processes import run
+from airflow_auth_patches.verification import prove
 
 
 class Told(BaseHTTPRequestHandler):

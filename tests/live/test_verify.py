@@ -14,18 +14,19 @@ from typing import Any
 
 import pytest
 
-from airflow_auth_patches import environments
-from airflow_auth_patches.commands import patching, prove
-from airflow_auth_patches.commands.expected import Subject, expect
-from airflow_auth_patches.errors import Problem
-from airflow_auth_patches.live import running
-from airflow_auth_patches.live.postgresql import PostgreSQL
-from airflow_auth_patches.live.preparation import Keys, Preparation
-from airflow_auth_patches.live.scenarios.token_race import AMPLE
-from airflow_auth_patches.live.server import Server
-from airflow_auth_patches.progress import Silent
-from airflow_auth_patches.releases import Pins
-from airflow_auth_patches.series import Series
+from airflow_auth_patches.contribute.expected import Subject, expect
+from airflow_auth_patches.demo import running
+from airflow_auth_patches.demo.postgresql import PostgreSQL
+from airflow_auth_patches.demo.preparation import Keys, Preparation
+from airflow_auth_patches.demo.scenarios.token_race import AMPLE
+from airflow_auth_patches.demo.server import Server
+from airflow_auth_patches.installation import apply as patching
+from airflow_auth_patches.installation import environments
+from airflow_auth_patches.releases.releases import Pins
+from airflow_auth_patches.series.series import Series
+from airflow_auth_patches.util.errors import Problem
+from airflow_auth_patches.util.progress import Silent
+from airflow_auth_patches.verification import prove
 
 pytestmark = pytest.mark.live
 PAIR = "3.1.6+3.3.0"

@@ -7,7 +7,6 @@ import sys
 
 from rich.markup import escape
 
-from airflow_auth_patches import show
 from airflow_auth_patches.cli import (
     breeze,
     demo,
@@ -20,7 +19,8 @@ from airflow_auth_patches.cli import (
     upstream,
 )
 from airflow_auth_patches.cli.common import Stopped, app
-from airflow_auth_patches.errors import Problem
+from airflow_auth_patches.util import show
+from airflow_auth_patches.util.errors import Problem
 
 __all__ = [
     "app",

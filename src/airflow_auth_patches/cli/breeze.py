@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from airflow_auth_patches import breeze as room
-from airflow_auth_patches import show
 from airflow_auth_patches.cli.common import Json, Names, app, known
-from airflow_auth_patches.commands import breeze as command
-from airflow_auth_patches.commands.breeze import Step
-from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.contribute import breeze as room
+from airflow_auth_patches.contribute import breeze_server as command
+from airflow_auth_patches.contribute.breeze_server import Step
+from airflow_auth_patches.util import show
+from airflow_auth_patches.util.errors import Exit, Problem
 
 breeze = typer.Typer(
     no_args_is_help=True,
@@ -237,8 +237,8 @@ def verify(
     Example: breeze-scripts/verify --checkout ~/airflow
     """
     try:
-        from airflow_auth_patches.commands import verify as proving
-        from airflow_auth_patches.commands.expected import Subject, expect
+        from airflow_auth_patches.contribute import verify as proving
+        from airflow_auth_patches.contribute.expected import Subject, expect
     except ModuleNotFoundError as error:
         raise Problem(
             f"The verification needs {error.name}, which is not installed.",

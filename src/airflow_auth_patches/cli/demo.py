@@ -10,12 +10,13 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from airflow_auth_patches import environments, show
 from airflow_auth_patches.cli.common import Json, Stopped, app, checkout, known
-from airflow_auth_patches.commands import prove
-from airflow_auth_patches.environments import Environment
-from airflow_auth_patches.errors import Exit, Problem
-from airflow_auth_patches.releases import Pair
+from airflow_auth_patches.installation import environments
+from airflow_auth_patches.installation.environments import Environment
+from airflow_auth_patches.releases.releases import Pair
+from airflow_auth_patches.util import show
+from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.verification import prove
 
 PYTHONS = ("3.11", "3.12")
 
@@ -40,9 +41,9 @@ def demo(
     Example: airflow-auth-patches demo --only session-cleanup
     """
     try:
-        from airflow_auth_patches.commands import demo as command
-        from airflow_auth_patches.live import figure, report
-        from airflow_auth_patches.live.scenario import FIRST_FOUR, Build
+        from airflow_auth_patches.demo import figure, report
+        from airflow_auth_patches.demo import run as command
+        from airflow_auth_patches.demo.scenario import FIRST_FOUR, Build
     except ModuleNotFoundError as error:
         raise Problem(
             f"The demonstration needs {error.name}, which is not installed.",

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from airflow_auth_patches import show
 from airflow_auth_patches.cli.common import Names, app, checkout, known
-from airflow_auth_patches.commands import backports
-from airflow_auth_patches.commands import export as command
-from airflow_auth_patches.errors import Exit, Problem
+from airflow_auth_patches.contribute import send as command
+from airflow_auth_patches.contribute import send_backports as backports
+from airflow_auth_patches.util import show
+from airflow_auth_patches.util.errors import Exit, Problem
 
 
 @app.command()

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from airflow_auth_patches import show
 from airflow_auth_patches.cli.common import Json, app, checkout, known
-from airflow_auth_patches.commands import lint_upstream as command
-from airflow_auth_patches.errors import Exit
+from airflow_auth_patches.contribute import lint_upstream as command
+from airflow_auth_patches.util import show
+from airflow_auth_patches.util.errors import Exit
 
 
 @app.command("lint-upstream")

@@ -9,14 +9,16 @@ import typer
 from rich.markup import escape
 from rich.syntax import Syntax
 
-from airflow_auth_patches import plugin as admission
-from airflow_auth_patches import show, verdicts, wheels
-from airflow_auth_patches.advice import Upgrade
 from airflow_auth_patches.cli.common import All, Json, Names, Python, app, known, one_of
-from airflow_auth_patches.commands import patching
-from airflow_auth_patches.commands import status as command
-from airflow_auth_patches.errors import Exit, Problem
-from airflow_auth_patches.series import Patch, Series
+from airflow_auth_patches.installation import apply as patching
+from airflow_auth_patches.installation import plugin as admission
+from airflow_auth_patches.installation import wheels
+from airflow_auth_patches.series.series import Patch, Series
+from airflow_auth_patches.util import show
+from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.verification import status as command
+from airflow_auth_patches.verification import verdicts
+from airflow_auth_patches.verification.advice import Upgrade
 
 
 @app.command()

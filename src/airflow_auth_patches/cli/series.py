@@ -7,15 +7,18 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from airflow_auth_patches import check as lint
-from airflow_auth_patches import laying, proving, refreshing, releases, show, sizes, verdicts
-from airflow_auth_patches import series as series_room
 from airflow_auth_patches.cli.common import Json, ReleaseName, app, checkout, known, verdict_words
-from airflow_auth_patches.commands import add_release as add_command
-from airflow_auth_patches.commands import prove as prove_command
-from airflow_auth_patches.errors import Exit, Fault, Problem
-from airflow_auth_patches.fit import Fit, Verdict
-from airflow_auth_patches.series import Patch, Series
+from airflow_auth_patches.releases import releases
+from airflow_auth_patches.series import add_release as add_command
+from airflow_auth_patches.series import laying, refreshing, sizes
+from airflow_auth_patches.series import series as series_room
+from airflow_auth_patches.series.fit import Fit, Verdict
+from airflow_auth_patches.series.series import Patch, Series
+from airflow_auth_patches.util import show
+from airflow_auth_patches.util.errors import Exit, Fault, Problem
+from airflow_auth_patches.verification import check as lint
+from airflow_auth_patches.verification import prove as prove_command
+from airflow_auth_patches.verification import proving, verdicts
 
 
 def _patch_row(series: Series, patch: Patch) -> dict[str, Any]:

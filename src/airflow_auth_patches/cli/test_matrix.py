@@ -10,15 +10,16 @@ import typer
 from rich.filesize import decimal
 from rich.markup import escape
 
-from airflow_auth_patches import cells as room
-from airflow_auth_patches import matrix_report, matrix_results, show
-from airflow_auth_patches.cells import Cell, Part
 from airflow_auth_patches.cli.common import Json, app, checkout, known
-from airflow_auth_patches.commands import test_matrix as command
-from airflow_auth_patches.commands.run_cell import Runner
-from airflow_auth_patches.errors import Exit, Problem
-from airflow_auth_patches.matrix_report import Sheet
-from airflow_auth_patches.matrix_results import Book, State, state_of
+from airflow_auth_patches.util import show
+from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.verification import cells as room
+from airflow_auth_patches.verification import matrix_report, matrix_results
+from airflow_auth_patches.verification import test_matrix as command
+from airflow_auth_patches.verification.cells import Cell, Part
+from airflow_auth_patches.verification.matrix_report import Sheet
+from airflow_auth_patches.verification.matrix_results import Book, State, state_of
+from airflow_auth_patches.verification.run_cell import Runner
 
 STYLES = {
     State.PASSED: "green",

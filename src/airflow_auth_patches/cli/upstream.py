@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from airflow_auth_patches import show
 from airflow_auth_patches.cli.common import Json, app, checkout, known
-from airflow_auth_patches.commands.upstream import judge, judge_core
-from airflow_auth_patches.errors import Exit, Problem
-from airflow_auth_patches.proving import tally
-from airflow_auth_patches.releases import Pair
-from airflow_auth_patches.upstream import Comparison
+from airflow_auth_patches.releases.releases import Pair
+from airflow_auth_patches.util import show
+from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.verification.proving import tally
+from airflow_auth_patches.verification.upstream import Comparison
+from airflow_auth_patches.verification.upstream_runs import judge, judge_core
 
 COLUMNS = ("passed", "failed", "error", "skipped")
 

@@ -1,0 +1,1 @@
+"""A fix on its way upstream: commits, pull requests, backports, checkouts, Breeze, and upstream's lint."""

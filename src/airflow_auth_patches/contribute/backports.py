@@ -1,0 +1,180 @@
+"""The branches of Airflow's older release lines: what goes to which, what does not and why."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.version import Version
+
+from airflow_auth_patches.contribute import export
+from airflow_auth_patches.contribute.export import Commit
+from airflow_auth_patches.releases.fetching import sources
+from airflow_auth_patches.releases.releases import CORE, Pins, Release
+from airflow_auth_patches.series import tree
+from airflow_auth_patches.series.series import Patch, Series
+from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.verification import verdicts
+from airflow_auth_patches.verification.verdicts import Book, Kind
+
+MAIN = "main"
+
+
+@dataclass(frozen=True)
+class Line:
+    """
+    A release line of core, which has a branch upstream.
+
+    :param release: its newest pinned release, which stands for the branch.
+    :param newest: whether it is the newest line: what is for it goes to main.
+    """
+
+    release: Release
+    newest: bool
+
+    @property
+    def test_branch(self) -> str:
+        """The branch that its next release is made from, as in ``v3-2-test``."""
+        version = self.release.version
+        return f"v{version.major}-{version.minor}-test"
+
+    @property
+    def branch(self) -> str:
+        """The branch that a pull request goes to."""
+        return MAIN if self.newest else self.test_branch
+
+    @property
+    def label(self) -> str:
+        """The label with which a pull request to main is backported to the line."""
+        return f"backport-to-{self.test_branch}"
+
+
+def lines(pins: Pins) -> list[Line]:
+    """Return the release lines of core, newest first."""
+    newest: dict[tuple[int, ...], Release] = {}
+    for release in sorted((r for r in pins.releases if r.distribution is CORE), key=lambda r: r.version):
+        newest[release.version.release[:2]] = release
+    ordered = sorted(newest.values(), key=lambda release: release.version, reverse=True)
+    return [Line(release, release is ordered[0]) for release in ordered]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """
+    What goes to a line.
+
+    :param patches: in series order.
+    :param left: why each other one does not go there: ``{slug: sentence without its full stop}``.
+    """
+
+    line: Line
+    patches: tuple[Patch, ...]
+    left: Mapping[str, str]
+
+
+def variants(series: Series, pins: Pins, names: Sequence[str]) -> list[Variant]:
+    """
+    Tell which form of some patches goes to which line.
+
+    :param names: slugs.
+    :return: newest line first.
+    :raises Problem: when one is of the provider, which has no lines, or none goes to an older line.
+    """
+    series.known(names)
+    for name in names:
+        dist = next(patch.distribution for patch in series.patches if patch.slug == name)
+        if dist is not CORE:
+            raise Problem(
+                f"{name} is of {dist.name}: providers are released from main only and are never backported.",
+                "Export it for its newest release, without --backports.",
+                Exit.USAGE,
+            )
+    book = verdicts.read(series.folder)
+    made = []
+    for line in lines(pins):
+        picked = series.select(line.release, names)
+        slugs = {patch.slug for patch in picked}
+        left = {name: why_not(series, pins, book, name, line) for name in names if name not in slugs}
+        made.append(Variant(line, tuple(picked), left))
+    if not any(variant.patches for variant in made if not variant.line.newest):
+        told = "; ".join(f"{v.line.branch}: {why}" for v in made for why in v.left.values())
+        raise Problem(
+            f"{', '.join(names)} has nothing to backport: {told}.", "Export it without --backports."
+        )
+    return made
+
+
+def why_not(series: Series, pins: Pins, book: Book, slug: str, line: Line) -> str:
+    """
+    Say why a patch does not go to a line.
+
+    Whether the line has the bug, its reproducer tells where that was run. Else text does as far as it can.
+
+    :param book: what was run.
+    """
+    release = line.release
+    forms = [patch for patch in series.patches if patch.slug == slug]
+    cells = [
+        verdicts.judge(series, pins, book, series.bugs[bug], release)
+        for bug in dict.fromkeys(bug for patch in forms for bug in patch.cures)
+    ]
+    if cells and all(cell.kind is Kind.NOT_AFFECTED for cell in cells):
+        return f"{release.version} is not affected, as the reproducer says"
+    fixed = [
+        Version(text.rpartition(" ")[2]) for patch in forms for text in patch.trailers.get("Fixed-In", ())
+    ]
+    if fixed and min(fixed) <= release.version:
+        return f"fixed upstream in {min(fixed)}"
+    if cells and all(cell.kind in (Kind.NOT_AFFECTED, Kind.FIXED) for cell in cells):
+        return f"{release.version} has it fixed upstream, as the reproducer says"
+    if told := [cell for cell in cells if cell.kind in (Kind.OPEN, Kind.NOT_CURED, Kind.UNCLEAR)]:
+        return f"{release.version} is {told[0].kind.value}" + (
+            f": {told[0].reason}" if told[0].reason else ""
+        )
+    oldest = max(forms, key=lambda patch: len(patch.edits))
+    stock = sources(release)
+    if missing := [path for path in oldest.edits if path not in stock and path not in oldest.adds]:
+        return f"{release.version} is not affected: it has no {missing[0]}"
+    versions = [each.version for each in pins.releases if any(patch.serves(each) for patch in forms)]
+    asked = (
+        ""
+        if not cells or any(c.kind is not Kind.NOT_RUN for c in cells)
+        else (f"; whether {release.version} has the bug was not run (`airflow-auth-patches judge {release}`)")
+    )
+    return f"no form of it is for {release.version}, but for {min(versions)} to {max(versions)}{asked}"
+
+
+def branches_of(series: Series, pins: Pins, slug: str) -> list[Line]:
+    """Return the lines whose newest release a patch of core serves, newest first."""
+    return [line for line in lines(pins) if any(p.slug == slug for p in series.serving(line.release))]
+
+
+def range_diff(old: tuple[Release, Sequence[Commit]], new: tuple[Release, Sequence[Commit]]) -> str:
+    """
+    Show how the commits of one line differ from those of another.
+
+    :param old: a release, and the commits made on it.
+    :param new: the other.
+    :return: what ``git range-diff`` prints; of what both have alike, one line each.
+    """
+    with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as folder:
+        both = tree.Tree(Path(folder) / "repository", old[0])
+        both.folder.mkdir()
+        both.git("init", "--quiet", "--initial-branch=main")
+        for name, (release, commits) in {"old": old, "new": new}.items():
+            files = sources(release)
+            both.git("checkout", "--quiet", "--orphan", name)
+            both.git("rm", "-r", "--quiet", "--force", "--ignore-unmatch", ".")
+            edited = {path for commit in commits for path in commit.patch.edits if path in files}
+            tree.write_files(both.folder, {path: files[path] for path in edited})
+            both.commit(f"{release} as released\n")
+            both.git("tag", f"{name}-released")
+            for commit in commits:
+                tree.edit(tree.Tree(both.folder, release), commit.patch)
+                tree.write_files(both.folder, commit.added)
+                # Without the prefix of a branch, which is no difference of the patches.
+                both.commit(export.message(commit.patch), commit.patch.date, commit.author)
+        spans = ("old-released..old", "new-released..new")
+        return both.git("range-diff", "--no-color", "--creation-factor=999", *spans)

@@ -1,0 +1,170 @@
+"""Verify a running API server that somebody started: first that it runs the patches, then what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow_auth_patches.contribute import breeze
+from airflow_auth_patches.contribute.expected import Expected, Subject, expect
+from airflow_auth_patches.demo import running
+from airflow_auth_patches.demo.outcomes import Measurement, Observation
+from airflow_auth_patches.demo.reached import Reached
+from airflow_auth_patches.demo.report import measurement_data
+from airflow_auth_patches.demo.running import Place, Seen
+from airflow_auth_patches.demo.scenarios import sequence, token_race
+from airflow_auth_patches.releases.releases import Pins
+from airflow_auth_patches.series.series import Series
+from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.progress import Progress
+
+HERE = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was proven: what had to run, where, and what was seen there."""
+
+    expected: Expected
+    place: Place
+    seen: Seen
+
+    def __str__(self) -> str:
+        pids = ", ".join(str(each.pid) for each in self.seen.listeners)
+        versions = ", ".join(f"{name} {version}" for name, version in self.seen.versions.items())
+        return (
+            f"Process {pids} of {self.place.name} runs the patched code: {len(self.expected.files)} files "
+            f"are what {self.expected.source} makes of them, and none has changed since it began. "
+            f"It has {versions}. Patches: {', '.join(self.expected.patches)}."
+        )
+
+
+def port_of(url: str) -> int:
+    """
+    Return the port of an address on this machine.
+
+    :raises Problem: when it is no such address.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port if parts.scheme == "http" and parts.hostname in HERE else None
+    except ValueError:
+        port = None
+    if not port:
+        raise Problem(
+            f"{url!r} is no address of a port on this machine, whose processes can be looked at.",
+            "Write it as http://127.0.0.1:28080.",
+            Exit.USAGE,
+        )
+    return port
+
+
+def prove(url: str, subject: Subject, series: Series, pins: Pins, progress: Progress) -> Proof:
+    """
+    Prove that a server runs the patched code; see `running.prove` for what that is.
+
+    :param url: its address, on this machine.
+    :raises Problem: USAGE when it does not run it, or that cannot be known.
+    """
+    port = port_of(url)
+    try:
+        with progress.task("proving that the patched code is what runs"):
+            expected = expect(subject, series, pins, progress)
+            place = _place(port, subject)
+            seen = running.inspect(place, list(expected.files))
+            running.prove(place, seen, expected.files)
+    except Problem as problem:
+        raise Problem(problem.what, problem.remedy, Exit.USAGE) from problem
+    return Proof(expected, place, seen)
+
+
+def _place(port: int, subject: Subject) -> Place:
+    if subject.python is not None and not subject.contained:
+        return running.beside(subject.python, port)
+    return running.published(port, str(subject.python or "python"), subject.container)
+
+
+def lines(url: str, subject: Subject, expected: Expected) -> list[str]:
+    """
+    Write down what `prove` and `observe` run, as a shell takes it; what Docker tells is CONTAINER and PORT.
+
+    :raises Problem: when the address is not of this machine, or the interpreter is none.
+    """
+    port = port_of(url)
+    program = f"< {breeze.shell([running.PROGRAM])}"
+    said = [f"# then requests to {url}: {', '.join(SCENARIOS)}"]
+    if not subject.contained:
+        return [f"{breeze.shell(_place(port, subject).words(list(expected.files)))} {program}", *said]
+    command = running.exec_words(subject.container or "CONTAINER", str(subject.python or "python"))
+    looks = Place("", tuple(command), "PORT").words(list(expected.files))
+    return [breeze.shell(running.find_words(port)), f"{breeze.shell(looks)} {program}", *said]
+
+
+def single(measure: Callable[[Reached], Measurement]) -> Callable[[Reached], Observation]:
+    """Make a scenario of one measurement; no log is read, so only the answers count."""
+    return lambda server: token_race.observe(server, 0, (measure(server),))
+
+
+#: As the source verified: one by one; 5 tokens at once; 5 rounds of 3 at once. The demonstration's own.
+SCENARIOS: Mapping[str, Callable[[Reached], Observation]] = {
+    "sequence": sequence.run,
+    "token-race": single(token_race.five_tokens),
+    "mixed-race": single(lambda server: token_race.three_mixed(server, server.token())),
+}
+
+
+def observe(
+    url: str, proof: Proof, user: Mapping[str, str], progress: Progress
+) -> Iterator[tuple[str, Observation]]:
+    """
+    Ask a server as users do.
+
+    :param user: the ``username`` and ``password`` of an administrator.
+    :return: the name of each scenario and what was seen, as each ends.
+    :raises Problem: USAGE when the user or the password is wrong.
+    """
+    with closing(Reached(url, proof.seen.pair, user)) as server:
+        for name, run in SCENARIOS.items():
+            with progress.task(name):
+                try:
+                    seen = run(server)
+                except Problem as problem:
+                    if problem.exit_code is Exit.USAGE:
+                        raise Problem(problem.what, "Give --username and --password.", Exit.USAGE) from None
+                    seen = Observation(sees=f"not measured: {problem.what}", failed=True)
+            yield name, seen
+
+
+def as_data(proof: Proof, seen: Mapping[str, Observation]) -> dict[str, Any]:
+    """
+    Give a verification as plain data, for JSON.
+
+    :return: ``proof`` with ``patches``, ``source``, ``place``, ``versions``, ``processes`` (``pid`` and
+        ``started``, in seconds since the epoch) and ``files`` (``path``, ``file``, ``blob``); ``scenarios``,
+        each with ``name``, ``failed``, ``sees`` and ``measurements``.
+    """
+    return {
+        "proof": {
+            "patches": list(proof.expected.patches),
+            "source": proof.expected.source,
+            "place": proof.place.name,
+            "versions": dict(proof.seen.versions),
+            "processes": [{"pid": each.pid, "started": each.started} for each in proof.seen.listeners],
+            "files": [
+                {"path": path, "file": each.file, "blob": each.blob}
+                for path, each in proof.seen.files.items()
+            ],
+        },
+        "scenarios": [
+            {
+                "name": name,
+                "failed": each.failed,
+                "sees": each.sees,
+                "measurements": [measurement_data(one) for one in each.measurements],
+            }
+            for name, each in seen.items()
+        ],
+    }

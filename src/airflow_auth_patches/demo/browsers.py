@@ -1,0 +1,235 @@
+"""Browser sessions that open the Dags page again and again, next to tasks that send heartbeats."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+
+from airflow_auth_patches.demo.interrupts import check, run
+from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result
+from airflow_auth_patches.util.errors import Exit, Problem
+
+#: The requests of one page, recorded from a browser.
+RECORD = Path(__file__).with_name("ui_requests.json")
+#: Connections that a browser opens to one server (HTTP/1.1).
+CONNECTIONS = 6
+#: Seconds between the end of a page and the next one.
+PAUSE = 1.0
+VERSION = "/api/v2/version"
+#: Seconds between two requests for the version.
+VERSION_PAUSE = 0.1
+#: Seconds between the answer to a heartbeat of a task and its next one.
+HEARTBEAT_PAUSE = 1.0
+
+
+@dataclass(frozen=True)
+class Load:
+    """
+    The result of a load test with browser sessions.
+
+    :param sessions: how many sessions there were.
+    :param result: the answers to all requests; a request that took longer than the patience is `NO_ANSWER`.
+        Its `wall` is the time in which requests were sent.
+    :param versions: the answers to `VERSION`, requested one at a time during the load.
+    :param in_time: how many successful answers came within that time.
+    :param heartbeats: the answers to the heartbeats of running tasks during the load.
+    """
+
+    sessions: int
+    result: Result
+    versions: Result
+    in_time: int
+    heartbeats: Result = field(default_factory=lambda: Result([], 0.0))
+
+    @property
+    def rate(self) -> float:
+        """Successful requests for each second."""
+        return self.in_time / self.result.wall if self.result.wall else 0.0
+
+    @property
+    def slowest_version(self) -> float:
+        """Seconds of the slowest answer to `VERSION`."""
+        return max((answer.seconds or 0.0 for answer in self.versions.answers), default=0.0)
+
+
+def stages(dags: Iterable[str], now: datetime | None = None) -> list[list[str]]:
+    """
+    Return the paths of one page in the stages in which a browser requests them.
+
+    :param dags: the Dags on the page.
+    :param now: the time that the page is opened at; the current time by default.
+    """
+    now = now or datetime.now(timezone.utc)
+    times = {
+        "{now}": quote(now.isoformat(timespec="milliseconds")),
+        "{yesterday}": quote((now - timedelta(days=1)).isoformat(timespec="milliseconds")),
+    }
+    found = []
+    for recorded in json.loads(RECORD.read_text(encoding="utf-8"))["stages"]:
+        stage = []
+        for path in recorded:
+            for name, value in times.items():
+                path = path.replace(name, value)
+            stage += [path.replace("{dag}", dag) for dag in dags] if "{dag}" in path else [path]
+        found.append(stage)
+    return found
+
+
+def available(url: str, token: str, found: Sequence[Sequence[str]]) -> list[list[str]]:
+    """
+    Leave out the requests that a release does not have.
+
+    :param url: a server without load.
+    :param found: the paths, in stages.
+    :raises Problem: when a request fails for another reason than 404 or 422.
+    """
+    kept = []
+    with httpx.Client(base_url=url, cookies={"_token": token}, timeout=60, trust_env=False) as client:
+        for stage in found:
+            statuses = {path: client.get(path).status_code for path in stage}
+            if wrong := {path: code for path, code in statuses.items() if code not in (200, 404, 422)}:
+                path, code = next(iter(wrong.items()))
+                raise Problem(f"GET {path} returned {code} without load.", "", Exit.FAILED)
+            kept.append([path for path, code in statuses.items() if code == 200])
+    return kept
+
+
+@dataclass
+class _Run:
+    url: str
+    pages: Sequence[Sequence[str]]
+    patience: float
+    sending: bool = True
+    answers: list[Answer] = field(default_factory=list)
+    versions: list[Answer] = field(default_factory=list)
+    heartbeats: list[Answer] = field(default_factory=list)
+
+    async def ask(self, client: httpx.AsyncClient, request: Request, answers: list[Answer]) -> None:
+        begun = time.monotonic()
+        try:
+            async with asyncio.timeout(self.patience):
+                response = await client.request(
+                    request.method, request.path, headers=request.headers, json=request.json
+                )
+                outcome = str(response.status_code)
+        except TimeoutError:
+            outcome = NO_ANSWER
+        except httpx.TransportError as error:
+            outcome = type(error).__name__
+        answers.append(Answer(request, outcome, time.monotonic() - begun))
+
+    async def session(self, token: str, first: Sequence[Sequence[str]]) -> None:
+        # A browser queues its requests itself: the patience counts from when one is sent.
+        free = asyncio.Semaphore(CONNECTIONS)
+        limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
+
+        async def one(client: httpx.AsyncClient, path: str) -> None:
+            async with free:
+                if self.sending:
+                    await self.ask(client, Request("GET", path), self.answers)
+
+        async with self.client(limits, token) as client:
+            page = first
+            while self.sending:
+                for stage in page:
+                    await asyncio.gather(*(one(client, path) for path in stage))
+                page = self.pages
+                await asyncio.sleep(PAUSE if self.sending else 0)
+
+    async def repeat(self, request: Request, pause: float, answers: list[Answer]) -> None:
+        async with self.client(httpx.Limits(max_connections=1)) as client:
+            while self.sending:
+                await self.ask(client, request, answers)
+                await asyncio.sleep(pause if self.sending else 0)
+
+    def client(self, limits: httpx.Limits, token: str = "") -> httpx.AsyncClient:
+        cookies = {"_token": token} if token else None
+        return httpx.AsyncClient(
+            base_url=self.url, cookies=cookies, limits=limits, timeout=None, trust_env=False, verify=False
+        )
+
+
+def rest(pages: Sequence[Sequence[str]], skipped: int) -> list[list[str]]:
+    """
+    Return a page without its first requests.
+
+    :param pages: the paths of the page in stages.
+    :param skipped: how many requests to leave out.
+    """
+    left = []
+    for stage in pages:
+        left.append(list(stage[skipped:]))
+        skipped = max(0, skipped - len(stage))
+    return left
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]], seconds: float) -> set[asyncio.Task[None]]:
+    """Wait until the time is over or a task ends; return the tasks that ended."""
+    done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    return done
+
+
+async def _browse(load: _Run, tokens: Sequence[str], tasks: Sequence[Request], seconds: float) -> Load:
+    begun = time.monotonic()
+    paths = sum(map(len, load.pages))
+    # The sessions start at different requests of the page, so that a short load has requests of each kind.
+    streams = [
+        load.session(token, rest(load.pages, number * paths // len(tokens)))
+        for number, token in enumerate(tokens)
+    ]
+    streams.append(load.repeat(Request("GET", VERSION), VERSION_PAUSE, load.versions))
+    streams += [load.repeat(each, HEARTBEAT_PAUSE, load.heartbeats) for each in tasks]
+    running = [asyncio.create_task(each) for each in streams]
+    try:
+        done = await _ended(running, seconds)
+        load.sending = False
+        wall = time.monotonic() - begun
+        in_time = sum(not answer.failed for answer in load.answers)
+        for task in done:
+            task.result()  # none ends by itself before, so this raises the error that ended it
+        await asyncio.gather(*running)
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+    return Load(
+        len(tokens),
+        Result(load.answers, wall),
+        Result(load.versions, wall),
+        in_time,
+        Result(load.heartbeats, wall),
+    )
+
+
+def browse(
+    url: str,
+    pages: Sequence[Sequence[str]],
+    tokens: Sequence[str],
+    *,
+    seconds: float,
+    patience: float,
+    tasks: Sequence[Request] = (),
+) -> Load:
+    """
+    Open the page in as many sessions as there are tokens, again and again, and count the answers.
+
+    Requests that are under way at the end are waited for, so that a server that hangs loses them, however
+    short the load.
+
+    :param url: the server.
+    :param pages: the paths of the page in stages, see :func:`stages`.
+    :param tokens: the token of each session, sent as a cookie.
+    :param seconds: how long to send requests.
+    :param patience: seconds after which a session, or a task, gives a request up.
+    :param tasks: the heartbeat of each running task, see :func:`airflow_auth_patches.demo.tasks.start`.
+    """
+    check()
+    return run(_browse(_Run(url, pages, patience), tokens, tasks, seconds))

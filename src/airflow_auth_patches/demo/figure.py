@@ -1,0 +1,209 @@
+"""
+Draw the figure of the scenario `ui-load` from its recorded result.
+
+``python -m airflow_auth_patches.demo.figure RESULT.json FIGURE.svg``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from airflow_auth_patches.demo.scenarios import ui_load
+from airflow_auth_patches.util.errors import Exit, Problem
+
+SCENARIO = "ui-load"
+#: Each form of the server with its color, marker, line style and line width, in the order of the legend.
+#: Lines that coincide differ in width.
+STYLES = {
+    ui_load.STOCK: ("#d55e00", "o", "-", 4.0),
+    ui_load.NO_LIMIT: ("#cc79a7", "s", "--", 1.6),
+    ui_load.LARGE_POOL: ("#aaaaaa", "D", "-", 5.0),
+    ui_load.PLUGIN: ("#0072b2", "^", "-", 3.0),
+    ui_load.PATCHED: ("#009e73", "v", "--", 1.6),
+}
+#: The same bytes from the same data. Text stays text, in the reader's own font.
+SETTINGS: dict[Any, Any] = {
+    "svg.hashsalt": SCENARIO,
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def record(rows: Sequence[Mapping[str, Any]], measured: date) -> dict[str, Any]:
+    """
+    Return what is worth keeping of a demonstration with the scenario `ui-load`.
+
+    :param rows: the demonstration, as ``report.as_data`` returns it.
+    :param measured: the day of the demonstration.
+    :return: ``scenario``, ``measured``, ``cpus`` (of the machine), ``seconds`` and ``patience`` of each load
+        test, and ``pairs``: ``ratio`` (the throughput with the limit as a part of that with the large pool)
+        and ``loads`` of each pair; empty when there was no load test.
+    """
+    found: dict[str, Any] = {}
+    for row in rows:
+        seen = [row[build]["details"] for build in ("stock", "plugin", "patched") if row[build]]
+        if row["scenario"] != SCENARIO or not any(seen):
+            continue
+        if not found:
+            timing = {key: value for details in seen for key, value in details.items() if key != "loads"}
+            found = {
+                "scenario": SCENARIO,
+                "measured": measured.isoformat(),
+                "cpus": os.cpu_count(),
+                "seconds": timing["seconds"],
+                "patience": timing["patience"],
+                "pairs": {},
+            }
+        found["pairs"][f"{row['core']}+{row['fab']}"] = {
+            "ratio": row["patched"]["details"].get("ratio"),
+            "loads": [load for details in seen for load in details.get("loads", ())],
+        }
+    return found
+
+
+def points(loads: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float, float]]]:
+    """
+    Return the line of each form.
+
+    :param loads: the load tests of a pair.
+    :return: for each form the numbers of sessions with the requests per second, the median where a load test
+        was repeated, and the percentage of lost requests.
+    """
+    lines = {}
+    for form in STYLES:
+        line = []
+        for sessions in sorted({load["sessions"] for load in loads if load["form"] == form}):
+            same = [load for load in loads if load["form"] == form and load["sessions"] == sessions]
+            rate = statistics.median(load["requests_per_second"] for load in same)
+            total = sum(load["requests"] for load in same)
+            lost = sum(load["lost"] for load in same)
+            line.append((sessions, rate, 100 * lost / total if total else 100.0))
+        if line:
+            lines[form] = line
+    return lines
+
+
+def draw(recorded: Mapping[str, Any], target: Path) -> None:
+    """
+    Draw requests per second and lost requests against the number of sessions, a row for each pair.
+
+    :param recorded: what :func:`record` returned.
+    :param target: the file to write; its suffix is the format.
+    """
+    pairs = recorded["pairs"]
+    with matplotlib.rc_context(SETTINGS):
+        layout = ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.1)
+        figure = Figure(figsize=(9, 3.2 * len(pairs) + 1.1), facecolor="white", layout=layout)
+        grid = figure.subplots(len(pairs), 2, squeeze=False)
+        for axes, (pair, measured) in zip(grid, pairs.items(), strict=True):
+            _pair(axes, pair, points(measured["loads"]))
+        drawn = {
+            label: handle
+            for axes in grid[:, 0]
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+        order = [form for form in STYLES if form in drawn]
+        figure.legend(
+            [drawn[form] for form in order], order, loc="outside lower center", ncols=3, frameon=False
+        )
+        # Without the date and the version of Matplotlib.
+        plain = {"Date": None, "Creator": None} if target.suffix == ".svg" else {}
+        figure.savefig(target, metadata=plain)
+
+
+def _pair(axes: Sequence[Axes], pair: str, lines: Mapping[str, Sequence[tuple[int, float, float]]]) -> None:
+    core, fab = pair.split("+")
+    for ax, column, title in zip(axes, (1, 2), ("requests/s", "lost requests, %"), strict=True):
+        for form, line in lines.items():
+            color, marker, style, width = STYLES[form]
+            ax.plot(
+                [point[0] for point in line],
+                [point[column] for point in line],
+                label=form,
+                color=color,
+                marker=marker,
+                linestyle=style,
+                linewidth=width,
+                markersize=6,
+                clip_on=False,
+            )
+        ax.set_title(f"{title}: core {core}, FAB {fab}", loc="left", fontsize=10)
+        ax.set_xlabel("browser sessions")
+        ax.set_xticks(sorted({point[0] for line in lines.values() for point in line}))
+        ax.tick_params(axis="x", pad=6)  # below the markers of lines at 0
+        ax.set_xlim(left=0)
+        ax.set_ylim(0, None if column == 1 else 100)
+        ax.grid(axis="y", color="#dddddd")
+        ax.set_axisbelow(True)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """
+    Return a recorded result.
+
+    :param path: its file.
+    :raises Problem: when it cannot be read or is no result of `ui-load`.
+    """
+    try:
+        recorded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if recorded["scenario"] == SCENARIO and recorded["pairs"]:
+            return recorded
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise Problem(
+        f"{path} is no recorded result of {SCENARIO}.",
+        f"Run `airflow-auth-patches demo --only {SCENARIO}`, which writes build/demo/{SCENARIO}.json.",
+        Exit.USAGE,
+    )
+
+
+def write(rows: Sequence[Mapping[str, Any]], folder: Path, measured: date) -> Path | None:
+    """
+    Write the recorded result of a demonstration, `ui-load.json`, and its figure, `ui-load.svg`.
+
+    :param rows: the demonstration, as ``report.as_data`` returns it.
+    :param folder: where to.
+    :param measured: the day of the demonstration.
+    :return: the figure; ``None`` when there was no load test.
+    """
+    recorded = record(rows, measured)
+    if not recorded:
+        return None
+    result = folder / f"{SCENARIO}.json"
+    result.write_text(json.dumps(recorded, indent=1) + "\n", encoding="utf-8")
+    figure = result.with_suffix(".svg")
+    draw(recorded, figure)
+    return figure
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draw a recorded result, as the command line says."""
+    parser = argparse.ArgumentParser(prog="figure", description=__doc__)
+    parser.add_argument("result", type=Path, help="the recorded result, JSON")
+    parser.add_argument("figure", type=Path, help="the figure to write, SVG")
+    given = parser.parse_args(arguments)
+    try:
+        recorded = load(given.result)
+    except Problem as problem:
+        parser.error(str(problem))
+    given.figure.parent.mkdir(parents=True, exist_ok=True)
+    draw(recorded, given.figure)
+
+
+if __name__ == "__main__":
+    main()

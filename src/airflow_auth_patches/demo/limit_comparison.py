@@ -1,0 +1,248 @@
+"""
+Measure what each other patch adds where `request-admission` limits concurrent requests.
+
+``python -m airflow_auth_patches.demo.limit_comparison RESULT.json`` boots an API server for each patch,
+all on one database, and measures them in turn. The page docs/limit.md is made from the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from airflow_auth_patches.demo import loop
+from airflow_auth_patches.demo.databases import DatabaseServer
+from airflow_auth_patches.demo.interrupts import interruptible
+from airflow_auth_patches.demo.journeys import Step
+from airflow_auth_patches.demo.kept import all_stopped
+from airflow_auth_patches.demo.limit_loads import (
+    CONCURRENCY,
+    DAGS,
+    HELD,
+    PATCHES,
+    SECOND_CONCURRENCY,
+    TOKENS,
+    Probe,
+    Requests,
+    measure,
+    measure_locked,
+)
+from airflow_auth_patches.demo.postgresql import PostgreSQL
+from airflow_auth_patches.demo.preparation import Keys, Preparation, Settings
+from airflow_auth_patches.demo.proxy import Proxy
+from airflow_auth_patches.demo.run import private_folder
+from airflow_auth_patches.demo.server import Server
+from airflow_auth_patches.installation.environments import Environment, make
+from airflow_auth_patches.releases import releases
+from airflow_auth_patches.releases.releases import Pair
+from airflow_auth_patches.series import series
+from airflow_auth_patches.series.series import Patch
+from airflow_auth_patches.util import show
+from airflow_auth_patches.verification import prove
+
+LIMIT = "request-admission"
+STOCK, ALL = "stock", "all patches"
+PAIR = "3.3.2+3.10.2"
+#: Connections of the pool: kept ones and overflow.
+POOLS = ((3, 2), (5, 10))
+#: Milliseconds of a round trip to the database, beyond what it takes on one machine.
+LATENCIES = (0, 10)
+#: How often the load with distinct tokens is sent to each server, but to stock once; ratios are taken within
+#: a round. The load on second connections, which is counted, is sent in the first.
+ROUNDS = 2
+PUBLIC_ROLE = "Viewer"
+
+
+@dataclass(frozen=True)
+class Build:
+    """
+    Releases with some patches.
+
+    :param name: for people: the patch that is added to the limit.
+    :param patches: slugs; every patch when ``None``.
+    :param probe: its locked table; those of all patches when ``None``.
+    """
+
+    name: str
+    patches: tuple[str, ...] | None
+    probe: Probe | None = None
+
+
+def builds(serving: Mapping[str, Patch]) -> list[Build]:
+    """
+    Return what is compared: stock, the limit alone, the limit with each patch, all patches.
+
+    :param serving: the patches that serve the pair, by slug.
+    """
+    added = []
+    for slugs, probe in PATCHES.items():
+        if slugs[0] in serving:
+            needed = dict.fromkeys(slugs)
+            for slug in slugs:
+                needed |= dict.fromkeys(_required(serving, slug))
+            added.append(Build(slugs[0], (LIMIT, *needed), probe))
+    return [Build(STOCK, ()), Build(LIMIT, (LIMIT,)), *added, Build(ALL, None)]
+
+
+def _required(serving: Mapping[str, Patch], slug: str) -> list[str]:
+    requires = [each for each in serving[slug].requires if each in serving]
+    return [*requires, *(further for each in requires for further in _required(serving, each))]
+
+
+class Comparison:
+    """
+    The servers of one pair of releases, on one database.
+
+    :param pair: the releases.
+    :param compared: what is installed, for each build.
+    :param folder: a private folder, for the servers' files.
+    :param logs: a folder for the servers' logs.
+    """
+
+    def __init__(
+        self, pair: Pair, compared: Mapping[Build, Environment], folder: Path, logs: Path, bars: show.Bars
+    ) -> None:
+        self.pair, self.compared, self.folder, self.logs, self.bars = pair, compared, folder, logs, bars
+
+    def run(self) -> dict[str, Any]:
+        """Measure everything; return plain data, see :func:`main`."""
+        with ExitStack() as stack:
+            database = PostgreSQL(self.folder / "postgresql")
+            stack.enter_context(database)
+            stock = next(each for build, each in self.compared.items() if build.name == STOCK)
+            self.prepared = stack.enter_context(
+                Preparation(stock, database, "base", self.folder / "base", Keys())
+            )
+            with self.bars.task("preparing a database"):
+                self.prepared.wait()
+            owner = stack.enter_context(self._server(stock, "owner", Settings(), beside=""))
+            self.requests = Requests.of(owner.wait())
+            owner.stop()
+            loads = [
+                load
+                for size in POOLS
+                for latency in LATENCIES
+                for load in self._loads(database, size, latency)
+            ]
+            return {"loads": loads, "locked": self._locked()}
+
+    def _server(self, environment: Environment, name: str, settings: Settings, beside: str) -> Server:
+        return Server(
+            environment,
+            self.pair.name,
+            "compared",
+            prepared=self.prepared,
+            settings=settings,
+            log=self.logs / f"{name}.log",
+            beside=beside,
+        )
+
+    def _boot(
+        self, stack: ExitStack, settings: Settings, database: DatabaseServer | None = None
+    ) -> dict[str, Server]:
+        servers = {}
+        with self.bars.task("booting", len(self.compared)) as advance:
+            for build, environment in self.compared.items():
+                server = self._server(environment, build.name.replace(" ", "-"), settings, build.name)
+                server.database = database or server.database
+                servers[build.name] = stack.enter_context(server)
+                # One after the other: as many as there are patches, all at once, are too slow for a deadline.
+                server.wait()
+                advance(1)
+        return servers
+
+    def _loads(self, database: PostgreSQL, size: tuple[int, int], latency: int) -> list[dict[str, Any]]:
+        settings = Settings(*size, pool_timeout=5, user_cache_ttl=0, inside=(loop.WATCH,))
+        what = f"pool {size[0]}+{size[1]}, {latency} ms"
+        with ExitStack() as stack:
+            proxy = stack.enter_context(Proxy(database.port, delay=latency / 2000))
+            servers = self._boot(stack, settings, database.through(proxy.port))
+            found = []
+            with self.bars.task(what, ROUNDS * (len(servers) - 1) + 1) as advance:
+                for number in range(1, ROUNDS + 1):
+                    # In another order each time: the machine may be busier later.
+                    order = [item for item in servers.items() if item[0] != STOCK or number == 1]
+                    for name, server in order if number % 2 else order[::-1]:
+                        loads: list[tuple[str, Sequence[Sequence[Step]], int]]
+                        loads = [("tokens", [[DAGS]] * TOKENS, CONCURRENCY)]
+                        if number == 1:
+                            loads.append(("second", self.requests.second, SECOND_CONCURRENCY))
+                        for load, planned, concurrency in loads:
+                            seen = measure(server, planned, concurrency)
+                            place = {"pool": list(size), "latency": latency, "round": number, "load": load}
+                            found.append({"build": name, **place, **seen})
+                        advance(1)
+        return found
+
+    def _locked(self) -> list[dict[str, Any]]:
+        found = []
+        settings = Settings(5, 10, pool_timeout=30, user_cache_ttl=0)
+        for public in (False, True):
+            role = PUBLIC_ROLE if public else None
+            with ExitStack() as stack:
+                servers = self._boot(stack, replace(settings, public_role=role))
+                added = [build for build in self.compared if build.probe and build.probe.public is public]
+                with self.bars.task("locked tables", len(added)) as advance:
+                    for build in added:
+                        assert build.probe is not None
+                        step = self.requests.probes[build.probe]
+                        slowest = {
+                            name: measure_locked(servers[name], build.probe, step)
+                            for name in (STOCK, LIMIT, build.name, ALL)
+                        }
+                        place = {"patch": build.name, "table": build.probe.table, "request": str(step)}
+                        found.append({**place, "held": HELD, "slowest_version": slowest})
+                        advance(1)
+        return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """
+    Measure, and write ``measured`` (the day), ``cpus``, ``pair``, ``loads`` and ``locked`` as JSON.
+
+    Each of ``loads`` has its ``build``, ``pool``, ``latency``, ``round``, ``load`` and what
+    :func:`measure` returns; each of ``locked`` the slowest version of four servers, in seconds.
+    """
+    parser = argparse.ArgumentParser(prog="limit_comparison", description=__doc__)
+    parser.add_argument("result", type=Path, help="the file to write, JSON")
+    parser.add_argument("--pair", default=PAIR, metavar="CORE+FAB", help=f"the releases, by default {PAIR}")
+    parser.add_argument(
+        "--patch", action="append", metavar="SLUG", help="only this patch; may be given again"
+    )
+    given = parser.parse_args(arguments)
+    root = Path.cwd()
+    known = series.load()
+    pins = releases.load(known.folder)
+    pair = pins.pair(given.pair)
+    serving = {patch.slug: patch for each in (pair.core, pair.fab) for patch in known.serving(each)}
+    wanted = [
+        each for each in builds(serving) if not given.patch or not each.probe or each.name in given.patch
+    ]
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    with show.Bars() as bars, interruptible(), private_folder() as folder, all_stopped():
+        compared = {
+            build: make(pair, version, prove.folder_of(root, pair, version, "stock"), bars)
+            if build.name == STOCK
+            else prove.patched_environment(
+                root, known, pins, pair, version, bars, kind=f"limit-{build.name}", only=build.patches
+            )
+            for build in wanted
+        }
+        logs = root / "build" / "limit"
+        logs.mkdir(parents=True, exist_ok=True)
+        found = Comparison(pair, compared, folder, logs, bars).run()
+    head = {"measured": date.today().isoformat(), "cpus": os.cpu_count(), "pair": pair.name}
+    given.result.parent.mkdir(parents=True, exist_ok=True)
+    given.result.write_text(json.dumps({**head, **found}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""The load tests that compare patches under the limit on concurrent requests, and the locked tables."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from airflow_auth_patches.demo import loop
+from airflow_auth_patches.demo.journeys import Step, Trip, travel
+from airflow_auth_patches.demo.openapi import operations
+from airflow_auth_patches.demo.scenarios.database_waits import later, locked
+from airflow_auth_patches.demo.server import Server
+from airflow_auth_patches.demo.tour import Furnished, looks
+from airflow_auth_patches.demo.writes import journeys
+
+#: Requests for Dags, each with a token of its own.
+TOKENS = 300
+CONCURRENCY = 30
+DAGS = Step("GET", "/api/v2/dags", "/api/v2/dags?limit=5")
+#: Routes that take a second connection on stock, and how often each is requested.
+SECOND = (
+    "/pools",
+    "/pools/{pool_name}",
+    "/dags/{dag_id}/details",
+    "/importErrors/{import_error_id}",
+    "/dagSources/{dag_id}",
+    "/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances/{task_id}/logs/{try_number}",
+)
+SECOND_EACH = 8
+SECOND_CONCURRENCY = 10
+#: Seconds for a load: many times what a server that does not hang takes.
+DEADLINE = 60.0
+#: Seconds for which a table is locked.
+HELD = 4.0
+#: Requests that need the locked table.
+LOCKED_REQUESTS = 4
+
+
+@dataclass(frozen=True)
+class Probe:
+    """
+    A locked table, and the requests that wait for it.
+
+    :param table: the table.
+    :param route: the route, below ``/api/v2``, with a value known to the tour for each parameter.
+    :param public: whether the requests, and those for the version, carry no token.
+    """
+
+    table: str
+    route: str
+    public: bool = False
+
+
+#: The patches that cure waiting, with those that each needs and the table whose lock shows the wait.
+PATCHES: Mapping[tuple[str, ...], Probe] = {
+    ("revoked-token-off-loop",): Probe("revoked_token", "/dags"),
+    ("revoked-token-cache",): Probe("revoked_token", "/dags"),
+    ("user-cache", "user-from-token-hook"): Probe("ab_user", "/dags"),
+    ("public-user-off-loop",): Probe("ab_role", "/dagTags", public=True),
+    ("response-fields-lists",): Probe("dag_tag", "/dags"),
+    ("action-logging-off-loop",): Probe("log", "/variables/{variable_key}"),
+    ("authorization-off-loop",): Probe("log", "/eventLogs/{event_log_id}"),
+    ("latest-dag-version-session",): Probe("dag_version", "/dags/{dag_id}/details"),
+    ("pool-slots-session",): Probe("task_instance", "/pools"),
+    ("request-session",): Probe("dag_version", "/dagSources/{dag_id}"),
+    ("log-template-session",): Probe("log_template", SECOND[-1]),
+    ("failed-run-session",): Probe("task_instance", "/dags/{dag_id}/dagRuns/{dag_run_id}"),
+}
+#: Routes of probes that are no GET: the method and the body.
+WRITES = {
+    "/variables/{variable_key}": ("PATCH", {"key": "tour", "value": "1"}),
+    "/dags/{dag_id}/dagRuns/{dag_run_id}": ("PATCH", {"state": "failed"}),
+}
+
+
+@dataclass(frozen=True)
+class Requests:
+    """
+    The loads, from a database with something for every route.
+
+    :param second: requests that take a second connection on stock, and writes.
+    :param probes: the request of each probe.
+    """
+
+    second: Sequence[Sequence[Step]]
+    probes: Mapping[Probe, Step]
+
+    @classmethod
+    def of(cls, server: Server) -> Requests:
+        """
+        Make them, and what they find.
+
+        :param server: one that answers.
+        """
+        furnished = Furnished(server)
+        values = furnished.furnish()
+        found = operations(furnished.document())
+        gets = {step.route.removeprefix("/api/v2"): step for step in looks(found, values)}
+        grid = Step("GET", "/ui/grid/structure/{dag_id}", f"/ui/grid/structure/{values['dag_id']}")
+        reads = [[step] for step in [*(gets[route] for route in SECOND), grid] * SECOND_EACH]
+        planned = [*reads, *journeys(found, furnished.asset_ids)]
+        random.Random(66493).shuffle(planned)
+        probes = {}
+        for probe in PATCHES.values():
+            step = gets[probe.route]
+            if probe.route in WRITES:
+                method, body = WRITES[probe.route]
+                step = replace(step, method=method, json=body)
+            probes[probe] = step
+        return cls(planned, probes)
+
+
+def measure(server: Server, planned: Sequence[Sequence[Step]], concurrency: int) -> dict[str, Any]:
+    """
+    Send a load, each request with a token of its own, while the version is requested all along.
+
+    :param server: a watched one that answers.
+    :param planned: the requests.
+    :param concurrency: how many at once.
+    :return: ``requests``, ``lost`` (5xx or no answer), ``seconds``, ``slowest_version`` and, of the event
+        loop, ``statements``, ``waits`` (for a connection) and ``second`` (connections that a request took
+        while it held one).
+    """
+    tokens = iter(server.tokens(sum(map(len, planned))))
+    loop.reset(server.url)
+    trip = travel(server.url, planned, lambda: next(tokens), concurrency=concurrency, deadline=DEADLINE)
+    lost = sum(each.lost for each in trip.done) + trip.left
+    found: dict[str, Any] = {"requests": len(trip.done) + trip.left, "lost": lost, **_times(trip)}
+    if trip.result.unfinished:
+        server.restart()  # it hangs: nothing can be read from it, nor measured after
+        return found
+    seen = loop.report(server.url)
+    return {**found, "statements": seen.statements, "waits": seen.waits, "second": seen.nested}
+
+
+def _times(trip: Trip) -> dict[str, float]:
+    return {"seconds": round(trip.wall, 2), "slowest_version": round(trip.slowest_pulse, 3)}
+
+
+def measure_locked(server: Server, probe: Probe, step: Step) -> float:
+    """
+    Lock a table for `HELD` seconds and send the requests that need it.
+
+    :param server: one that answers.
+    :param probe: the table.
+    :param step: the request.
+    :return: seconds of the slowest answer to the version meanwhile.
+    """
+    token = None if probe.public else server.token()
+    with locked(server, server.name, probe.table) as lock, later(lock.release, HELD):
+        trip = travel(
+            server.url,
+            [[step]] * LOCKED_REQUESTS,
+            lambda: token,
+            concurrency=LOCKED_REQUESTS,
+            deadline=DEADLINE,
+        )
+    return round(trip.slowest_pulse, 3)

@@ -1,0 +1,182 @@
+"""A private MariaDB server, from the programs that the system has, which ends with this process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from airflow_auth_patches.demo.databases import checked
+from airflow_auth_patches.demo.kept import Kept
+from airflow_auth_patches.demo.networked import Networked
+from airflow_auth_patches.util.errors import Exit, Problem
+
+#: Debian keeps the server where an ordinary user's PATH does not look.
+PLACES = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
+#: Airflow asks for utf8mb4; the index of a long key needs the collation that it names.
+SETTINGS = {
+    "bind-address": "127.0.0.1",
+    "character-set-server": "utf8mb4",
+    "collation-server": "utf8mb4_general_ci",
+    # The data need not outlive a crash of the machine.
+    "innodb-flush-log-at-trx-commit": "0",
+    "innodb-doublewrite": "0",
+    "sync-binlog": "0",
+    "skip-log-bin": None,
+    "skip-name-resolve": None,
+    "skip-networking": "0",
+    "max-connections": "400",
+}
+#: The folder of the settings with which Airflow uses a driver that is all Python.
+LOCAL_SETTINGS = Path(__file__).with_name("local_settings")
+
+
+def programs() -> dict[str, str]:
+    """
+    Find MariaDB's programs.
+
+    :return: ``{name: path}``; those that are called here, and one that they call.
+    :raises Problem: when one is missing.
+    """
+    names = ("mariadbd", "mariadb-install-db", "my_print_defaults")
+    found = {name: shutil.which(name, path=PLACES) for name in names}
+    if missing := [name for name, path in found.items() if path is None]:
+        raise Problem(
+            f"MariaDB is not installed: there is no {missing[0]}.",
+            "Install it: apt-get install --no-install-recommends mariadb-server-core mariadb-client-core.",
+            Exit.USAGE,
+        )
+    return {name: path for name, path in found.items() if path}
+
+
+class MariaDB(Networked):
+    """
+    MariaDB on a port of 127.0.0.1 with a random password; as root, it runs as ``nobody``.
+
+    :param folder: a folder to make, for the data and the log.
+    :raises Problem: when it is not installed or does not start.
+    """
+
+    product = "MariaDB"
+    variables = {"PYTHONPATH": str(LOCAL_SETTINGS)}
+
+    def __init__(self, folder: Path) -> None:
+        self._programs = programs()
+        super().__init__(folder)
+        self._secret = self._data / "init.sql"
+        self._initialise()
+        self._start()
+
+    def url(self, name: str) -> str:
+        return f"mysql+pymysql://airflow:{self._password}@127.0.0.1:{self._port}/{name}?charset=utf8mb4"
+
+    def async_url(self, name: str) -> str:
+        return f"mysql+aiomysql://airflow:{self._password}@127.0.0.1:{self._port}/{name}?charset=utf8mb4"
+
+    def create(self, name: str, template: str | None = None) -> None:
+        self._ask(f"CREATE DATABASE `{checked(name)}`")
+        if template is None:
+            return
+        self.kill_connections(template)
+        tables = [row[0] for row in self._ask(f"SHOW TABLES FROM `{checked(template)}`")]
+        made = [self._ask(f"SHOW CREATE TABLE `{template}`.`{table}`")[0][1] for table in tables]
+        filled = [f"INSERT INTO `{table}` SELECT * FROM `{template}`.`{table}`" for table in tables]
+        # The tables refer to each other: checked, they could be made in one order only.
+        self._ask(f"USE `{name}`", "SET foreign_key_checks = 0", *made, *filled)
+
+    def drop(self, name: str) -> None:
+        self.kill_connections(name)
+        self._ask(f"DROP DATABASE IF EXISTS `{checked(name)}`")
+
+    def connections(self, name: str) -> int:
+        return len(self._connections(name))
+
+    def open_transactions(self, name: str) -> int:
+        # The server refreshes this table ten times a second, and only when nobody read it meanwhile.
+        time.sleep(0.2)
+        rows = self._ask(
+            "SELECT count(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p"
+            f" ON p.id = t.trx_mysql_thread_id WHERE p.db = '{checked(name)}' AND p.command = 'Sleep'"
+        )
+        return int(rows[0][0])
+
+    def _end_connections(self, name: str) -> int:
+        told = [row[0] for row in self._connections(name)]
+        for identity in told:
+            self._kill(identity)
+        return len(told)
+
+    def _answer(self) -> None:
+        self._ask("SELECT 1")
+
+    def _connections(self, name: str) -> list[tuple[Any, ...]]:
+        return self._ask(f"SELECT id FROM information_schema.processlist WHERE db = '{checked(name)}'")
+
+    def _kill(self, identity: int) -> None:
+        import pymysql
+
+        try:
+            self._ask(f"KILL CONNECTION {int(identity)}")
+        except pymysql.err.OperationalError as error:
+            if error.args[0] != 1094:  # it is gone already
+                raise
+
+    def _initialise(self) -> None:
+        self._refuse_what_its_user_cannot_reach()
+        self._data.mkdir(mode=0o700)
+        if self._user is not None:
+            shutil.chown(self._data, self._user)
+        with Kept(
+            [
+                *(self._programs["mariadb-install-db"], "--no-defaults", f"--datadir={self._data}"),
+                *("--auth-root-authentication-method=normal", "--skip-test-db"),
+            ],
+            env=dict(os.environ),
+            cwd=self._folder,
+            log=self._log,
+            user=self._user,
+        ) as made:
+            made.finish(120, "Making a database (mariadb-install-db)")
+        self._secret.write_text(
+            f"CREATE USER IF NOT EXISTS airflow@127.0.0.1 IDENTIFIED BY '{self._password}';\n"
+            "GRANT ALL ON *.* TO airflow@127.0.0.1;\n"
+        )
+        if self._user is not None:
+            shutil.chown(self._secret, self._user)
+
+    def _launch(self) -> Kept:
+        words = [f"--{key}" if value is None else f"--{key}={value}" for key, value in SETTINGS.items()]
+        return Kept(
+            [
+                *(self._programs["mariadbd"], "--no-defaults", f"--datadir={self._data}"),
+                *(f"--port={self._port}", f"--socket={self._data / 'socket'}", *words),
+                f"--init-file={self._secret}",
+            ],
+            env=dict(os.environ),
+            cwd=self._folder,
+            log=self._log,
+            grace=20,
+            user=self._user,
+        )
+
+    def _ask(self, *statements: str) -> list[tuple[Any, ...]]:
+        """Run statements in one connection; return the rows of the last."""
+        import pymysql
+
+        connection = pymysql.connect(
+            host="127.0.0.1",
+            port=self._port,
+            user="airflow",
+            password=self._password,
+            autocommit=True,
+            connect_timeout=10,
+        )
+        try:
+            with connection.cursor() as cursor:
+                for statement in statements:
+                    cursor.execute(statement)
+                return list(cursor.fetchall())
+        finally:
+            connection.close()

@@ -1,0 +1,283 @@
+"""What an API server needs before it boots: settings, secrets, and a database with something in it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from airflow_auth_patches.demo.databases import DatabaseServer
+from airflow_auth_patches.demo.kept import Kept
+from airflow_auth_patches.installation import plugin
+from airflow_auth_patches.installation.environments import Environment
+from airflow_auth_patches.series import series
+
+USER = {"username": "admin", "password": "admin"}
+PREPARE_DEADLINE = 300.0
+PREPARE = Path(__file__).with_name("prepare.py")
+INSIDE = Path(__file__).with_name("inside")
+DAGS = 100
+
+#: Seeds the Dags list with Dags as small as can be.
+DAG_FILE = f"""\
+from airflow.sdk import DAG, task
+
+for number in range({DAGS}):
+    with DAG(f"small_{{number:03}}", schedule=None, tags=[f"tag_{{number % 7}}"]) as dag:
+
+        @task
+        def nothing():
+            pass
+
+        nothing()
+    globals()[dag.dag_id] = dag
+"""
+
+TOUR = "tour"
+TOURS = 5
+#: For the tour of the API: Dags with whatever a Dag can have, each with an asset that starts another.
+TOUR_FILE = f"""\
+from datetime import datetime
+
+from airflow.sdk import DAG, Asset, AssetAlias, task, task_group
+
+for number in range({TOURS}):
+    asset = Asset(f"{TOUR}_asset_{{number}}")
+    alias = AssetAlias(f"{TOUR}_alias_{{number}}")
+    with DAG(
+        f"{TOUR}_{{number}}",
+        schedule="@daily",
+        start_date=datetime(2025, 1, 1),
+        catchup=False,
+        tags=["{TOUR}"],
+        params={{"one": 1}},
+    ) as dag:
+
+        @task(outlets=[asset, alias])
+        def plain():
+            pass
+
+        @task
+        def mapped(value):
+            pass
+
+        @task_group
+        def group():
+            mapped.expand(value=[1, 2])
+
+        plain() >> group()
+    globals()[dag.dag_id] = dag
+    other = Asset(f"{TOUR}_never_{{number}}")
+    with DAG(
+        f"{TOUR}_started_{{number}}", schedule=[asset, other], is_paused_upon_creation=False
+    ) as started:
+        task(lambda: None, task_id="plain")()
+    globals()[started.dag_id] = started
+"""
+
+#: For the Dags page of the UI: Dags that assets start, about which the page asks one by one.
+UI_DAGS = tuple(f"ui_{number:02}" for number in range(20))
+UI_FILE = f"""\
+from airflow.sdk import DAG, Asset, task
+
+for name in {UI_DAGS!r}:
+    with DAG(name, schedule=[Asset(f"{{name}}_a"), Asset(f"{{name}}_b")]) as dag:
+        task(lambda: None, task_id="plain")()
+    globals()[name] = dag
+"""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The secrets of a demonstration, fresh for each and the same for all its servers."""
+
+    fernet: str = field(default_factory=lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
+    jwt: str = field(default_factory=lambda: secrets.token_hex(64))
+    api: str = field(default_factory=lambda: secrets.token_hex(32))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    What a server is booted with besides its place and secrets; the defaults are those of the bug reports.
+
+    :param pool_size: connections that the pool keeps.
+    :param max_overflow: connections that it may open beyond those.
+    :param pool_timeout: seconds that a request waits for a connection.
+    :param user_cache_ttl: seconds that FAB keeps a user for; its default when ``None``.
+    :param revocation_cache_ttl: seconds that the revocation cache, where a patch adds it, keeps answers for;
+        its default when ``None``.
+    :param token_lifetime: seconds after which a token expires; Airflow's default when ``None``. Twice that is
+        the interval in which revoked tokens are cleaned up.
+    :param token_leeway: seconds for which an expired token is accepted; Airflow's default when ``None``.
+    :param session_backend: where FAB keeps the sessions of its pages: ``securecookie`` or ``database``; its
+        default when ``None``.
+    :param public_role: the role of requests without a token, which are refused when it is ``None``.
+    :param max_concurrent_requests: the limit of ``request-admission``, the patch or the plugin: 0 for none;
+        its default when ``None``; any text, to see what a server does with it.
+    :param admission_plugin: whether the plugin that limits concurrent requests is installed.
+    :param inside: modules of ``demo/inside`` to load into the server as plugins: ``("loop_watch",)``.
+    """
+
+    pool_size: int = 3
+    max_overflow: int = 2
+    pool_timeout: int = 30
+    user_cache_ttl: int | None = None
+    revocation_cache_ttl: int | None = None
+    token_lifetime: int | None = None
+    token_leeway: int | None = None
+    session_backend: str | None = None
+    public_role: str | None = None
+    max_concurrent_requests: int | str | None = None
+    admission_plugin: bool = False
+    inside: tuple[str, ...] = ()
+
+    def variables(self) -> dict[str, str]:
+        """Give the environment variables that say so."""
+        section = "AIRFLOW__DATABASE__SQL_ALCHEMY_"
+        variables = {
+            f"{section}POOL_SIZE": str(self.pool_size),
+            f"{section}MAX_OVERFLOW": str(self.max_overflow),
+            f"{section}POOL_RECYCLE": "60",
+            f"{section}POOL_PRE_PING": "True",
+            f"{section}ENGINE_ARGS": json.dumps({"pool_timeout": self.pool_timeout}),
+        }
+        if self.user_cache_ttl is not None:
+            variables["AIRFLOW__FAB__CACHE_TTL"] = str(self.user_cache_ttl)
+        if self.revocation_cache_ttl is not None:
+            variables["AIRFLOW__API_AUTH__REVOKED_TOKEN_CACHE_TTL_SECONDS"] = str(self.revocation_cache_ttl)
+        if self.token_lifetime is not None:
+            variables["AIRFLOW__API_AUTH__JWT_EXPIRATION_TIME"] = str(self.token_lifetime)
+        if self.token_leeway is not None:
+            variables["AIRFLOW__API_AUTH__JWT_LEEWAY"] = str(self.token_leeway)
+        if self.session_backend is not None:
+            variables["AIRFLOW__FAB__SESSION_BACKEND"] = self.session_backend
+        if self.max_concurrent_requests is not None:
+            variables["AIRFLOW__API__MAX_CONCURRENT_REQUESTS"] = str(self.max_concurrent_requests)
+        if self.public_role is not None:
+            variables["AIRFLOW__FAB__AUTH_ROLE_PUBLIC"] = self.public_role
+        return variables
+
+
+def place_inside(home: Path, settings: Settings) -> None:
+    """
+    Make the plugins folder of a server anew, with the modules that it is to load.
+
+    The API server loads its plugins while it builds its app, before it answers anything.
+
+    :param home: its ``AIRFLOW_HOME``.
+    :param settings: which modules of ``demo/inside``, and whether the plugin for admission.
+    """
+    plugins = home / "plugins"
+    shutil.rmtree(plugins, ignore_errors=True)
+    plugins.mkdir()
+    for module in settings.inside:
+        shutil.copy(INSIDE / f"{module}.py", plugins)
+    if settings.admission_plugin:
+        plugin.write(plugin.source(series.load()), plugins)
+
+
+def airflow_environment(
+    home: Path, dags: Path, database: DatabaseServer, name: str, keys: Keys, settings: Settings
+) -> dict[str, str]:
+    """
+    Build the whole environment of an Airflow process: ours, without any Airflow or Python of the user's.
+
+    :param home: its ``AIRFLOW_HOME``.
+    :param dags: the folder of the Dags.
+    :param database: the database server.
+    :param name: the database.
+    :param keys: the secrets.
+    :param settings: pool and cache.
+    """
+    strange = ("AIRFLOW_", "PYTHON", "VIRTUAL_ENV")
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(strange)}
+    return {
+        **inherited,
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW__CORE__FERNET_KEY": keys.fernet,
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(home / "plugins"),
+        "AIRFLOW__API__SECRET_KEY": keys.api,
+        "AIRFLOW__API_AUTH__JWT_SECRET": keys.jwt,
+        "AIRFLOW__API_AUTH__JWT_ISSUER": "airflow-auth-patches",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database.url(name),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": database.async_url(name),
+        "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
+        "NO_COLOR": "1",
+        "PYTHONUNBUFFERED": "1",
+        **database.variables,
+        **settings.variables(),
+    }
+
+
+class Preparation:
+    """
+    A database with Airflow's tables, one administrator and the Dags: the template of servers' databases.
+
+    Made in the background from when the ``with`` block is entered until ``wait`` returns.
+
+    :param environment: the stock releases.
+    :param database: where to make it.
+    :param name: what to call it.
+    :param folder: a folder to make; its ``dags`` are the servers' too.
+    :param keys: the servers' secrets.
+    """
+
+    def __init__(
+        self, environment: Environment, database: DatabaseServer, name: str, folder: Path, keys: Keys
+    ) -> None:
+        self.database = database
+        self.name = name
+        self.folder = folder
+        self.keys = keys
+        self._environment = environment
+        self._process: Kept | None = None
+
+    def __enter__(self) -> Preparation:
+        dags = self.folder / "dags"
+        dags.mkdir(parents=True)
+        (dags / "small.py").write_text(DAG_FILE)
+        (dags / "tour.py").write_text(TOUR_FILE)
+        (dags / "ui.py").write_text(UI_FILE)
+        self.database.create(self.name)
+        user = "-u {username} -p {password}".format(**USER)
+        self._process = Kept(
+            [
+                *(self._environment.python, PREPARE, "db migrate"),
+                f"users create {user} -f Ada -l Admin -r Admin -e admin@example.invalid",
+                "dags reserialize",
+            ],
+            env=airflow_environment(
+                self.folder / "home", dags, self.database, self.name, self.keys, Settings()
+            ),
+            cwd=self.folder,
+            log=self.folder / "prepare.log",
+        )
+        return self
+
+    def wait(self, deadline: float = PREPARE_DEADLINE) -> None:
+        """
+        Wait until it is made.
+
+        :param deadline: seconds.
+        :raises Problem: when one of Airflow's commands fails, or they take longer; with the end of their log.
+        """
+        assert self._process is not None
+        self._process.finish(deadline, f"Preparing {self.name}")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._process is not None:
+            self._process.stop()

@@ -1,0 +1,173 @@
+"""The outcome of a demonstration, as a table and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from airflow_auth_patches.demo.outcomes import Measurement, Observation, Verdict
+from airflow_auth_patches.demo.scenario import Build, Scenario
+
+STYLES = {
+    Verdict.CURED: "green",
+    Verdict.KEPT: "green",
+    Verdict.KNOWN_OPEN: "yellow",
+    Verdict.NOT_CURED: "bold red",
+    Verdict.NOT_SHOWN: "bold red",
+    Verdict.BROKEN: "bold red",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """
+    One scenario on one pair of releases.
+
+    :param pair: the releases, core first: ``3.1.6+3.3.0``.
+    :param logs: the servers' logs, under the builds' names: ``stock`` and ``patched``.
+    :param first_four: what was seen with the first four patches alone, where that was tried.
+    :param database: the product that it was run on.
+    :param plugin: what was seen on stock releases with the plugin, where that was tried.
+    """
+
+    scenario: Scenario
+    pair: str
+    stock: Observation
+    patched: Observation
+    verdict: Verdict
+    logs: Mapping[str, Path]
+    first_four: Observation | None = None
+    database: str = "PostgreSQL"
+    plugin: Observation | None = None
+
+    @property
+    def releases(self) -> str:
+        """The releases, and the database where it is not the usual one."""
+        return self.pair if self.database == "PostgreSQL" else f"{self.pair} on {self.database}"
+
+
+def faults(rows: Sequence[Row]) -> list[str]:
+    """
+    Name the outcomes that a demonstration must not have.
+
+    :return: a sentence for each, empty when all is well.
+    """
+    return [
+        f"{row.scenario.name} on {row.releases} is {row.verdict.value}: stock: {row.stock.sees}; "
+        + (f"stock with the plugin: {row.plugin.sees}; " if row.plugin else "")
+        + f"patched: {row.patched.sees}."
+        for row in rows
+        if not row.verdict.good
+    ]
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """
+    Lay out a demonstration for people: best in 100 columns, whole in 80.
+
+    :param rows: its outcomes.
+    """
+    grid = Table(box=box.SIMPLE_HEAD, show_lines=True, show_edge=False, pad_edge=False)
+    grid.add_column("scenario", max_width=22, overflow="fold")
+    grid.add_column("releases", min_width=8, no_wrap=True)
+    grid.add_column("what a user sees on stock", max_width=24)
+    grid.add_column("what a user sees patched", max_width=24)
+    grid.add_column("outcome", min_width=7)
+    grid.caption = escape("\n".join(_notes(rows)))
+    grid.caption_justify = "left"
+    for row in rows:
+        grid.add_row(
+            f"[bold]{row.scenario.name}[/]\n{row.scenario.about}",
+            row.releases.replace("+", "\n+").replace(" on ", "\n"),
+            escape(row.stock.sees.replace("; ", "\n"))
+            + _more("with the first four patches", row.first_four)
+            + _more("with the plugin", row.plugin),
+            escape(row.patched.sees.replace("; ", "\n")),
+            f"[{STYLES[row.verdict]}]{row.verdict.value}[/]",
+        )
+    return grid
+
+
+def _more(title: str, observation: Observation | None) -> str:
+    if observation is None:
+        return ""
+    return f"\n[bold]{title}:[/]\n" + escape(observation.sees.replace("; ", "\n"))
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+    notes = {f"{row.scenario.name}: {row.scenario.note}": None for row in rows if row.scenario.note}
+    for row in rows:
+        if row.verdict is Verdict.KNOWN_OPEN:
+            notes[f"{row.scenario.name}: known open until {row.scenario.known_open} is there."] = None
+    return list(notes)
+
+
+def as_data(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """
+    Give a demonstration as plain data, for JSON.
+
+    :return: for each row ``scenario``, ``about``, ``note``, ``bugs``, ``core``, ``fab``, ``database``,
+        ``settings`` (pool and cache), ``outcome``, ``known_open`` (a slug or ``None``), ``stock``,
+        ``first_four``, ``plugin`` (``None`` where they were not tried) and ``patched``; each of these with
+        ``sees``, ``failed``, ``pool_timeouts``, ``warnings``, ``log_errors``, ``log`` (a path),
+        ``measurements``, whose times are in seconds, and ``details``, which are the scenario's own.
+    """
+    return [
+        {
+            "scenario": row.scenario.name,
+            "about": row.scenario.about,
+            "note": row.scenario.note,
+            "bugs": list(row.scenario.bugs),
+            "core": row.pair.split("+")[0],
+            "fab": row.pair.split("+")[1],
+            "database": row.database,
+            "settings": vars(row.scenario.settings),
+            "outcome": row.verdict.value,
+            "known_open": row.scenario.known_open if row.verdict is Verdict.KNOWN_OPEN else None,
+            "stock": _observation(row.stock, row.logs["stock"]),
+            "first_four": row.first_four and _observation(row.first_four, row.logs[Build.FIRST_FOUR.value]),
+            "plugin": row.plugin and _observation(row.plugin, row.logs[Build.PLUGIN.value]),
+            "patched": _observation(row.patched, row.logs["patched"]),
+        }
+        for row in rows
+    ]
+
+
+def _observation(observation: Observation, log: Path) -> dict[str, Any]:
+    return {
+        "sees": observation.sees,
+        "failed": observation.failed,
+        "pool_timeouts": observation.pool_timeouts,
+        "warnings": observation.warnings,
+        "log_errors": observation.log_errors,
+        "log": str(log),
+        "measurements": [measurement_data(each) for each in observation.measurements],
+        "details": dict(observation.details),
+    }
+
+
+def measurement_data(measurement: Measurement) -> dict[str, Any]:
+    """Give a measurement as plain data, for JSON: counts, outcomes, and times in seconds."""
+    result = measurement.result
+    return {
+        "name": measurement.name,
+        "rounds": measurement.rounds,
+        "planned_rounds": measurement.planned,
+        "requests": len(result.answers),
+        "failed": len(result.failures),
+        "unfinished": result.unfinished,
+        "outcomes": dict(sorted(result.outcomes.items())),
+        "deadline": measurement.deadline,
+        "wall": _rounded(result.wall),
+        **{f"p{percent}": _rounded(result.percentile(percent)) for percent in (50, 95, 99)},
+    }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)

@@ -1,0 +1,213 @@
+"""The demonstration: every scenario on stock and on patched releases, side by side."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_auth_patches.demo.databases import DatabaseServer
+from airflow_auth_patches.demo.interrupts import check, interruptible, shield
+from airflow_auth_patches.demo.kept import all_stopped
+from airflow_auth_patches.demo.mariadb import MariaDB
+from airflow_auth_patches.demo.networked import traversable
+from airflow_auth_patches.demo.outcomes import Kind, Observation, judge
+from airflow_auth_patches.demo.postgresql import PostgreSQL
+from airflow_auth_patches.demo.preparation import Keys, Preparation
+from airflow_auth_patches.demo.report import Row
+from airflow_auth_patches.demo.scenario import Build, Scenario
+from airflow_auth_patches.demo.scenarios import choose
+from airflow_auth_patches.demo.server import Server
+from airflow_auth_patches.installation.environments import Environment
+from airflow_auth_patches.releases.releases import Pair
+from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.progress import Progress
+
+MakeEnvironment = Callable[[Pair, Build], Environment]
+
+#: The products that scenarios run on.
+DATABASES: Mapping[str, Callable[[Path], DatabaseServer]] = {
+    product.product: product for product in (PostgreSQL, MariaDB)
+}
+
+
+@dataclass(frozen=True)
+class Room:
+    """
+    A pair of releases on a database, ready to boot servers of.
+
+    :param environments: what is installed, for each build.
+    """
+
+    pair: Pair
+    prepared: Preparation
+    environments: Mapping[Build, Environment]
+
+    @property
+    def name(self) -> str:
+        """Its releases, and the database where it is not the usual one."""
+        product = self.prepared.database.product
+        return self.pair.name if product == "PostgreSQL" else f"{self.pair.name}-{product.lower()}"
+
+
+def run(
+    make_environment: MakeEnvironment,
+    pairs: Sequence[Pair],
+    *,
+    only: Sequence[str] = (),
+    progress: Progress,
+    folder: Path,
+) -> list[Row]:
+    """
+    Run scenarios on stock and on patched releases.
+
+    Everything is done in a private folder with database servers of its own; all are gone afterwards, also
+    after an error, Ctrl-C or SIGTERM. Servers' logs are kept.
+
+    :param make_environment: gives the environment with a pair of releases in a build.
+    :param pairs: the pinned pairs, among which are those that the scenarios name.
+    :param only: names of scenarios; all when there are none.
+    :param progress: is told of each step.
+    :param folder: where to keep the servers' logs: ``SCENARIO-CORE+FAB-stock.log``, ``...-patched.log``.
+    :return: one row for each scenario, pair and database, in the order of the scenarios.
+    :raises Problem: when a name is unknown, or Airflow or the database cannot be started.
+    :raises KeyboardInterrupt: on Ctrl-C, SIGTERM or SIGHUP, after everything is stopped.
+    """
+    scenarios = choose(only)
+    wanted = {name for scenario in scenarios for name in scenario.pairs}
+    known = {pair.name: pair for pair in pairs}
+    if missing := sorted(wanted - set(known)):
+        raise Problem(
+            f"The scenarios need {', '.join(missing)}, which is no tested pair.",
+            "Add it to releases.toml.",
+            Exit.USAGE,
+        )
+    chosen = [pair for pair in pairs if pair.name in wanted]
+    steps = [
+        (scenario, pair, product)
+        for scenario in scenarios
+        for pair in chosen
+        if pair.name in scenario.pairs
+        for product in scenario.databases
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    with interruptible(), private_folder() as home, all_stopped(), ExitStack() as stack:
+        databases: dict[str, DatabaseServer] = {}
+        for product in dict.fromkeys(product for *_, product in steps):
+            with progress.task(f"starting {product}"):
+                databases[product] = stack.enter_context(DATABASES[product](home / product.lower()))
+        keys = Keys()
+        rooms: dict[tuple[str, str], Room] = {}
+        # A database is prepared in the background while the next environment is made.
+        for pair in chosen:
+            used = [(scenario, product) for scenario, other, product in steps if other is pair]
+            builds = {build for scenario, _ in used for build in scenario.builds}
+            stock = make_environment(pair, Build.STOCK)
+            prepared = {
+                product: stack.enter_context(
+                    Preparation(
+                        stock,
+                        databases[product],
+                        _plain("base", pair),
+                        home / f"{pair.name}-{product.lower()}",
+                        keys,
+                    )
+                )
+                for product in dict.fromkeys(product for _, product in used)
+            }
+            made = {
+                build: stock if build in (Build.STOCK, Build.PLUGIN) else make_environment(pair, build)
+                for build in Build
+                if build in builds
+            }
+            for product, each in prepared.items():
+                rooms[pair.name, product] = Room(pair, each, made)
+        for room in rooms.values():
+            with progress.task(f"preparing a database for {room.name}"):
+                room.prepared.wait()
+        rows = []
+        with progress.task("demonstration", len(steps)) as advance:
+            for scenario, pair, product in steps:
+                check()
+                rows.append(_compare(scenario, rooms[pair.name, product], progress=progress, folder=folder))
+                advance(1)
+        return rows
+
+
+def _compare(scenario: Scenario, room: Room, *, progress: Progress, folder: Path) -> Row:
+    """Boot a fresh server of each build, if possible all at the same time; measure one after the other."""
+    name = f"{scenario.name} on {room.name}"
+    logs = {
+        build.value: folder / f"{scenario.name}-{room.name}-{build.value}.log" for build in scenario.builds
+    }
+    with ExitStack() as stack:
+        servers = {
+            build: Server(
+                room.environments[build],
+                room.pair.name,
+                _plain(build.value, room.pair),
+                prepared=room.prepared,
+                settings=scenario.settings_of(build),
+                log=logs[build.value],
+            )
+            for build in scenario.builds
+        }
+        groups = [[build] for build in servers] if scenario.alone else [list(servers)]
+        seen = {}
+        for group in groups:
+            with progress.task(f"{name}: booting"):
+                for server in [stack.enter_context(servers[build]) for build in group]:
+                    server.wait()
+            for build in group:
+                with progress.task(f"{name}: {build.value}"):
+                    seen[build] = _observe(scenario, build, servers[build])
+                servers[build].stop()
+    stock, first, patched = seen[Build.STOCK], seen.get(Build.FIRST_FOUR), seen[Build.PATCHED]
+    plugin = seen.get(Build.PLUGIN)
+    if scenario.beside_first_four is not None and first is not None:
+        patched = scenario.beside_first_four(first, patched)
+    # The plugin is a cure too: where it fails, the bug is not cured.
+    cure = plugin if plugin is not None and plugin.failed else patched
+    verdict = judge(scenario.kind, scenario.known_open, stock, cure)
+    product = room.prepared.database.product
+    return Row(scenario, room.pair.name, stock, patched, verdict, logs, first, product, plugin)
+
+
+def _observe(scenario: Scenario, build: Build, server: Server) -> Observation:
+    """Run a scenario; a bug that cannot be measured on stock is not shown, all else is a failure."""
+    try:
+        return scenario.observe(build, server)
+    except Problem as problem:
+        failed = not (build is Build.STOCK and scenario.kind is Kind.BUG)
+        return Observation(sees=f"not measured: {problem.what}", failed=failed)
+
+
+def _plain(kind: str, pair: Pair) -> str:
+    """Name a database."""
+    return re.sub(r"[^a-z0-9]+", "_", f"{kind}_{pair.name}")
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """
+    Make a folder for the length of a ``with`` block.
+
+    As root, whose PostgreSQL runs as somebody else, it is one that everybody can pass through.
+    """
+    places = [Path(tempfile.gettempdir())]
+    if os.geteuid() == 0:
+        places = [place for place in (*places, Path("/tmp"), Path("/var/tmp")) if traversable(place)]
+    folder = (places or [Path(tempfile.gettempdir())])[0] / f"airflow-auth-patches-{os.urandom(6).hex()}"
+    try:
+        folder.mkdir(mode=0o700)
+        if os.geteuid() == 0:
+            folder.chmod(0o711)
+        yield folder
+    finally:
+        with shield():
+            shutil.rmtree(folder, ignore_errors=True)

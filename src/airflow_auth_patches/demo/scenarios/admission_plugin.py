@@ -1,0 +1,51 @@
+"""The table of report 66493: 60 requests on a small pool, cured on stock releases by the plugin alone."""
+
+from __future__ import annotations
+
+from airflow_auth_patches.demo.load import Request, send
+from airflow_auth_patches.demo.outcomes import Measurement, Observation, pool_timeouts
+from airflow_auth_patches.demo.preparation import Settings
+from airflow_auth_patches.demo.scenario import Scenario
+from airflow_auth_patches.demo.server import Server
+
+PATH = "/api/v2/dags"
+REQUESTS = 60
+CONCURRENCY = 30
+#: Seconds for all requests: more than the pool's time-out, so that a request that waits for it returns 500.
+DEADLINE = 45.0
+SETTINGS = Settings(pool_timeout=30)
+
+
+def run(server: Server) -> Observation:
+    """
+    Request the Dags with many tokens.
+
+    :param server: a fresh one with a small pool.
+    """
+    requests = [Request("GET", PATH, token=token) for token in server.tokens(REQUESTS)]
+    mark = server.log_size()
+    result = send(server.url, requests, deadline=DEADLINE, concurrency=CONCURRENCY)
+    measurement = Measurement(f"{CONCURRENCY} at once", result, DEADLINE)
+    return Observation(
+        sees=f"{measurement}; all in {result.wall:.1f} s",
+        failed=bool(result.failures),
+        measurements=(measurement,),
+        pool_timeouts=pool_timeouts(server.log_since(mark)),
+    )
+
+
+SCENARIOS = (
+    Scenario(
+        name="admission-plugin",
+        about=(
+            f"{REQUESTS} GET {PATH}, {CONCURRENCY} at once, each its own token, on stock, on stock with the "
+            f"plugin that limits concurrent requests, and with all patches; "
+            f"pool_timeout {SETTINGS.pool_timeout} s, deadline {DEADLINE:.0f} s"
+        ),
+        bugs=("pool-hold-and-wait",),
+        pairs=("3.2.0+3.6.0",),
+        run=run,
+        settings=SETTINGS,
+        plugin=True,
+    ),
+)

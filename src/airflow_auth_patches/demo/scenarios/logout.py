@@ -1,0 +1,135 @@
+"""Logging out: the token is refused from then on, also by another server process on the same database."""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+from airflow_auth_patches.demo.load import Request, Result, send
+from airflow_auth_patches.demo.outcomes import Kind, Measurement, Observation
+from airflow_auth_patches.demo.preparation import Settings
+from airflow_auth_patches.demo.scenario import Scenario
+from airflow_auth_patches.demo.server import Server
+
+ROUNDS = 20
+DEADLINE = 20.0
+PATH = "/api/v2/dags?limit=1"
+#: What a token that is not valid is answered with.
+REFUSED = 403
+LOGOUT = "/api/v2/auth/logout"
+#: Seconds that a token lives, and that it is accepted beyond that. A cleanup is due after twice the first.
+LIFETIME, LEEWAY = 2, 120
+
+
+def log_out(server: Server, other: Server) -> Observation:
+    """
+    Log out of one server, and send the other the same token as soon as the answer is there.
+
+    :param server: the one to log out of.
+    :param other: the one to ask then; it may be the same.
+    """
+    valid, ended, refused = Result([], 0), Result([], 0), Result([], 0)
+    for token in server.tokens(ROUNDS):
+        # Both have seen the token, so that both could have kept that it is valid.
+        for each in {server.url, other.url}:
+            valid += send(each, [Request("GET", PATH, token=token)], deadline=DEADLINE)
+        ended += send(server.url, [Request("GET", LOGOUT, 307, cookie=token)], deadline=DEADLINE)
+        refused += send(other.url, [Request("GET", PATH, REFUSED, token=token)], deadline=DEADLINE)
+    measurements = (
+        Measurement("before", valid, DEADLINE, ROUNDS, ROUNDS),
+        Measurement("logout", ended, DEADLINE, ROUNDS, ROUNDS),
+        Measurement("after", refused, DEADLINE, ROUNDS, ROUNDS),
+    )
+    accepted = refused.outcomes["200"]
+    told = f"{ROUNDS - len(refused.failures)} of {ROUNDS} refused after logout, {accepted} accepted"
+    others = [str(each) for each in measurements[:2] if each.result.failures]
+    return Observation(
+        sees="; ".join((told, *others)),
+        failed=any(each.result.failures for each in measurements),
+        measurements=measurements,
+    )
+
+
+def elsewhere(server: Server) -> Observation:
+    """
+    Log out of one server process, and ask another on the same database.
+
+    :param server: one with the cache off.
+    """
+    with server.sibling("elsewhere") as other:
+        return log_out(server, other.wait())
+
+
+def here(server: Server) -> Observation:
+    """
+    Log out of a server, and ask it again.
+
+    :param server: one with the cache off.
+    """
+    return log_out(server, server)
+
+
+def in_leeway(server: Server) -> Observation:
+    """
+    Log out with tokens that then expire, and send them again after a cleanup, while their leeway lasts.
+
+    :param server: one with the cache off, whose tokens live for `LIFETIME`.
+    """
+    like = server.token()
+    expires = int(time.time()) + LIFETIME
+    tokens = [server.sign({"jti": uuid.uuid4().hex, "exp": expires}, like) for _ in range(ROUNDS)]
+    send(server.url, [Request("GET", LOGOUT, 307, cookie=token) for token in tokens], deadline=DEADLINE)
+    before = send(
+        server.url, [Request("GET", PATH, REFUSED, token=token) for token in tokens], deadline=DEADLINE
+    )
+    # The next check after twice the lifetime cleans up; all tokens have expired by then.
+    time.sleep(2 * LIFETIME + 1)
+    send(server.url, [Request("GET", PATH, token=server.token())], deadline=DEADLINE)
+    after = send(
+        server.url, [Request("GET", PATH, REFUSED, token=token) for token in tokens], deadline=DEADLINE
+    )
+    measurements = (
+        Measurement("before", before, DEADLINE, ROUNDS, ROUNDS),
+        Measurement("after", after, DEADLINE, ROUNDS, ROUNDS),
+    )
+    return Observation(
+        sees=f"{after.outcomes['200']} of {ROUNDS} accepted in their leeway, after a logout and a cleanup",
+        failed=any(each.result.failures for each in measurements),
+        measurements=measurements,
+    )
+
+
+SCENARIOS = (
+    Scenario(
+        name="logout-leeway",
+        about=(
+            f"{ROUNDS} tokens that live for {LIFETIME} s: GET {LOGOUT} with the cookie, then, when they have "
+            f"expired and revoked tokens were cleaned up, a request with each; leeway {LEEWAY} s, cache off"
+        ),
+        bugs=("revocation-leeway",),
+        pairs=("3.3.2+3.10.2",),
+        run=in_leeway,
+        settings=Settings(revocation_cache_ttl=0, token_lifetime=LIFETIME, token_leeway=LEEWAY),
+    ),
+    Scenario(
+        name="logout-revokes",
+        about=f"{ROUNDS} tokens: request, GET {LOGOUT} with the cookie, the same request again",
+        bugs=("logout-not-revoked",),
+        pairs=("3.2.0+3.6.0",),
+        run=here,
+        settings=Settings(revocation_cache_ttl=0),
+    ),
+    Scenario(
+        name="logout-elsewhere",
+        about=(
+            f"{ROUNDS} tokens: request to two servers on one database, GET {LOGOUT} on one, then the same "
+            "request to the other; cache off; must be refused at once"
+        ),
+        bugs=("revocation-freeze",),
+        pairs=("3.2.2+3.6.5", "3.3.2+3.10.2"),
+        run=elsewhere,
+        settings=Settings(revocation_cache_ttl=0),
+        kind=Kind.KEPT,
+        note="With the revocation cache on, another server accepts a token it knows until the TTL is over.",
+    ),
+)

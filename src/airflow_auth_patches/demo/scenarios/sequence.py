@@ -1,0 +1,48 @@
+"""Token, FAB's pages, then core, one at a time: what a cure of the race must not break."""
+
+from __future__ import annotations
+
+from airflow_auth_patches.demo.load import Request, Result, send
+from airflow_auth_patches.demo.outcomes import Kind, Measurement, Observation
+from airflow_auth_patches.demo.reached import Reached
+from airflow_auth_patches.demo.scenario import Scenario
+from airflow_auth_patches.demo.scenarios.token_race import NO_USERS, PAIRS, fab_requests, observe
+
+ROUNDS = 3
+DEADLINE = 20.0
+
+
+def run(server: Reached) -> Observation:
+    """
+    Ask for a token, for FAB's users and roles with it, then for core's pages, each after the other.
+
+    :param server: a fresh one.
+    """
+    mark = server.log_size()
+    total = Result([], 0)
+    for _ in range(ROUNDS):
+        token = server.token()
+        requests = [
+            Request("POST", "/auth/token", 201, json=server.user),
+            Request("POST", "/auth/token/cli", 201, json=server.user),
+            *fab_requests(server, token),
+            Request("GET", "/api/v2/dags", token=token),
+            Request("GET", "/api/v2/pools", token=token),
+            Request("GET", "/auth/login/"),
+        ]
+        for request in requests:
+            total += send(server.url, [request], deadline=DEADLINE)
+    return observe(server, mark, (Measurement("one by one", total, DEADLINE, ROUNDS, ROUNDS),))
+
+
+SCENARIOS = (
+    Scenario(
+        name="sequence",
+        about=f"{ROUNDS} rounds, one by one: token, FAB users and roles, then core; must go on working",
+        bugs=("auth-manager-race", "appbuilder-race"),
+        pairs=PAIRS,
+        run=run,
+        kind=Kind.KEPT,
+        note=NO_USERS,
+    ),
+)

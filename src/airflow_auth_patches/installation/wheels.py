@@ -1,0 +1,206 @@
+"""Build the patched wheel of a release, from its pristine wheel and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+from wheel.wheelfile import WheelFile
+
+from airflow_auth_patches.releases.fetching import fetch
+from airflow_auth_patches.releases.releases import Release, to_installed
+from airflow_auth_patches.series import hunks
+from airflow_auth_patches.series.series import Patch
+from airflow_auth_patches.util.errors import Problem
+from airflow_auth_patches.util.progress import Progress
+
+#: The file in a patched wheel's dist-info that tells what was done to it.
+MANIFEST = "AUTH_PATCHES.json"
+
+
+@dataclass(frozen=True)
+class Patched:
+    """
+    What a set of patches makes of a release.
+
+    :param before: the pristine content of each edited file, by its path below site-packages. A file that
+        the patches add is not in it.
+    :param after: the patched content of the edited and added files.
+    :param requirements: what the patched release needs in addition.
+    """
+
+    release: Release
+    patches: tuple[Patch, ...]
+    before: Mapping[str, bytes]
+    after: Mapping[str, bytes]
+    requirements: tuple[str, ...]
+
+
+def is_of(entry: Mapping[str, str], patch: Patch) -> bool:
+    """
+    Tell whether a patch of an installed wheel is one of the series: the same edits, whatever it says of them.
+
+    :param entry: one of ``patches`` in the wheel's manifest; one without ``edits`` is of an older tool.
+    """
+    if "edits" in entry:
+        return (entry["name"], entry["edits"]) == (patch.name, patch.edits_sha256)
+    return (entry["name"], entry["sha256"]) == (patch.name, patch.sha256)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def patch_release(release: Release, patches: Sequence[Patch], progress: Progress | None = None) -> Patched:
+    """
+    Apply patches to the files of a release's pristine wheel, in memory.
+
+    :param patches: in series order.
+    :raises Problem: when one does not apply, or builds on one that is not among them.
+    """
+    slugs: set[str] = set()
+    before: dict[str, bytes] = {}
+    after: dict[str, bytes] = {}
+    requirements: dict[str, None] = {}
+    with WheelFile(fetch(release, "wheel", progress)) as wheel:
+        members = set(wheel.namelist())
+        for patch in patches:
+            if missing := [slug for slug in patch.requires if slug not in slugs]:
+                raise Problem(
+                    f"{patch.name} builds on {', '.join(missing)}, which is not applied to {release}.",
+                    "Name it too.",
+                )
+            slugs.add(patch.slug)
+            requirements.update(dict.fromkeys(patch.added_requirements))
+            for path, edits in patch.edits.items():
+                installed = to_installed(path)
+                if installed is None:
+                    continue
+                if installed in members and installed not in before:
+                    before[installed] = after[installed] = wheel.read(installed)
+                try:
+                    after.update(hunks.apply_all(after, {installed: edits}))
+                except hunks.HunkFault as fault:
+                    raise Problem(
+                        f"{patch.name} does not apply to {release}: {patch.path}:{fault.line}: {fault.what}",
+                        fault.remedy,
+                    ) from fault
+    return Patched(release, tuple(patches), before, after, tuple(requirements))
+
+
+def pristine(release: Release, path: str) -> bytes | None:
+    """Return a file of a release's pristine wheel, by its path below site-packages; ``None`` for no file."""
+    with WheelFile(fetch(release, "wheel")) as wheel:
+        return bytes(wheel.read(path)) if path in wheel.namelist() else None
+
+
+def manifest(patched: Patched, label: str) -> dict[str, Any]:
+    """
+    Return what ``AUTH_PATCHES.json`` says.
+
+    :return: ``release``, ``label``, ``patches`` (name, slug, subject, SHA-256 of the patch file),
+        ``requires`` (the added requirements) and ``files`` (``{path: {"before": SHA-256, "after":
+        SHA-256}}``). ``before`` is ``None`` for a file that the patches add.
+    """
+    return {
+        "release": str(patched.release),
+        "label": label,
+        "patches": [
+            {
+                "name": p.name,
+                "slug": p.slug,
+                "subject": p.subject,
+                "sha256": p.sha256,
+                "edits": p.edits_sha256,
+            }
+            for p in patched.patches
+        ],
+        "requires": list(patched.requirements),
+        "files": {
+            path: {
+                "before": _digest(patched.before[path]) if path in patched.before else None,
+                "after": _digest(content),
+            }
+            for path, content in sorted(patched.after.items())
+        },
+    }
+
+
+def _metadata(text: str, version: str, requirements: Sequence[str]) -> str:
+    head, separator, description = text.partition("\n\n")
+    lines = head.splitlines()
+    lines = [f"Version: {version}" if line.startswith("Version: ") else line for line in lines]
+    first = next((n for n, line in enumerate(lines) if line.startswith("Requires-Dist: ")), len(lines))
+    lines[first:first] = [f"Requires-Dist: {Requirement(requirement)}" for requirement in requirements]
+    return "\n".join(lines) + separator + description
+
+
+class _SteadyWheel(WheelFile):  # type: ignore[misc]
+    """A wheel whose every member has a given date, RECORD too, which the library dates by the clock."""
+
+    def __init__(self, path: Path, date: tuple[int, int, int, int, int, int]) -> None:
+        super().__init__(path, "w", zipfile.ZIP_STORED)
+        self._date = date
+
+    def writestr(
+        self, zinfo_or_arcname: zipfile.ZipInfo | str, data: bytes | str, compress_type: int | None = None
+    ) -> None:
+        name = zinfo_or_arcname if isinstance(zinfo_or_arcname, str) else zinfo_or_arcname.filename
+        entry = zipfile.ZipInfo(name, self._date)
+        entry.external_attr = 0o100644 << 16
+        super().writestr(entry, data, compress_type)
+
+
+def write(
+    release: Release,
+    label: str,
+    files: Mapping[str, bytes],
+    told: Mapping[str, Any],
+    output: Path,
+) -> Path:
+    """
+    Write a wheel of a release with some files replaced or added.
+
+    It is the pristine wheel with a local version label, added ``Requires-Dist`` and ``AUTH_PATCHES.json``.
+    Members are stored, not deflated, and have the date of the pristine wheel: the bytes depend on that wheel
+    and the arguments alone, not on the clock or the zlib of the machine.
+
+    :param label: the local version label, without ``+``.
+    :param files: the replaced and added files, by path below site-packages.
+    :param told: what ``AUTH_PATCHES.json`` says; its ``requires`` become ``Requires-Dist``.
+    :param output: the folder to write it into.
+    :return: the path of the wheel.
+    """
+    stem, version = release.distribution.stem, f"{release.version}+{label}"
+    info_before, info_after = f"{stem}-{release.version}.dist-info", f"{stem}-{version}.dist-info"
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output, prefix=".partial-") as partial:
+        unfinished = Path(partial) / f"{stem}-{version}-py3-none-any.whl"
+        with WheelFile(fetch(release, "wheel")) as source:
+            with _SteadyWheel(unfinished, source.infolist()[0].date_time) as wheel:
+                members = source.namelist()
+                for name in (*members, *sorted(files.keys() - set(members))):
+                    if name.endswith("/") or name == source.record_path:
+                        continue
+                    content = files[name] if name in files else source.read(name)
+                    if name == f"{info_before}/METADATA":
+                        content = _metadata(content.decode(), version, told["requires"]).encode()
+                    wheel.writestr(name.replace(info_before, info_after, 1), content)
+                wheel.writestr(f"{info_after}/{MANIFEST}", json.dumps(told, indent=2) + "\n")
+        return unfinished.replace(output / unfinished.name)
+
+
+def build(patched: Patched, label: str, output: Path) -> Path:
+    """
+    Write the wheel of a patched release; see :func:`write`.
+
+    :return: the path of the wheel.
+    """
+    return write(patched.release, label, patched.after, manifest(patched, label), output)

@@ -1,0 +1,122 @@
+"""The wheels and sdists of pinned releases, from the cache or the package index, by their hash."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import tarfile
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import platformdirs
+import pypi_simple
+
+from airflow_auth_patches.releases.releases import Distribution, Kind, Release, to_monorepo
+from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.progress import Progress, Silent
+
+#: What an index that is out of reach, or that answers what is none of its pages, ends in.
+INDEX_FAULTS = (
+    OSError,
+    ValueError,
+    pypi_simple.NoSuchProjectError,
+    pypi_simple.UnsupportedRepoVersionError,
+)
+
+
+def cache_folder() -> Path:
+    """Return the folder where fetched files are kept; ``AIRFLOW_AUTH_PATCHES_CACHE`` names another."""
+    chosen = os.environ.get("AIRFLOW_AUTH_PATCHES_CACHE")
+    return Path(chosen) if chosen else platformdirs.user_cache_path("airflow-auth-patches")
+
+
+def endpoint() -> str:
+    """Return the address of the package index."""
+    for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
+        if url := os.environ.get(name):
+            return url
+    return pypi_simple.PYPI_SIMPLE_ENDPOINT
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says: some say a page."""
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+
+
+def fetch(release: Release, kind: Kind, progress: Progress | None = None) -> Path:
+    """
+    Return the wheel or sdist of a release, from the cache or else from the package index.
+
+    The index is the one that ``UV_DEFAULT_INDEX``, ``UV_INDEX_URL`` or ``PIP_INDEX_URL`` names, else the
+    default one. A file is used only when it has the pinned hash, and enters the cache only then.
+
+    :raises Problem: UNREACHABLE when it cannot be fetched or kept, CORRUPT when its hash is another.
+    """
+    name, pinned = release.filename(kind), release.hashes[kind]
+    target = cache_folder() / name
+    partial = target.with_name(f".{os.getpid()}.{threading.get_ident()}.{name}")
+    try:
+        if target.exists() and sha256(target) == pinned:
+            return target
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with pypi_simple.PyPISimple(endpoint()) as index:
+            page = index.get_project_page(release.distribution.name, timeout=60)
+            package = next((found for found in page.packages if found.filename == name), None)
+            if package is None:
+                raise Problem(f"The package index has no {name}.", "Is it a full mirror?", Exit.UNREACHABLE)
+            with (progress or Silent()).task(f"fetching {name}", package.size) as advance:
+                response = index.s.get(package.url, stream=True, timeout=60)
+                response.raise_for_status()
+                with partial.open("wb") as file:
+                    for block in response.iter_content(1 << 16):
+                        file.write(block)
+                        advance(len(block))
+        if (found_hash := sha256(partial)) != pinned:
+            raise Problem(
+                f"{name} from the package index has the SHA-256 {found_hash}, not the pinned {pinned}.",
+                "Do not install it; find out who changed it.",
+                Exit.CORRUPT,
+            )
+        partial.replace(target)
+    except INDEX_FAULTS as error:
+        raise Problem(
+            f"{name} could not be fetched: {first_line(error)}.",
+            f"Check the network and the index, and that {target.parent} can be written, or put the file into "
+            "the folder that AIRFLOW_AUTH_PATCHES_CACHE names.",
+            Exit.UNREACHABLE,
+        ) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return target
+
+
+@functools.lru_cache(maxsize=4)
+def _read_sdist(archive: Path, dist: Distribution) -> dict[str, bytes]:
+    files = {}
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if member.isfile() and (file := tar.extractfile(member)):
+                files[to_monorepo(dist, member.name.partition("/")[2])] = file.read()
+    return files
+
+
+def sources(release: Release, progress: Progress | None = None) -> Mapping[str, bytes]:
+    """
+    Return the files of a release's sdist, at their paths in the monorepo.
+
+    :return: ``{path: content}``; do not change it, it is shared.
+    """
+    return _read_sdist(fetch(release, "sdist", progress), release.distribution)

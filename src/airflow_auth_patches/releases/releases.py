@@ -1,0 +1,309 @@
+"""The pinned releases: where their files are, what is in them, and what a file is called there."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from airflow_auth_patches.util.errors import Exit, Problem
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Kind = Literal["wheel", "sdist"]
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """
+    A distribution that the series patches.
+
+    :param name: its name in the package index.
+    :param folder: its folder under ``patches/``.
+    :param root: the folder of its sources in Airflow's monorepo.
+    :param package: the path of its package below ``src/`` there, and below site-packages where it is
+        installed.
+    :param oldest: the first release that the series knows; what is older is out of scope.
+    """
+
+    name: str
+    folder: str
+    root: str
+    package: str
+    oldest: Version
+
+    @property
+    def stem(self) -> str:
+        """The name as wheels and sdists spell it."""
+        return self.name.replace("-", "_")
+
+    def installs(self, path: str) -> bool:
+        """Tell whether it installs a file, by its path in the monorepo; core installs the shared ones too."""
+        own = path.startswith(f"{self.root}/") or (self is CORE and path.startswith("shared/"))
+        return own and to_installed(path) is not None
+
+
+CORE = Distribution("apache-airflow-core", "airflow-core", "airflow-core", "airflow", Version("3.1.0"))
+FAB = Distribution(
+    "apache-airflow-providers-fab",
+    "providers-fab",
+    "providers/fab",
+    "airflow/providers/fab",
+    Version("3.3.0"),
+)
+DISTRIBUTIONS = (CORE, FAB)
+#: The releases in scope that upstream yanked, and so are not pinned, with the one to take instead.
+YANKED = {"apache-airflow-core==3.1.4": "3.1.5"}
+
+
+def yanked(dist: Distribution, version: str) -> Problem | None:
+    """Return the problem that a release is where upstream yanked it, or ``None`` where it did not."""
+    instead = YANKED.get(f"{dist.name}=={version.partition('+')[0]}")
+    if instead is None:
+        return None
+    return Problem(
+        f"{dist.name} {version} was yanked upstream: no patch is for it.",
+        f"Upgrade it, at least to {instead}.",
+    )
+
+
+def distribution(name: str) -> Distribution:
+    """
+    Return the distribution of that name, or of that folder under ``patches/``.
+
+    :raises Problem: when the series has none of that name.
+    """
+    for known in DISTRIBUTIONS:
+        if name in (known.name, known.folder):
+            return known
+    raise Problem(
+        f"{name!r} is no distribution of this series.",
+        f"It has {' and '.join(known.name for known in DISTRIBUTIONS)}.",
+        Exit.USAGE,
+    )
+
+
+@dataclass(frozen=True)
+class Release:
+    """
+    One pinned release of a distribution.
+
+    :param pythons: the Python versions its wheel names, such as ``3.11``.
+    :param hashes: SHA-256 in hexadecimal of its wheel and of its sdist.
+    :param core: of a provider, the cores that it allows.
+    :param constraints: what it does not work without, beside what it asks for itself.
+    """
+
+    distribution: Distribution
+    version: Version
+    date: datetime.date
+    pythons: tuple[str, ...]
+    hashes: Mapping[Kind, str] = field(hash=False)
+    core: SpecifierSet = field(default_factory=SpecifierSet)
+    constraints: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.distribution.name}=={self.version}"
+
+    def filename(self, kind: Kind) -> str:
+        """Return the file name of its wheel or sdist."""
+        end = "-py3-none-any.whl" if kind == "wheel" else ".tar.gz"
+        return f"{self.distribution.stem}-{self.version}{end}"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """
+    A core and a provider that are tested together.
+
+    :param exclude_newer: the day as of which their dependencies are resolved.
+    :param why: why this pair was chosen.
+    :param default: whether `prove` takes it when none is named.
+    :param base: the slug of the patch without which nothing works there: the stock of all others has it.
+    """
+
+    core: Release
+    fab: Release
+    exclude_newer: datetime.date
+    why: str
+    default: bool = False
+    base: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The two versions, as in ``3.1.6+3.3.0``."""
+        return f"{self.core.version}+{self.fab.version}"
+
+
+@dataclass(frozen=True)
+class Pins:
+    """What ``patches/releases.toml`` says."""
+
+    label: str
+    releases: tuple[Release, ...]
+    pairs: tuple[Pair, ...]
+
+    def release(self, name: str) -> Release:
+        """
+        Return the pinned release that a text such as ``apache-airflow-core==3.3.2`` names.
+
+        :raises Problem: when it is no such text, or that release is not pinned.
+        """
+        dist, _, version = name.partition("==")
+        if not version:
+            raise Problem(
+                f"{name!r} names no release.", "Write it as apache-airflow-core==3.3.2.", Exit.USAGE
+            )
+        found = self.find(named := distribution(dist.strip()), version.strip())
+        if found is None and (problem := yanked(named, version.strip())):
+            raise problem
+        if found is None:
+            raise Problem(
+                f"{dist} {version} is not among the pinned releases.",
+                "`airflow-auth-patches list --releases` shows them.",
+                Exit.USAGE,
+            )
+        return found
+
+    @property
+    def default_pairs(self) -> tuple[Pair, ...]:
+        """The pairs that are taken where none is named."""
+        return tuple(pair for pair in self.pairs if pair.default)
+
+    @property
+    def newest_pair(self) -> Pair:
+        """The pair of the newest core, with the newest provider of its pairs."""
+        return max(self.pairs, key=lambda pair: (pair.core.version, pair.fab.version))
+
+    @property
+    def minor_pairs(self) -> tuple[Pair, ...]:
+        """The first pair of each minor of the provider."""
+        first: dict[tuple[int, int], Pair] = {}
+        for pair in self.pairs:
+            first.setdefault((pair.fab.version.major, pair.fab.version.minor), pair)
+        return tuple(first[minor] for minor in sorted(first))
+
+    def find(self, dist: Distribution, version: str) -> Release | None:
+        """Return the pinned release of a distribution with that public version, or ``None``."""
+        try:
+            public = Version(version).public
+        except InvalidVersion:
+            return None
+        for release in self.releases:
+            if release.distribution is dist and release.version.public == public:
+                return release
+        return None
+
+    def pair(self, name: str) -> Pair:
+        """
+        Return the tested pair of that name, as in ``3.1.6+3.3.0``.
+
+        :raises Problem: when there is no such pair.
+        """
+        for pair in self.pairs:
+            if pair.name == name:
+                return pair
+        raise Problem(
+            f"{name!r} is no tested pair.", f"Those are {', '.join(p.name for p in self.pairs)}.", Exit.USAGE
+        )
+
+
+def load(folder: Path) -> Pins:
+    """
+    Read ``releases.toml``.
+
+    :param folder: the folder of the series, ``patches/``.
+    :raises Problem: when the file is missing or broken.
+    """
+    path = folder / "releases.toml"
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        releases = tuple(_release(dist, entry) for dist in DISTRIBUTIONS for entry in raw[dist.name])
+        _once("release", map(str, releases))
+        pins = Pins(raw["label"], releases, ())
+        pairs = tuple(_pair(pins, entry) for entry in raw["pair"])
+        _once("pair", (pair.name for pair in pairs))
+    except KeyError as error:
+        raise Problem(f"{path} lacks {error.args[0]!r}.", "Restore it from the repository.") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise Problem(f"{path} cannot be read: {error}.", "Restore it from the repository.") from error
+    return Pins(pins.label, releases, pairs)
+
+
+def _release(dist: Distribution, entry: Mapping[str, Any]) -> Release:
+    release = Release(
+        distribution=dist,
+        version=Version(entry["version"]),
+        date=_day(entry, "date"),
+        pythons=tuple(entry["pythons"]),
+        hashes={"wheel": entry["wheel"], "sdist": entry["sdist"]},
+        core=SpecifierSet(entry.get("core", "")),
+        constraints=tuple(entry.get("constraints", ())),
+    )
+    for kind, digest in release.hashes.items():
+        if not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise ValueError(f"{digest!r}, of the {kind} of {release}, is no SHA-256")
+    return release
+
+
+def _pair(pins: Pins, entry: Mapping[str, Any]) -> Pair:
+    core, fab = pins.find(CORE, entry["core"]), pins.find(FAB, entry["fab"])
+    if core is None or fab is None:
+        raise ValueError(f"the pair {entry['core']}+{entry['fab']} names a release that is not pinned")
+    day, default = _day(entry, "exclude-newer"), entry.get("default", False)
+    return Pair(core, fab, day, entry["why"], default, entry.get("base"))
+
+
+def _day(entry: Mapping[str, Any], key: str) -> datetime.date:
+    day: datetime.date = entry[key]
+    if type(day) is not datetime.date:  # one with a time of day is of a subclass
+        raise ValueError(f"{key} = {day} is no day: write it as 2026-11-20, without quotes")
+    return day
+
+
+def _once(what: str, names: Iterable[str]) -> None:
+    seen = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"the {what} {name} is there twice")
+        seen.add(name)
+
+
+def to_installed(path: str) -> str | None:
+    """
+    Map a path in the monorepo to the path below site-packages.
+
+    :return: ``None`` for a file that is not installed, such as ``pyproject.toml``.
+    """
+    parts = path.split("/")
+    if parts[:2] == ["airflow-core", "src"]:
+        return "/".join(parts[2:])
+    if parts[:3] == ["providers", "fab", "src"]:
+        return "/".join(parts[3:])
+    if len(parts) > 5 and parts[0] == "shared" and parts[2:4] == ["src", "airflow_shared"]:
+        return "/".join(["airflow", "_shared", *parts[4:]])
+    return None
+
+
+def to_monorepo(dist: Distribution, member: str) -> str:
+    """
+    Map a path inside a distribution's sdist to the path in the monorepo.
+
+    The sdist of core carries the shared libraries under ``src/airflow/_shared``, where the monorepo has
+    links.
+    """
+    shared = "src/airflow/_shared/"
+    if dist is CORE and member.startswith(shared) and member.count("/") > shared.count("/"):
+        rest = member.removeprefix(shared)
+        return f"shared/{rest.split('/')[0]}/src/airflow_shared/{rest}"
+    return f"{dist.root}/{member}"

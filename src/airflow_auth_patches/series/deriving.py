@@ -1,0 +1,163 @@
+"""Derive the older forms of a patch from the newest one, by a three-way merge on the pinned releases."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_auth_patches.releases.fetching import sources
+from airflow_auth_patches.releases.releases import Distribution, Pins, Release
+from airflow_auth_patches.series import hunks
+from airflow_auth_patches.series.series import TRAILERS, Patch, Series
+from airflow_auth_patches.series.tree import Tree, format_commit, merge_file, newest, write_files
+
+#: A form, its release before it, and the files that it edits after it.
+Step = tuple[Patch, Mapping[str, bytes], Mapping[str, bytes]]
+#: The trailers in which a form may differ from the newest one.
+OWN = ("Applies-To", "Requires", "By-Hand")
+
+
+@dataclass(frozen=True)
+class Form:
+    """
+    One form of a patch, and what `refresh` makes of it.
+
+    :param patch: the form as it is.
+    :param source: the next newer form; ``None`` for the newest one.
+    :param by_hand: why the edits are not derived from the source; empty where they are, or have no source.
+    :param content: the patch file as `refresh` writes it.
+    :param lost: what an edit of the form itself changed that ``content`` does not have: "edits", "message".
+    """
+
+    patch: Patch
+    source: Patch | None
+    by_hand: str
+    content: bytes
+    lost: str = ""
+
+    @property
+    def kind(self) -> str:
+        """Where the edits come from."""
+        if self.by_hand:
+            return f"by hand: {self.by_hand}"
+        return f"derived from {self.source.name}" if self.source else "newest"
+
+
+def derive(series: Series, pins: Pins, slugs: Collection[str] | None = None) -> list[Form]:
+    """
+    Work out each form of patches: what is edited by hand, in git's form, and what is derived from that.
+
+    The message of a form is that of the newest one, with its own trailers where releases differ (``OWN``);
+    a form with the trailer ``By-Hand`` keeps its own. A form that does not apply is left as it is.
+
+    :param slugs: those patches and the later ones that edit the same files; by default all.
+    :return: the forms, in series order, those of a patch from the newest to the oldest.
+    """
+    found: list[Form] = []
+    groups = _groups(series, pins, slugs)
+    edited = {path for patch in series.patches for path in patch.edits}
+    released: dict[Release, Mapping[str, bytes]] = {}
+    for release in sorted({newest(form, pins) for forms in groups for form in forms}, key=str):
+        files = sources(release)
+        released[release] = {path: files[path] for path in edited if path in files}
+    with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as folder:
+        for forms in groups:
+            source: Step | None = None
+            for patch in forms:
+                release = newest(patch, pins)
+                try:
+                    files = dict(released[release])
+                    for earlier in series.serving(release):
+                        if earlier.slug == patch.slug:
+                            break
+                        files.update(hunks.apply_all(files, earlier.edits))
+                    form, after = _form(Path(folder), patch, release, files, source, forms[0])
+                    edits = hunks.parse(form.content)
+                except hunks.HunkFault as fault:  # it does not apply, or has nothing left to change
+                    found.append(Form(patch, source and source[0], fault.what, patch.content))
+                    continue
+                found.append(form)
+                made = dataclasses.replace(patch, content=form.content, edits=edits)
+                series = dataclasses.replace(
+                    series, patches=tuple(made if each is patch else each for each in series.patches)
+                )
+                source = (made, files, after)
+    return found
+
+
+def _groups(series: Series, pins: Pins, slugs: Collection[str] | None) -> list[list[Patch]]:
+    """Return the forms of each patch, the newest first: of those patches and of what is edited with them."""
+    groups: dict[tuple[Distribution, str], list[Patch]] = {}
+    for patch in series.patches:
+        if any(patch.serves(release) for release in pins.releases):
+            groups.setdefault((patch.distribution, patch.slug), []).append(patch)
+    chosen, touched = [], set[str]()
+    for (_, slug), forms in groups.items():
+        paths = {path for form in forms for path in form.edits}
+        if slugs is None or slug in slugs or not touched.isdisjoint(paths):
+            touched |= paths
+            chosen.append(sorted(forms, key=lambda form: newest(form, pins).version, reverse=True))
+    return chosen
+
+
+def _form(
+    folder: Path,
+    patch: Patch,
+    release: Release,
+    files: Mapping[str, bytes],
+    source: Step | None,
+    first: Patch,
+) -> tuple[Form, Mapping[str, bytes]]:
+    """Return a form and the files that it edits, after it; ``source`` has those of the newer form."""
+    why = lost = ""
+    after: Mapping[str, bytes] | None = None
+    if source is not None:
+        merged, conflicts = _merge(folder, files, *source[1:])
+        why = " ".join(patch.trailers.get("By-Hand", ())) or conflicts
+        after = None if why else merged
+    if after is None:
+        after = hunks.apply_all(files, patch.edits)
+    else:
+        with suppress(hunks.HunkFault):  # a copy of the newer form that was not derived yet
+            lost = "edits" if hunks.apply_all(files, patch.edits) != after else ""
+    worded = patch if "By-Hand" in patch.trailers else first
+    prose, own_prose = (each.body.rpartition("\n\n")[0] for each in (worded, patch))
+    if (prose, worded.subject) != (own_prose, patch.subject):
+        lost = lost or "message"
+    trailers = "".join(
+        f"{name}: {value}\n"
+        for name in TRAILERS
+        for value in (patch if name in OWN else first).trailers.get(name, ())
+    )
+    tree = Tree(folder / "tree", release)
+    for path in after.keys() - files.keys():  # one that another form added
+        (tree.folder / path).unlink(missing_ok=True)
+    write_files(tree.folder, {path: files[path] for path in after.keys() & files.keys()})
+    if not (tree.folder / ".git").exists():
+        tree.git("init", "--quiet", "--initial-branch=main")
+    tree.commit("before\n")
+    write_files(tree.folder, after)
+    tree.commit(f"{worded.subject}\n\n{prose}\n\n{trailers}", date=patch.date)
+    content = format_commit(tree, "HEAD", {})
+    return Form(patch, source and source[0], why, content, lost), after
+
+
+def _merge(
+    folder: Path, ours: Mapping[str, bytes], base: Mapping[str, bytes], theirs: Mapping[str, bytes]
+) -> tuple[dict[str, bytes], str]:
+    """Merge what a newer form does to files into those of an older release; return the changed ones."""
+    merged, conflicts = {}, []
+    for path, content in theirs.items():
+        if path in ours and path in base:
+            result = merge_file(folder, ours[path], base[path], content)
+        else:
+            result = None if path in ours or path in base else content
+        if result is None:
+            conflicts.append(path.rpartition("/")[2])
+        elif result != ours.get(path):
+            merged[path] = result
+    return merged, f"the merge conflicts in {', '.join(sorted(conflicts))}" if conflicts else ""

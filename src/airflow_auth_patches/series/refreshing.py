@@ -1,0 +1,218 @@
+"""The way back of the round trip: the commits of a release's tree written to the series."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from airflow_auth_patches.releases.releases import Distribution, Pins, Release
+from airflow_auth_patches.series import hunks
+from airflow_auth_patches.series.deriving import derive
+from airflow_auth_patches.series.series import Patch, Series, patch_of, series_order
+from airflow_auth_patches.series.tree import (
+    BASE,
+    LAID,
+    NOTES,
+    WRITTEN,
+    Tree,
+    added_files,
+    folder_of,
+    format_commit,
+    newest,
+    remember,
+)
+from airflow_auth_patches.util.errors import Exit, Problem
+
+
+def refreshed(tree: Tree, series: Series, pins: Pins) -> dict[Path, bytes]:
+    """
+    Work out what the commits of a tree would write.
+
+    A patch is kept as its newest release gives it; on the others, one whose commit is the same in all but
+    blob hashes and line numbers stays as it is, so an untouched tree of any release changes nothing. What
+    was edited here alone, since the tree was laid or written back, stays too. A commit that is new gets a
+    file named for its subject.
+
+    :return: ``{file: content}`` of the files of this project that differ, patches and added files, and
+        ``series`` where a patch is new.
+    :raises Problem: when something is not committed, a patch has no commit any more, or a new commit has the
+        name of another, something was edited both here and in the tree, or a commit does what a patch must
+        not do.
+    """
+    root = series.folder.parent
+    status = tree.git("status", "--porcelain")
+    if status:
+        raise Problem(f"{tree.folder} has changes that are not committed.", "Commit or remove them.")
+    dist = tree.release.distribution
+    writes: dict[Path, bytes] = {}
+    added = added_files(root, tree.release)
+    order = series_order(series.folder, dist)
+    tags = [tag for tag in (LAID, WRITTEN) if tree.git("tag", "--list", tag)]
+    edited = set(tree.git("diff", "--name-only", LAID, "HEAD").splitlines())
+    for path, file in added.items():
+        if path in edited and (tree.folder / path).is_file():
+            there = (tree.folder / path).read_bytes()
+            before = [tree.git("show", f"{tag}:{path}").encode() for tag in tags]
+            if _to_write(tree, root, file, there, before):
+                writes[file] = there
+    formed = [
+        {_name_of(tree, commit): format_commit(tree, commit, added) for commit in _commits(tree, tag)}
+        for tag in tags
+    ]
+    known = {patch.name: patch for patch in series.serving(tree.release)}
+    for commit in _commits(tree, "HEAD"):
+        content = format_commit(tree, commit, added)
+        if b"\ndiff --git " not in content:
+            continue
+        name = _name_of(tree, commit)
+        patch = known.pop(name, None)
+        target = series.folder / dist.folder / f"{name}.patch"
+        if patch:
+            if _stays(patch, content, tree.release, pins):
+                continue
+            before = [forms[name] for forms in formed if name in forms]
+            if not _to_write(tree, root, target, content, before):
+                continue
+        if target in writes or (patch is None and target.exists()):
+            raise Problem(
+                f"The commit {commit[:10]} would become {target.relative_to(root)}, which is another's.",
+                f"Give it another subject, or make one commit of both: git rebase -i {BASE}.",
+            )
+        _refuse_if_no_patch(dist, commit, content)
+        writes[target] = content
+        if (slug := name.partition("~")[0]) not in order:
+            order.append(slug)
+            writes[series.folder / dist.folder / "series"] = "".join(f"{s}\n" for s in order).encode()
+    if known:
+        raise Problem(
+            f"The tree has no commit of {', '.join(known)} any more.",
+            "If that patch is to go, remove its file and its line in `series`, and lay the tree again.",
+        )
+    return writes
+
+
+def _refuse_if_no_patch(dist: Distribution, commit: str, content: bytes) -> None:
+    """
+    Do nothing if a commit can be a patch of the series.
+
+    :param content: the commit as a patch file.
+    :raises Problem: when the series cannot read the patch, or it adds a file that is not installed.
+    """
+    try:
+        edits = hunks.parse(content)
+    except hunks.HunkFault as fault:
+        raise Problem(
+            f"The commit {commit[:10]} cannot become a patch. {fault.what}",
+            f"Change the commit: git rebase -i {BASE}.",
+        ) from fault
+    for path, each in edits.items():
+        if each[0].creates and not dist.installs(path):
+            raise Problem(
+                f"The commit {commit[:10]} adds {path}, which {dist.name} does not install.",
+                f"Take it out of the commit: git rebase -i {BASE}. Put a new test or news line into this "
+                "project, at the same path, and lay the tree again.",
+            )
+
+
+def _commits(tree: Tree, end: str) -> list[str]:
+    return tree.git("rev-list", "--reverse", f"{BASE}..{end}").split()
+
+
+def _to_write(tree: Tree, root: Path, file: Path, there: bytes, before: Collection[bytes]) -> bool:
+    """
+    Tell whether what a tree has is to take the place of a file of the project.
+
+    :param there: what the tree has.
+    :param before: what it had when it was laid, and when it was written back.
+    :raises Problem: when both were edited since.
+    """
+    here = file.read_bytes()
+    copies = [tree.folder / ".git" / tag / file.relative_to(root) for tag in (LAID, WRITTEN)]
+    known = [copy.read_bytes() for copy in copies if copy.is_file()]
+    if there == here or (known and here not in known and there in before):
+        return False
+    if known and here not in known:
+        raise Problem(
+            f"{file.relative_to(root)} was edited in {tree.folder}, and here since that was laid out.",
+            "Take one of the edits back, or move the tree away, lay it again and bring its edit there.",
+        )
+    return True
+
+
+def _semantic(content: bytes) -> bytes:
+    """Return a patch without blob hashes, line numbers and section heads, which differ by release."""
+    content = re.sub(rb"(?m)^index [0-9a-f]{40}\.\.[0-9a-f]{40}( \d+)?$", b"index", content)
+    return re.sub(rb"(?m)^@@ -\d+(,\d+)? \+\d+(,\d+)? @@.*$", rb"@@ \1 \2", content)
+
+
+def _stays(patch: Patch, content: bytes, release: Release, pins: Pins) -> bool:
+    return newest(patch, pins) != release and _semantic(patch.content) == _semantic(content)
+
+
+def _name_of(tree: Tree, commit: str) -> str:
+    try:
+        return tree.git("notes", f"--ref={NOTES}", "show", commit).strip()
+    except Problem:
+        subject = tree.git("log", "-1", "--format=%s", commit)
+        return re.sub(r"[^a-z0-9]+", "-", subject.lower()).strip("-")
+
+
+def refresh(root: Path, series: Series, pins: Pins, release: Release | None) -> list[Path]:
+    """
+    Write the commits of a release's tree back to the series, and the forms that are derived from them.
+
+    :param root: the checkout of this project.
+    :param release: the release of the tree; with ``None`` only forms are derived, of all patches.
+    :return: the files that were written; empty for an untouched tree.
+    :raises Problem: when there is no tree, as :func:`refreshed` does, or when an edit would be lost, as the
+        form follows a newer one; nothing is written then.
+    """
+    if release is None:
+        return _write({form.patch.path: form.content for form in derive(series, pins)})
+    tree = Tree(folder_of(root, release), release)
+    if not (tree.folder / ".git").is_dir():
+        raise Problem(
+            f"There is no tree of {release}.",
+            f"Lay it first: airflow-auth-patches tree {release}",
+            Exit.USAGE,
+        )
+    writes = refreshed(tree, series, pins)
+    done = _write({**writes, **_followers(series, pins, writes)})
+    tree.git("tag", "--force", WRITTEN, "HEAD")
+    remember(tree, WRITTEN, root, writes)
+    return done
+
+
+def _followers(series: Series, pins: Pins, writes: Mapping[Path, bytes]) -> dict[Path, bytes]:
+    """
+    Return the patches that change with those that a tree writes, as those will be.
+
+    :raises Problem: when a form of which the tree has an edit follows a newer form.
+    """
+    edited = [
+        patch_of(patch.path, patch.distribution, writes[patch.path]) if patch.path in writes else patch
+        for patch in series.patches
+    ]
+    slugs = {patch.slug for patch in edited if patch.path in writes}
+    forms = derive(dataclasses.replace(series, patches=tuple(edited)), pins, slugs)
+    for form in forms:
+        if form.source and form.lost and form.patch.path in writes:
+            what = "The edits" if form.lost == "edits" else "The message"
+            raise Problem(
+                f"{what} of {form.patch.name} would be lost: it follows {form.source.name}.",
+                f"Edit {form.source.name} in the tree of {newest(form.source, pins)}"
+                + (", or add the trailer `By-Hand: REASON` above `Tests:`." if form.lost == "edits" else "."),
+            )
+    return {form.patch.path: form.content for form in forms}
+
+
+def _write(files: Mapping[Path, bytes]) -> list[Path]:
+    """Write those files that differ, and return them."""
+    done = [path for path, content in files.items() if not path.exists() or path.read_bytes() != content]
+    for path in done:
+        partial = path.with_name(f".{path.name}.new")
+        partial.write_bytes(files[path])
+        partial.replace(path)
+    return done

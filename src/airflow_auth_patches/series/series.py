@@ -1,0 +1,352 @@
+"""The series: its patches, its bugs, and what serves which release."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import hashlib
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from airflow_auth_patches.releases.releases import DISTRIBUTIONS, Distribution, Release
+from airflow_auth_patches.series import hunks
+from airflow_auth_patches.util.errors import Exit, Problem
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+#: The trailers of a patch, in their order.
+TRAILERS = (
+    "Cures",
+    "Bug",
+    "Forwarded",
+    "Applies-To",
+    "Fixed-In",
+    "Requires",
+    "With",
+    "Trade-off",
+    "By-Hand",
+    "Tests",
+)
+TRAILER = re.compile(r"^([A-Z][A-Za-z-]+): (.+)$")
+
+
+class PatchFault(Problem):
+    """
+    A fault of a file of the series.
+
+    :param path: the file.
+    :param line: the line, from 1.
+    """
+
+    def __init__(self, path: Path, line: int, what: str) -> None:
+        super().__init__(f"{path}:{line}: {what}")
+        self.path, self.line, self.fault = path, line, what
+
+
+@dataclass(frozen=True)
+class Bug:
+    """
+    A bug that the series knows, from ``bugs.toml``.
+
+    :param reproducer: the node id of the test that decides whether a release has it; ``None`` while it has
+        none.
+    :param known_open: the patch that will cure it, while no patch does.
+    :param absent: what a reproducer says, as a regular expression, where the code that fails is not there.
+    :param open_on: the versions for which no patch is meant, and why.
+    :param needs: the slugs of the patches of the other distribution that its cure takes too.
+    :param beside: the versions of the other distribution beside which it shows.
+    :param avoided_by: the slugs of the patches of the same distribution that keep users from meeting it.
+    """
+
+    slug: str
+    title: str
+    sees: str
+    links: tuple[str, ...]
+    reproducer: str | None
+    known_open: str | None
+    absent: str | None = None
+    open_on: tuple[tuple[SpecifierSet, str], ...] = ()
+    needs: tuple[str, ...] = ()
+    beside: SpecifierSet = field(default_factory=SpecifierSet)
+    avoided_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Patch:
+    """
+    One patch file.
+
+    :param variant: what follows ``~`` in the file name, or ``None``.
+    :param trailers: the values of each trailer, in order.
+    :param edits: ``{monorepo path: hunks}`` of the files that it edits or adds.
+    """
+
+    path: Path
+    slug: str
+    variant: str | None
+    distribution: Distribution
+    content: bytes
+    subject: str
+    body: str
+    author: str
+    date: str
+    trailers: Mapping[str, tuple[str, ...]]
+    applies_to: SpecifierSet
+    edits: Mapping[str, Sequence[hunks.Hunk]]
+
+    @property
+    def name(self) -> str:
+        """The file name without its ending: the slug, and the variant if it is one."""
+        return self.path.stem
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the patch file in hexadecimal."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def edits_sha256(self) -> str:
+        """The SHA-256 of what it does and not of what it says, the diff of the file, in hexadecimal."""
+        return hashlib.sha256(self.content.partition(b"\ndiff --git ")[2]).hexdigest()
+
+    @property
+    def adds(self) -> frozenset[str]:
+        """The monorepo paths of the files that it adds."""
+        return frozenset(path for path, edits in self.edits.items() if edits[0].creates)
+
+    @property
+    def cures(self) -> tuple[str, ...]:
+        """The slugs of the bugs that it cures."""
+        return tuple(slug.strip() for value in self.trailers.get("Cures", ()) for slug in value.split(","))
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """The slugs of the patches that it builds on."""
+        return tuple(slug.strip() for value in self.trailers.get("Requires", ()) for slug in value.split(","))
+
+    @property
+    def together_with(self) -> tuple[str, ...]:
+        """The slugs of patches of the other distribution without which it does harm, where they apply."""
+        return tuple(slug.strip() for value in self.trailers.get("With", ()) for slug in value.split(","))
+
+    @property
+    def trade_off(self) -> str | None:
+        """What it costs, in one line, where it costs anything."""
+        return next(iter(self.trailers.get("Trade-off", ())), None)
+
+    @property
+    def tests(self) -> tuple[str, ...]:
+        """The paths of its unit tests."""
+        return self.trailers.get("Tests", ())
+
+    def serves(self, release: Release) -> bool:
+        """Tell whether the patch is for that release."""
+        return release.distribution is self.distribution and release.version in self.applies_to
+
+    @property
+    def added_requirements(self) -> list[str]:
+        """The requirements that the patch adds to the distribution's ``pyproject.toml``."""
+        found = []
+        for hunk in self.edits.get(f"{self.distribution.root}/pyproject.toml", ()):
+            for line in hunk.parsed.text:
+                if line[:1] == b"+" and (match := re.fullmatch(r"\s*\"([^\"]+)\",\s*", line[1:].decode())):
+                    found.append(match[1])
+        return found
+
+
+@dataclass(frozen=True)
+class Series:
+    """The whole series: patches in the order in which they apply, and bugs by slug."""
+
+    folder: Path
+    patches: tuple[Patch, ...]
+    bugs: Mapping[str, Bug]
+
+    def serving(self, release: Release) -> list[Patch]:
+        """Return the patches for a release, in series order."""
+        return [patch for patch in self.patches if patch.serves(release)]
+
+    def optional(self, patch: Patch) -> bool:
+        """Check whether other patches keep users from meeting each bug that a patch cures."""
+        return bool(patch.cures) and all(self.bugs[slug].avoided_by for slug in patch.cures)
+
+    def select(
+        self,
+        release: Release,
+        names: Iterable[str] | None = None,
+        *,
+        everything: bool = False,
+        optional: bool = True,
+    ) -> list[Patch]:
+        """
+        Choose patches for a release, in series order.
+
+        :param names: exactly these slugs; ``None`` for those without a trade-off.
+        :param everything: those with a trade-off too.
+        :param optional: whether to choose those too that other patches make optional, see :meth:`optional`.
+        :raises Problem: when a named patch does not exist.
+        """
+        serving = self.serving(release)
+        if names is not None:
+            self.known(names := set(names))
+            return [patch for patch in serving if patch.slug in names]
+        return [
+            patch
+            for patch in serving
+            if everything or (patch.trade_off is None and (optional or not self.optional(patch)))
+        ]
+
+    def known(self, names: Iterable[str]) -> None:
+        """
+        Do nothing if every name is the slug of a patch.
+
+        :raises Problem: naming the first that is not.
+        """
+        slugs = list(dict.fromkeys(patch.slug for patch in self.patches))
+        for name in names:
+            if name not in slugs:
+                raise Problem(f"There is no patch {name!r}.", f"There are {', '.join(slugs)}.", Exit.USAGE)
+
+
+def default_folder() -> Path:
+    """Return the folder of the series: inside the installed package, else that of the checkout."""
+    packaged = Path(__file__).parents[1] / "_patches"
+    return packaged if packaged.is_dir() else Path(__file__).parents[3] / "patches"
+
+
+def read_patch(path: Path, dist: Distribution) -> Patch:
+    """
+    Read one patch file.
+
+    :raises PatchFault: at the line that is wrong.
+    """
+    return patch_of(path, dist, path.read_bytes())
+
+
+def patch_of(path: Path, dist: Distribution, content: bytes) -> Patch:
+    """
+    Return the patch that a file will be.
+
+    :raises PatchFault: at the line that is wrong.
+    """
+    head, _, _ = content.partition(b"\ndiff --git ")
+    message = email.message_from_bytes(head, policy=email.policy.default)
+    text = message.get_content() if message.get_content_type() == "text/plain" else ""
+    text = text.rstrip().removesuffix("\n---").rstrip()
+    paragraphs = text.split("\n\n")
+    trailers: dict[str, tuple[str, ...]] = {}
+    for line in paragraphs[-1].splitlines():
+        if match := TRAILER.match(line):
+            trailers[match[1]] = (*trailers.get(match[1], ()), match[2])
+    slug, _, variant = path.stem.partition("~")
+    try:
+        name, _, specifier = " ".join(trailers.get("Applies-To", ("",))).partition(" ")
+        if name != dist.name or not specifier:
+            raise InvalidSpecifier(f"Applies-To must be {dist.name}, a space and versions")
+        applies_to = SpecifierSet(specifier)
+    except InvalidSpecifier as error:
+        line = next((n for n, row in enumerate(content.splitlines(), 1) if row.startswith(b"Applies-To:")), 1)
+        raise PatchFault(path, line, f"{error}.") from error
+    try:
+        edits = hunks.parse(content)
+    except hunks.HunkFault as error:
+        raise PatchFault(path, error.line, error.what) from error
+    return Patch(
+        path=path,
+        slug=slug,
+        variant=variant or None,
+        distribution=dist,
+        content=content,
+        subject=re.sub(r"^\[PATCH\] ", "", message["Subject"] or ""),
+        body=text,
+        author=message["From"] or "",
+        date=message["Date"] or "",
+        trailers=trailers,
+        applies_to=applies_to,
+        edits=edits,
+    )
+
+
+def series_order(folder: Path, dist: Distribution) -> list[str]:
+    """Return the slugs that a distribution's ``series`` file lists, in order."""
+    path = folder / dist.folder / "series"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise Problem(f"{path} cannot be read: {error}.", "Restore it from the repository.") from error
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def read_bugs(folder: Path) -> dict[str, Bug]:
+    """
+    Read ``bugs.toml``.
+
+    :return: ``{slug: bug}``.
+    :raises Problem: when it is missing or broken.
+    """
+    path = folder / "bugs.toml"
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        return {
+            slug: Bug(
+                slug,
+                entry["title"],
+                entry["sees"],
+                tuple(entry["links"]),
+                entry.get("reproducer"),
+                entry.get("known-open"),
+                entry.get("absent"),
+                tuple((SpecifierSet(each["releases"]), each["why"]) for each in entry.get("open", ())),
+                tuple(entry.get("needs", ())),
+                SpecifierSet(entry.get("beside", "")),
+                tuple(entry.get("avoided-by", ())),
+            )
+            for slug, entry in raw.items()
+        }
+    except (OSError, ValueError, KeyError) as error:
+        raise Problem(f"{path} cannot be read: {error!r}.", "Restore it from the repository.") from error
+
+
+def patch_files(folder: Path, dist: Distribution, slug: str = "*") -> list[Path]:
+    """Return the files of a patch and its variants, listed in ``series`` or not; by default of all."""
+    here = folder / dist.folder
+    return sorted({*here.glob(f"{slug}.patch"), *here.glob(f"{slug}~*.patch")})
+
+
+def unlisted(folder: Path) -> list[Patch]:
+    """Return the patches that are in no ``series``: they serve nothing, and their tests must tell."""
+    return [
+        read_patch(path, dist)
+        for dist in DISTRIBUTIONS
+        for path in patch_files(folder, dist)
+        if path.stem.partition("~")[0] not in series_order(folder, dist)
+    ]
+
+
+def load(folder: Path | None = None) -> Series:
+    """
+    Read the series.
+
+    A slug in ``series`` stands for its patch and all its variants.
+
+    :param folder: the folder to read, by default the project's own.
+    :raises Problem: when a file is missing or broken.
+    """
+    folder = folder or default_folder()
+    patches = []
+    for dist in DISTRIBUTIONS:
+        for slug in series_order(folder, dist):
+            files = patch_files(folder, dist, slug)
+            if not files:
+                path = folder / dist.folder / "series"
+                raise Problem(f"{path} lists {slug}, but there is no {slug}.patch.", "Restore the patch.")
+            patches += [read_patch(file, dist) for file in files]
+    return Series(folder, tuple(patches), read_bugs(folder))

@@ -1,0 +1,174 @@
+"""A release in a git tree, at the monorepo's paths, with patches as its commits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_auth_patches.releases.releases import Pins, Release
+from airflow_auth_patches.series import hunks
+from airflow_auth_patches.series.series import Patch
+from airflow_auth_patches.util.errors import Problem
+from airflow_auth_patches.util.processes import attempt, run
+
+#: Who every patch is from, and commits; its address is none.
+IDENTITY = "airflow-auth-patches"
+EMAIL = "airflow-auth-patches@users.noreply.example"
+#: The commit below the patches.
+BASE = "series-base"
+#: The last of them, as they were laid.
+LAID = "series-laid"
+#: The last of them, as they were written back.
+WRITTEN = "series-written"
+NOTES = "refs/notes/patch"
+FORMAT = (
+    "--zero-commit",
+    "--full-index",
+    "--no-signature",
+    "--no-stat",
+    "-N",
+    "--stdout",
+    "--no-renames",
+    "--no-encode-email-headers",
+    "--diff-algorithm=myers",
+    "--unified=3",
+    "--subject-prefix=PATCH",
+    "--no-attach",
+    "--no-thread",
+    "--no-cover-letter",
+    "--no-base",
+    "--no-notes",
+)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """
+    A laid out release.
+
+    :param folder: the git tree.
+    :param release: what is in it.
+    """
+
+    folder: Path
+    release: Release
+
+    def git(self, *arguments: str | Path, date: str | None = None, stdin: str | None = None) -> str:
+        """Run git in the tree, free of the user's settings and of his own git, and return what it printed."""
+        env = {
+            **{name: None for name in os.environ if name.startswith("GIT_")},
+            "GIT_DIR": ".git",  # never one above, where that is missing or spoiled
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_AUTHOR_NAME": IDENTITY,
+            "GIT_AUTHOR_EMAIL": EMAIL,
+            "GIT_COMMITTER_NAME": IDENTITY,
+            "GIT_COMMITTER_EMAIL": EMAIL,
+            "GIT_AUTHOR_DATE": date or "2026-01-01T00:00:00+0000",
+            "GIT_COMMITTER_DATE": date or "2026-01-01T00:00:00+0000",
+        }
+        return run(["git", *arguments], cwd=self.folder, env=env, stdin=stdin)
+
+    def commit(self, message: str, date: str | None = None, author: str | None = None) -> None:
+        """Commit everything in the tree, by default as this project."""
+        self.git("add", "--all", "--force")
+        self.git(
+            "commit",
+            "--quiet",
+            "--no-verify",
+            "--allow-empty",
+            "--cleanup=verbatim",
+            f"--author={author or f'{IDENTITY} <{EMAIL}>'}",
+            "-F",
+            "-",
+            date=date,
+            stdin=message,
+        )
+
+
+def folder_of(root: Path, release: Release) -> Path:
+    """Return the folder of a release's tree below the checkout of this project."""
+    return root / "build" / "tree" / f"{release.distribution.folder}-{release.version}"
+
+
+def added_files(root: Path, release: Release) -> dict[str, Path]:
+    """Return the files that the series adds to a distribution: ``{monorepo path: file in this project}``."""
+    base = root / release.distribution.root
+    files = (path for path in sorted(base.rglob("*")) if path.is_file() and "__pycache__" not in path.parts)
+    return {path.relative_to(root).as_posix(): path for path in files}
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files below a folder."""
+    for path, content in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+
+
+def merge_file(folder: Path, ours: bytes, base: bytes, theirs: bytes) -> bytes | None:
+    """
+    Merge one file as git does, and where that conflicts, with changes of adjacent lines kept apart.
+
+    :param folder: where to write the three files.
+    :return: the merged file; ``None`` when both change the same lines.
+    """
+    for end in (b"\n", b"\n\x01\n"):  # a line between any two, which is in all three and no source
+        versions = {"ours": ours, "base": base, "theirs": theirs}
+        write_files(folder, {name: text.replace(b"\n", end) for name, text in versions.items()})
+        if attempt(["git", "merge-file", "--quiet", *versions], cwd=folder).returncode == 0:
+            return (folder / "ours").read_bytes().replace(end, b"\n")
+    return None
+
+
+def commit_patch(tree: Tree, patch: Patch) -> None:
+    """
+    Apply a patch in a tree and commit it with its message and date.
+
+    :raises Problem: when it does not apply.
+    """
+    edit(tree, patch)
+    tree.commit(f"{patch.subject}\n\n{patch.body}\n", date=patch.date)
+    tree.git("notes", f"--ref={NOTES}", "add", "-m", patch.name, "HEAD")
+
+
+def edit(tree: Tree, patch: Patch) -> None:
+    """
+    Apply a patch in a tree, and commit nothing.
+
+    :raises Problem: when it does not apply.
+    """
+    files = {
+        path: (tree.folder / path).read_bytes() for path in patch.edits if (tree.folder / path).is_file()
+    }
+    try:
+        write_files(tree.folder, hunks.apply_all(files, patch.edits))
+    except hunks.HunkFault as fault:
+        raise Problem(
+            f"{patch.path}:{fault.line}: {patch.name} does not apply to {tree.release}: {fault.what}",
+            fault.remedy,
+        ) from fault
+
+
+def format_commit(tree: Tree, commit: str, without: Mapping[str, object]) -> bytes:
+    """
+    Return a commit as a patch file in the one form of this series.
+
+    :param without: paths to leave out: the files that the series adds.
+    """
+    excluded = [f":(exclude){path}" for path in without]
+    text = tree.git("format-patch", *FORMAT, "-1", commit, "--", ".", *excluded)
+    return text.encode()
+
+
+def newest(patch: Patch, pins: Pins) -> Release:
+    """Return the newest pinned release that a patch serves: the one that its bytes are made from."""
+    return max((release for release in pins.releases if patch.serves(release)), key=lambda r: r.version)
+
+
+def remember(tree: Tree, tag: str, root: Path, files: Iterable[Path]) -> None:
+    """Keep what the project has now, beside a tag of the tree, to tell later what was edited here."""
+    kept = tree.folder / ".git" / tag
+    write_files(kept, {file.relative_to(root).as_posix(): file.read_bytes() for file in files})

@@ -1,0 +1,1 @@
+"""What every package uses: errors, programs, files, git, the disk, locks, and what a terminal shows."""

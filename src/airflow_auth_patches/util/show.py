@@ -1,0 +1,94 @@
+"""How results look in a terminal: tables, progress bars, JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from airflow_auth_patches.util.progress import Advance
+
+# A pipe or a log has no width of its own: 100 columns, for which the tables are laid out.
+out = Console(width=None if sys.stdout.isatty() else 100)
+err = Console(stderr=True)
+
+
+class Bars:
+    """
+    Progress as bars on standard error, which go when the work ends.
+
+    Without a terminal each task is one line, so that a log of CI shows where the time goes.
+    """
+
+    def __init__(self) -> None:
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TimeElapsedColumn(),
+            console=err,
+            transient=True,
+        )
+
+    def __enter__(self) -> Bars:
+        if err.is_terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    @contextmanager
+    def task(self, title: str, total: float | None = None) -> Iterator[Advance]:
+        """See :class:`airflow_auth_patches.util.progress.Progress`."""
+        if not err.is_terminal:
+            err.print(title, highlight=False, soft_wrap=True)
+        task = self._bars.add_task(title, total=total)
+        try:
+            yield lambda units: self._bars.advance(task, units)
+        finally:
+            self._bars.remove_task(task)
+
+
+def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on standard output."""
+    grid = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, head in enumerate(heads):
+        grid.add_column(head, overflow="fold", no_wrap=number == 0)
+    for row in rows:
+        grid.add_row(*row)
+    out.print(grid)
+
+
+def as_json(value: Any) -> None:
+    """Print a value as JSON on standard output, and nothing else."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+
+
+def leave_terminal() -> None:
+    """Print to nowhere instead of to a terminal: it is gone, and each word would be an error."""
+    with open(os.devnull, "wb") as nowhere:
+        for output in (1, 2):
+            with suppress(OSError):
+                if stat.S_ISCHR(os.fstat(output).st_mode):
+                    os.dup2(nowhere.fileno(), output)
+
+
+def markdown_table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """
+    Return a table as Markdown.
+
+    :param head: the names of the columns.
+    :param rows: the cells, as Markdown.
+    """
+    names = list(head)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (names, ["---"] * len(names), *rows))

@@ -1,0 +1,218 @@
+"""
+The lint of the series.
+
+It checks that
+
+* the ``series`` files and the folders agree, and every slug and variant is well named;
+* every bug has a reproducer that exists, and a patch or the name of the one to come;
+* every patch has a subject that upstream would take, complete trailers, and bugs and tests that exist;
+* every patch parses, applies to every pinned release in its range in series order, gives there the bytes that
+  ``git apply`` gives, reverses cleanly, and leaves Python that compiles;
+* every patch is the bytes that ``refresh`` would write, the older forms those that it derives from the newest
+  one, and adds only files that are installed;
+* no variant could be one with another, and no two serve one release;
+* every test of a patch has its place in ``proofs/``, and no file that the series adds is in a pinned sdist;
+* core patches have a news line; `lint-upstream` judges those, and the added files;
+* the verdicts on the bugs are of the patches and reproducers that are here, and their page says the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from airflow_auth_patches.releases.releases import CORE, DISTRIBUTIONS, Distribution, Pins
+from airflow_auth_patches.series.deriving import Form, derive
+from airflow_auth_patches.series.series import (
+    TRAILERS,
+    Patch,
+    PatchFault,
+    Series,
+    patch_files,
+    read_bugs,
+    read_patch,
+    series_order,
+)
+from airflow_auth_patches.util.errors import Fault
+from airflow_auth_patches.util.progress import Progress, Silent
+from airflow_auth_patches.verification import proofs, staleness, verdict_page, verdicts
+from airflow_auth_patches.verification.applying import applies, could_be_one, line_of
+
+REQUIRED_TRAILERS = ("Bug", "Forwarded", "Applies-To", "Tests")
+
+
+def check(
+    root: Path, folder: Path, pins: Pins, progress: Progress | None = None
+) -> tuple[list[Fault], list[Form]]:
+    """
+    Check the whole series.
+
+    :param root: the checkout of this project.
+    :param folder: its ``patches/``.
+    :return: every fault, and each form of each patch with where its edits come from.
+    :raises Problem: when a pinned release cannot be fetched.
+    """
+    progress = progress or Silent()
+    faults: list[Fault] = []
+    patches = []
+    for dist in DISTRIBUTIONS:
+        faults += _folder(folder, dist, series_order(folder, dist))
+        for slug in series_order(folder, dist):
+            for path in patch_files(folder, dist, slug):
+                try:
+                    patches.append(read_patch(path, dist))
+                except PatchFault as fault:
+                    faults.append(Fault(fault.path, fault.line, fault.fault))
+    series = Series(folder, tuple(patches), read_bugs(folder))
+    for patch in patches:
+        faults += _words(patch, series, root)
+    faults += _bugs(series, root)
+    faults += _variants(series, pins)
+    releases = [release for release in pins.releases if series.serving(release)]
+    with progress.task("applying every patch to every release in its range", len(releases)) as advance:
+        for release in releases:
+            faults += applies(root, series, release, progress)
+            advance(1)
+    with progress.task("deriving the older forms of each patch"):
+        forms = derive(series, pins)
+    faults += _outdated(forms)
+    return sorted(set(faults), key=lambda fault: (str(fault.path), fault.line, fault.what)), forms
+
+
+def check_verdicts(root: Path, series: Series, pins: Pins) -> list[Fault]:
+    """
+    Check that every verdict was run with what is here now, and that their page says the same.
+
+    :param root: the checkout of this project.
+    :return: every fault; empty when there is none.
+    :raises Problem: when the evidence cannot be read.
+    """
+    book = verdicts.read(series.folder)
+    again = "run `airflow-auth-patches judge`"
+    path = series.folder / verdicts.FILE
+    found = [Fault(path, 1, f"{what} ({again})") for what in staleness.faults(root, series, pins, book)]
+    if verdict_page.stale(root, series, pins, book):
+        found.append(Fault(root / verdict_page.FILE, 1, f"The page is not what the verdicts are: {again}."))
+    return found
+
+
+def _folder(folder: Path, dist: Distribution, order: Sequence[str]) -> Iterator[Fault]:
+    path = folder / dist.folder / "series"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, 1):
+        slug = line.strip()
+        if not slug or slug.startswith("#"):
+            continue
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", slug):
+            yield Fault(path, number, f"{slug!r} is no slug of small letters, digits and hyphens.")
+        if lines.index(line) != number - 1:
+            yield Fault(path, number, f"{slug} is listed twice.")
+        if not patch_files(folder, dist, slug):
+            yield Fault(path, number, f"{slug} is listed, but there is no {slug}.patch.")
+    for file in sorted((folder / dist.folder).iterdir()):
+        if file.suffix != ".patch":
+            if file.name != "series":
+                yield Fault(file, 1, "A file that is neither `series` nor a patch.")
+        elif file.stem.partition("~")[0] not in order:
+            yield Fault(file, 1, "The patch is not listed in `series`.")
+
+
+def _words(patch: Patch, series: Series, root: Path) -> Iterator[Fault]:
+    subject = line_of(patch, "Subject:")
+    if len(patch.subject) >= 70:
+        yield Fault(patch.path, subject, f"The subject has {len(patch.subject)} characters; 69 is the most.")
+    if re.match(r"[a-z]+(\([^)]*\))?!?:", patch.subject) or not patch.subject[:1].isupper():
+        yield Fault(patch.path, subject, "The subject is imperative, with a capital and no prefix.")
+    if patch.variant is not None and not re.fullmatch(r"\d+(\.\d+)+", patch.variant):
+        yield Fault(patch.path, 1, "A variant is named slug~X.Y.patch for the release line it is for.")
+    for name in REQUIRED_TRAILERS:
+        if name not in patch.trailers:
+            yield Fault(patch.path, line_of(patch, "---"), f"The trailer {name} is missing.")
+    for name in patch.trailers:
+        if name not in TRAILERS:
+            yield Fault(patch.path, line_of(patch, f"{name}:"), f"{name} is no trailer of this series.")
+    for slug in patch.cures:
+        if slug not in series.bugs:
+            yield Fault(patch.path, line_of(patch, "Cures:"), f"{slug} is not in bugs.toml.")
+    for slug in patch.requires:
+        before = series.patches[: series.patches.index(patch)]
+        if slug not in {earlier.slug for earlier in before}:
+            yield Fault(
+                patch.path, line_of(patch, "Requires:"), f"{slug} does not come before it in the series."
+            )
+    for slug in patch.together_with:
+        if slug not in {other.slug for other in series.patches}:
+            yield Fault(patch.path, line_of(patch, "With:"), f"There is no patch {slug}.")
+    if not re.match(r"https://|no$|not-needed: .", " ".join(patch.trailers.get("Forwarded", ("no",)))):
+        yield Fault(
+            patch.path, line_of(patch, "Forwarded:"), "Forwarded is a URL, no, or not-needed: a reason."
+        )
+    for test in patch.tests:
+        if not (root / test).is_file():
+            yield Fault(patch.path, line_of(patch, "Tests:"), f"There is no {test}.")
+    for path in patch.edits:
+        if not path.startswith((f"{patch.distribution.root}/", "shared/")):
+            yield Fault(
+                patch.path, line_of(patch, f"+++ b/{path}"), f"{path} is not of {patch.distribution.name}."
+            )
+        elif path in patch.adds and not patch.distribution.installs(path):
+            what = f"It adds {path}, which {patch.distribution.name} does not install."
+            yield Fault(patch.path, line_of(patch, f"+++ b/{path}"), what)
+    yield from (Fault(*fault) for fault in proofs.faults(root, series.folder, patch))
+    news = root / CORE.root / "newsfragments"
+    if (
+        patch.distribution is CORE
+        and patch.cures
+        and not any(
+            re.search(rf"\b{file.name.split('.')[0]}\b", patch.content.decode())
+            for file in news.glob("*.rst")
+        )
+    ):
+        yield Fault(patch.path, 1, f"No news line in {news.relative_to(root)} has a number that it names.")
+
+
+def _bugs(series: Series, root: Path) -> Iterator[Fault]:
+    path = series.folder / "bugs.toml"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for bug in series.bugs.values():
+        line = lines.index(f"[{bug.slug}]") + 1
+        file, _, test = (bug.reproducer or "").partition("::")
+        if bug.reproducer and not ((root / file).is_file() and test in proofs.test_names(root / file)):
+            yield Fault(path, line, f"The reproducer of {bug.slug}, {bug.reproducer}, does not exist.")
+        for key, slugs in (("needs", bug.needs), ("avoided-by", bug.avoided_by)):
+            for slug in slugs:
+                if slug not in {patch.slug for patch in series.patches}:
+                    yield Fault(path, line, f"{key} of {bug.slug} names {slug}, which is no patch.")
+        cured = any(bug.slug in patch.cures for patch in series.patches)
+        if cured == bool(bug.known_open):
+            said = "is cured and known open" if cured else "is neither cured by a patch nor known open"
+            yield Fault(path, line, f"{bug.slug} {said}.")
+
+
+def _outdated(forms: Sequence[Form]) -> Iterator[Fault]:
+    for form in forms:
+        if form.content != form.patch.content:
+            yield Fault(
+                form.patch.path,
+                1,
+                f"It is not in the form that `refresh` writes ({form.kind}). Run `airflow-auth-patches "
+                "refresh`. To keep an edit of its own, add the trailer `By-Hand: REASON` above `Tests:`.",
+            )
+
+
+def _variants(series: Series, pins: Pins) -> Iterator[Fault]:
+    for release in pins.releases:
+        serving = series.serving(release)
+        for patch in serving:
+            twin = next((p for p in serving if p.slug == patch.slug and p is not patch), None)
+            if twin and patch.variant is not None:
+                yield Fault(patch.path, line_of(patch, "Applies-To:"), f"{twin.name} serves {release} too.")
+    for patch in series.patches:
+        if not any(patch.serves(release) for release in pins.releases):
+            yield Fault(patch.path, line_of(patch, "Applies-To:"), "It serves no pinned release.")
+        if patch.variant is None:
+            continue
+        for other in series.patches:
+            if other.slug == patch.slug and other is not patch and could_be_one(patch, other, series, pins):
+                yield Fault(patch.path, 1, f"{other.name} does the same on its releases: they could be one.")

@@ -1,0 +1,222 @@
+"""Prove the patches of a pair of releases: red on stock, green when patched, red without any one guard."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from airflow_auth_patches.installation import apply as patching
+from airflow_auth_patches.installation import environments, installed
+from airflow_auth_patches.installation.environments import Environment
+from airflow_auth_patches.releases.releases import Pair, Pins
+from airflow_auth_patches.series.series import Patch, Series, unlisted
+from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.processes import workers
+from airflow_auth_patches.util.progress import Progress, Silent
+from airflow_auth_patches.verification import proofs, proving, reproduce
+from airflow_auth_patches.verification.cells import supported
+
+
+@dataclass(frozen=True)
+class Row:
+    """One proof: for which pair and Python, and its verdict."""
+
+    pair: Pair
+    python: str
+    verdict: proving.Verdict
+
+
+def folder_of(root: Path, pair: Pair, python: str, kind: str) -> Path:
+    """Return the folder of an environment: ``kind`` is ``stock``, ``patched`` or what else is installed."""
+    return root / "build" / "envs" / f"{pair.name}-py{python}-{kind}"
+
+
+def patched_environment(
+    root: Path,
+    series: Series,
+    pins: Pins,
+    pair: Pair,
+    python: str,
+    progress: Progress | None = None,
+    *,
+    kind: str = "patched",
+    only: Sequence[str] | None = None,
+    packages: Sequence[str] = environments.EXTRAS,
+) -> Environment:
+    """
+    Return an environment with patches of the series applied, as an operator would apply them.
+
+    :param kind: what to call it among those of the pair.
+    :param only: slugs of patches, of which those that serve the pair are applied; every patch when not given.
+    :param packages: what is installed in addition to Airflow.
+    :raises Problem: when it cannot be made; see `environments.make` and `patching.apply`.
+    """
+    folder = folder_of(root, pair, python, kind)
+    environment = environments.make(pair, python, folder, progress, packages=packages)
+    serving = {patch.slug for release in (pair.core, pair.fab) for patch in series.serving(release)}
+    names = None if only is None else [slug for slug in only if slug in serving]
+    if serving if names is None else names:
+        planned = patching.plan(
+            environment.python, series, pins, names, everything=names is None, progress=progress
+        )
+        _apply(planned, folder, pins, progress)
+    elif any(found.manifest for found in installed.look(environment.python, pins).found):
+        with environments.changing(folder):
+            patching.revert(environment.python, pins, progress, put_back=False)
+    return environment
+
+
+def _apply(planned: patching.Plan, folder: Path, pins: Pins, progress: Progress | None) -> None:
+    if planned.pending:
+        with environments.changing(folder):
+            patching.apply(planned, pins, progress, put_back=False)
+
+
+def alone_environment(
+    root: Path,
+    series: Series,
+    pins: Pins,
+    pair: Pair,
+    python: str,
+    slug: str,
+    progress: Progress | None = None,
+) -> Environment:
+    """
+    Return the environment that has one patch of the series at a time, with this one.
+
+    :raises Problem: when it cannot be made; see `environments.make` and `patching.apply`.
+    """
+    folder = folder_of(root, pair, python, "alone")
+    environment = environments.make(pair, python, folder, progress)
+    planned = patching.plan(environment.python, series, pins, [slug], progress=progress)
+    _apply(planned, folder, pins, progress)
+    return environment
+
+
+@contextmanager
+def few_at_once() -> Iterator[ThreadPoolExecutor]:
+    """
+    Run three things at once: a run of pytest takes one core, and one without a guard often waits in vain.
+
+    What has not begun at the end of the ``with`` block never does.
+    """
+    with workers(3) as pool:
+        yield pool
+
+
+def refuse_what_proves_nothing(
+    series: Series, pairs: Sequence[Pair], names: Sequence[str], python: str
+) -> None:
+    """
+    Do nothing if every pair supports the Python, and every named patch serves one of the pairs.
+
+    :param python: the Python version, as in ``3.11``.
+    :raises Problem: naming the first that does not.
+    """
+    for pair in pairs:
+        if python not in supported(pair):
+            raise Problem(
+                f"{pair.name} does not support Python {python}.",
+                f"It supports {', '.join(supported(pair))}.",
+                Exit.USAGE,
+            )
+    every = (*series.patches, *unlisted(series.folder))
+    for name in names:
+        forms = [patch for patch in every if patch.slug == name]
+        if forms and not any(form.serves(each) for form in forms for p in pairs for each in (p.core, p.fab)):
+            told = " and ".join(" ".join(form.trailers["Applies-To"]) for form in forms)
+            raise Problem(
+                f"{name} serves none of {', '.join(pair.name for pair in pairs)}.",
+                f"It is for {told}. Name another --pair.",
+                Exit.USAGE,
+            )
+
+
+def prove(
+    root: Path,
+    series: Series,
+    pins: Pins,
+    pair: Pair,
+    python: str,
+    names: Sequence[str] | None = None,
+    *,
+    tests: bool = True,
+    guards: bool | Collection[str] = True,
+    progress: Progress | None = None,
+) -> Generator[Row, None, None]:
+    """
+    Prove the patches that serve a pair, yielding each proof as it ends.
+
+    A patch that is in no ``series`` is proven too, on a release that lacks it: its tests are red. A patch
+    whose proofs say ``alone`` is proven as the only one too, together with its guards, on the newest pair.
+    Where the pair has a ``base``, that patch alone is told from stock, the others from stock with it.
+
+    :param root: the checkout of this project.
+    :param python: the Python version, as in ``3.11``.
+    :param names: the slugs to prove, by default all that serve the pair.
+    :param tests: whether to run the tests as they are.
+    :param guards: whether to take the guards out too, or the slugs of the patches whose guards to take out.
+    :raises Problem: when an environment cannot be made.
+    """
+    progress = progress or Silent()
+    every = (*series.patches, *unlisted(series.folder))
+    if names is not None:
+        replace(series, patches=every).known(names)
+    serving: list[Patch] = [
+        patch
+        for patch in every
+        if (patch.serves(pair.core) or patch.serves(pair.fab)) and (names is None or patch.slug in names)
+    ]
+    if not serving:
+        return
+    stock = environments.make(pair, python, folder_of(root, pair, python, "stock"), progress)
+    base = stock
+    if pair.base:
+        base = patched_environment(root, series, pins, pair, python, progress, kind="base", only=[pair.base])
+    patched = patched_environment(root, series, pins, pair, python, progress)
+    known = {patch.slug: proofs.load(series.folder, patch.slug) for patch in serving}
+    files = [proof.file for proof in known.values()] if tests else []
+    first = [proof.file for slug, proof in known.items() if tests and slug == pair.base]
+    others = [file for file in files if file not in first]
+    alone = [slug for slug, proof in known.items() if proof.alone and guards and pair == pins.newest_pair]
+    mine = [
+        (patch.slug, guard)
+        for patch in serving
+        if (guards if isinstance(guards, bool) else patch.slug in guards)
+        for guard in known[patch.slug].guards_of(patch)
+    ]
+    total = 2 * len(files) + len(alone) + len(mine)
+    with progress.task(f"proving {pair.name} on Python {python}", total) as advance:
+        with few_at_once() as pool:
+            # Two of each, so that a file that waits in vain keeps half of the others from nothing.
+            halves = [
+                (verdict, some, pool.submit(reproduce.run_files, root, environment, some))
+                for verdict, environment, asked in (
+                    (proving.stock_verdict, stock, first),
+                    (proving.stock_verdict, base, others),
+                    (proving.patched_verdict, patched, files),
+                )
+                for some in (asked[::2], asked[1::2])
+            ]
+            for verdict, some, half in halves:
+                outcomes = half.result()
+                for slug, proof in known.items():
+                    if proof.file in some:
+                        yield Row(pair, python, verdict(proof, slug, outcomes[proof.file]))
+                        advance(1)
+            if mine:
+                site = installed.look(patched.python, pins).found[0].site
+                without = [
+                    pool.submit(proving.prove_guard, root, known[slug], slug, guard, patched, site)
+                    for slug, guard in mine
+                ]
+                for run in without:
+                    yield Row(pair, python, run.result())
+                    advance(1)
+            for slug in alone:  # one after the other: they share an environment
+                environment = alone_environment(root, series, pins, pair, python, slug, progress)
+                yield Row(pair, python, proving.prove_alone(root, known[slug], slug, environment))
+                advance(1)

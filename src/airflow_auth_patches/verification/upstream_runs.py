@@ -1,0 +1,114 @@
+"""Run upstream's own tests on a pair of releases, stock and patched, and compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from airflow_auth_patches.installation import environments
+from airflow_auth_patches.installation.environments import Environment
+from airflow_auth_patches.releases.checkout import opened
+from airflow_auth_patches.releases.releases import Pair, Pins
+from airflow_auth_patches.series.series import Series
+from airflow_auth_patches.util.processes import workers
+from airflow_auth_patches.util.progress import Progress, Silent
+from airflow_auth_patches.verification import core_tests, upstream
+from airflow_auth_patches.verification.prove import folder_of, patched_environment
+
+
+def judge(
+    root: Path,
+    series: Series,
+    pins: Pins,
+    pair: Pair,
+    python: str,
+    expression: str | None = None,
+    progress: Progress | None = None,
+) -> upstream.Comparison:
+    """
+    Run the tests of the provider's sdist on stock and on patched, each on a fresh ``AIRFLOW_HOME``.
+
+    Where tests pass on stock only, and no entry of the list says so, all are run once more, on both: what
+    differs again is broken.
+
+    :param root: the checkout of this project.
+    :param python: the Python version, as in ``3.11``.
+    :param expression: pytest's ``-k``; by default all tests are run.
+    :raises Problem: when an environment cannot be made, or a run gives no report.
+    """
+    progress = progress or Silent()
+    listed = [entry for entry in upstream.load(series.folder) if entry.serves(pair.fab)]
+    folder = upstream.unpack(root, pair.fab, progress)
+    stock = environments.make(pair, python, folder_of(root, pair, python, "stock"), progress)
+    patched = patched_environment(root, series, pins, pair, python, progress)
+    extra = upstream.packages(root, pair, python, stock, progress)
+
+    def run(environment: Environment) -> Mapping[str, str]:
+        return upstream.run_sdist(root, folder, extra, environment, expression)
+
+    return _compared(run, stock, patched, pair, listed, progress, whole=expression is None)
+
+
+def judge_core(
+    root: Path,
+    series: Series,
+    pins: Pins,
+    pair: Pair,
+    python: str,
+    checkout: Path,
+    at: str = "HEAD",
+    only: Sequence[str] = (),
+    expression: str | None = None,
+    progress: Progress | None = None,
+) -> upstream.Comparison:
+    """
+    Run the tests of core from a checkout of Airflow on stock and on patched; see :func:`judge`.
+
+    :param checkout: the checkout, near the release of core; it is only read.
+    :param at: the commit whose tests are run.
+    :param only: files and folders below ``airflow-core/tests/unit``; by default what the patches touch.
+    :raises Problem: when the checkout is none, an environment cannot be made, or a run gives no report.
+    """
+    progress = progress or Silent()
+    listed = [entry for entry in upstream.load(series.folder) if entry.serves(pair.core)]
+    packages = core_tests.PACKAGES
+    with opened(checkout, pair.core, at) as found:
+        place = folder_of(root, pair, python, "stock-core-tests")
+        stock = environments.make(pair, python, place, progress, packages=packages)
+        patched = patched_environment(
+            root, series, pins, pair, python, progress, kind="patched-core-tests", packages=packages
+        )
+        folders = {}
+        for kind, environment in (("stock", stock), ("patched", patched)):
+            folders[environment] = root / "build" / "upstream" / f"core-{pair.core.version}-{kind}"
+            with progress.task(f"unpacking {found.base[:10]} with the {kind} core"):
+                core_tests.unpack(found, environment, folders[environment])
+    paths = [f"{core_tests.ROOT}/{each}" for each in only]
+    paths = paths or core_tests.paths(folders[stock], series.serving(pair.core))
+
+    def run(environment: Environment) -> Mapping[str, str]:
+        return core_tests.run(folders[environment], environment, paths, expression)
+
+    return _compared(run, stock, patched, pair, listed, progress, whole=not only and expression is None)
+
+
+def _compared(
+    run: Callable[[Environment], Mapping[str, str]],
+    stock: Environment,
+    patched: Environment,
+    pair: Pair,
+    listed: Sequence[upstream.Listed],
+    progress: Progress,
+    *,
+    whole: bool,
+) -> upstream.Comparison:
+    def both(title: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
+        with progress.task(title), workers(2) as pool:
+            on_stock, on_patched = (pool.submit(run, environment) for environment in (stock, patched))
+            return on_stock.result(), on_patched.result()
+
+    on_stock, on_patched = both(f"running upstream's tests on {pair.name}, stock and patched")
+    again = None
+    if differ := upstream.unlisted(upstream.differing(on_stock, on_patched), listed):
+        again = both(f"running all of them once more, as {len(differ)} differ")
+    return upstream.compare(on_stock, on_patched, listed, again, whole=whole)
