@@ -8,10 +8,11 @@ import pytest
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from airflow_auth_patches.installation import advice
 from airflow_auth_patches.releases.releases import CORE, FAB, Pins, Release
+from airflow_auth_patches.series import verdicts
 from airflow_auth_patches.series.series import Series
-from airflow_auth_patches.verification import advice, verdicts
-from airflow_auth_patches.verification.verdicts import Book, Evidence, Kind
+from airflow_auth_patches.series.verdicts import Book, Evidence, Kind
 
 RED, PASSED = "failed: assert 5 == 1", "passed"
 #: Versions on which each bug is, in these tests.

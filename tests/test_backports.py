@@ -15,9 +15,8 @@ from airflow_auth_patches.cli import app
 from airflow_auth_patches.contribute import backports as room
 from airflow_auth_patches.contribute.send_backports import Backported, backport
 from airflow_auth_patches.releases import fetching
-from airflow_auth_patches.series import series, tree
+from airflow_auth_patches.series import series, tree, verdicts
 from airflow_auth_patches.util.errors import Exit, Problem
-from airflow_auth_patches.verification import verdicts
 
 ROOT = Path(__file__).parents[1]
 AUTHOR = "A Sender <sender@example.org>"

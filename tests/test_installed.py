@@ -14,10 +14,10 @@ import pytest
 from airflow_auth_patches.installation import apply as patching
 from airflow_auth_patches.installation import environments, transaction, wheels
 from airflow_auth_patches.installation.environments import Environment
+from airflow_auth_patches.installation.status import status
 from airflow_auth_patches.releases.releases import Pair
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import run
-from airflow_auth_patches.verification.status import status
 
 pytestmark = pytest.mark.proof
 

@@ -12,6 +12,7 @@ import pytest
 
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.series import series
+from airflow_auth_patches.series.verdicts import is_red
 from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.verification import proofs, prove, proving
 
@@ -152,9 +153,9 @@ def test_a_guard_that_is_not_there_once_is_told_of(tmp_path, old):
 
 
 def test_what_counts_as_red():
-    assert proving.is_red("failed: assert 500 == 200")
-    assert proving.is_red("failed: AssertionError: two managers")
-    assert proving.is_red("failed: Failed: DID NOT RAISE <class 'RuntimeError'>")
+    assert is_red("failed: assert 500 == 200")
+    assert is_red("failed: AssertionError: two managers")
+    assert is_red("failed: Failed: DID NOT RAISE <class 'RuntimeError'>")
     for outcome in (
         "passed",
         "not run",
@@ -163,7 +164,7 @@ def test_what_counts_as_red():
         "failed: ImportError: no such name",
         "failed: AttributeError: no such method",
     ):
-        assert not proving.is_red(outcome)
+        assert not is_red(outcome)
 
 
 def test_every_guard_is_taken_out_once(project, pins):

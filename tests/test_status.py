@@ -13,10 +13,10 @@ from packaging.specifiers import SpecifierSet
 
 from airflow_auth_patches.installation import apply as patching
 from airflow_auth_patches.installation import environments
+from airflow_auth_patches.installation.status import status as command
 from airflow_auth_patches.releases import fetching
 from airflow_auth_patches.util.errors import Exit
 from airflow_auth_patches.util.processes import run
-from airflow_auth_patches.verification.status import status as command
 
 TOOL = Path(sys.executable).parent / "airflow-auth-patches"
 CORE, FAB = "apache-airflow-core", "apache-airflow-providers-fab"

@@ -20,11 +20,11 @@ from airflow_auth_patches.contribute.expected import Subject, expect
 from airflow_auth_patches.demo.listening import blob
 from airflow_auth_patches.installation import apply as patching
 from airflow_auth_patches.installation import environments, installed
+from airflow_auth_patches.installation.status import status
 from airflow_auth_patches.releases import fetching
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import run
 from airflow_auth_patches.util.progress import Silent
-from airflow_auth_patches.verification.status import status
 
 TOOL = Path(sys.executable).parent / "airflow-auth-patches"
 CORE, FAB = "apache-airflow-core", "apache-airflow-providers-fab"

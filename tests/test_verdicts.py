@@ -13,12 +13,13 @@ from packaging.specifiers import SpecifierSet
 from airflow_auth_patches.installation import environments
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases.releases import CORE, FAB, Pins, Release
+from airflow_auth_patches.series import verdicts
 from airflow_auth_patches.series.series import Bug, Series
+from airflow_auth_patches.series.verdicts import Book, Evidence, Kind
 from airflow_auth_patches.util.errors import Problem
-from airflow_auth_patches.verification import basis, reproduce, staleness, verdict_page, verdicts
+from airflow_auth_patches.verification import basis, reproduce, staleness, verdict_page
 from airflow_auth_patches.verification import check as lint
 from airflow_auth_patches.verification import judge as matrix
-from airflow_auth_patches.verification.verdicts import Book, Evidence, Kind
 
 RED, PASSED = "failed: assert 5 == 1", "passed"
 OLD, NEW = "apache-airflow-core==3.1.8", "apache-airflow-core==3.3.2"

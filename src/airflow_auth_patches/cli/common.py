@@ -11,8 +11,8 @@ from airflow_auth_patches.releases import releases
 from airflow_auth_patches.releases.releases import Pins
 from airflow_auth_patches.series import series as series_room
 from airflow_auth_patches.series.series import Series
+from airflow_auth_patches.series.verdicts import Kind
 from airflow_auth_patches.util.errors import Exit, Problem
-from airflow_auth_patches.verification.verdicts import Kind
 
 EPILOG = (
     "Exit codes: 0 done; 1 a fault, or an outcome that is not cured or not shown; "

@@ -8,11 +8,11 @@ import typer
 from rich.markup import escape
 
 from airflow_auth_patches.cli.common import Json, app, checkout, known, verdict_words
+from airflow_auth_patches.series import verdicts
+from airflow_auth_patches.series.verdicts import Kind
 from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Exit
 from airflow_auth_patches.verification import judge as matrix
-from airflow_auth_patches.verification import verdicts
-from airflow_auth_patches.verification.verdicts import Kind
 
 
 @app.command("judge")

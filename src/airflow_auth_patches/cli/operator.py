@@ -12,13 +12,13 @@ from rich.syntax import Syntax
 from airflow_auth_patches.cli.common import All, Json, Names, Python, app, known, one_of
 from airflow_auth_patches.installation import apply as patching
 from airflow_auth_patches.installation import plugin as admission
+from airflow_auth_patches.installation import status as command
 from airflow_auth_patches.installation import wheels
+from airflow_auth_patches.installation.advice import Upgrade
+from airflow_auth_patches.series import verdicts
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Exit, Problem
-from airflow_auth_patches.verification import status as command
-from airflow_auth_patches.verification import verdicts
-from airflow_auth_patches.verification.advice import Upgrade
 
 
 @app.command()

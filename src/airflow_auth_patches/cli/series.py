@@ -10,7 +10,7 @@ from rich.markup import escape
 from airflow_auth_patches.cli.common import Json, ReleaseName, app, checkout, known, verdict_words
 from airflow_auth_patches.releases import releases
 from airflow_auth_patches.series import add_release as add_command
-from airflow_auth_patches.series import laying, refreshing, sizes
+from airflow_auth_patches.series import laying, refreshing, sizes, verdicts
 from airflow_auth_patches.series import series as series_room
 from airflow_auth_patches.series.fit import Fit, Verdict
 from airflow_auth_patches.series.series import Patch, Series
@@ -18,7 +18,7 @@ from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Exit, Fault, Problem
 from airflow_auth_patches.verification import check as lint
 from airflow_auth_patches.verification import prove as prove_command
-from airflow_auth_patches.verification import proving, verdicts
+from airflow_auth_patches.verification import proving
 
 
 def _patch_row(series: Series, patch: Patch) -> dict[str, Any]:

@@ -13,11 +13,10 @@ from airflow_auth_patches.contribute import export
 from airflow_auth_patches.contribute.export import Commit
 from airflow_auth_patches.releases.fetching import sources
 from airflow_auth_patches.releases.releases import CORE, Pins, Release
-from airflow_auth_patches.series import tree
+from airflow_auth_patches.series import tree, verdicts
 from airflow_auth_patches.series.series import Patch, Series
+from airflow_auth_patches.series.verdicts import Book, Kind
 from airflow_auth_patches.util.errors import Exit, Problem
-from airflow_auth_patches.verification import verdicts
-from airflow_auth_patches.verification.verdicts import Book, Kind
 
 MAIN = "main"
 

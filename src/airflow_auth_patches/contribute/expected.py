@@ -9,11 +9,11 @@ from pathlib import Path
 from airflow_auth_patches.contribute import branch
 from airflow_auth_patches.demo.listening import blob
 from airflow_auth_patches.installation import wheels
+from airflow_auth_patches.installation.status import status
 from airflow_auth_patches.releases.releases import Pins
 from airflow_auth_patches.series.series import Series
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.progress import Progress
-from airflow_auth_patches.verification.status import status
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from airflow_auth_patches.releases.releases import CORE, DISTRIBUTIONS, Distribution, Pins
+from airflow_auth_patches.series import verdicts
 from airflow_auth_patches.series.deriving import Form, derive
 from airflow_auth_patches.series.series import (
     TRAILERS,
@@ -36,7 +37,7 @@ from airflow_auth_patches.series.series import (
 )
 from airflow_auth_patches.util.errors import Fault
 from airflow_auth_patches.util.progress import Progress, Silent
-from airflow_auth_patches.verification import proofs, staleness, verdict_page, verdicts
+from airflow_auth_patches.verification import proofs, staleness, verdict_page
 from airflow_auth_patches.verification.applying import applies, could_be_one, line_of
 
 REQUIRED_TRAILERS = ("Bug", "Forwarded", "Applies-To", "Tests")

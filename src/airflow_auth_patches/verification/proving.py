@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from xml.etree import ElementTree
 
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases.releases import to_installed
+from airflow_auth_patches.series.verdicts import is_red
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import attempt
 from airflow_auth_patches.verification.proofs import Guard, Proof
@@ -23,8 +23,6 @@ UNSET = {"PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": ""}
 #: fails where a finalizer that a garbage collection runs meanwhile parses too (SystemError: AST constructor
 #: recursion depth mismatch): it ended the process.
 BRIEF = "--tb=line"
-#: How pytest words a failure that is an assertion, and not an error of another kind.
-ASSERTION = re.compile(r"(AssertionError|assert\b|Failed: )")
 #: The proofs of a patch that are not of a guard.
 WHOLE = ("stock", "patched", "alone")
 
@@ -128,11 +126,6 @@ def tally(outcomes: Mapping[str, str]) -> dict[str, int]:
         word = outcome.partition(":")[0]
         counts[word] = counts.get(word, 0) + 1
     return counts
-
-
-def is_red(outcome: str) -> bool:
-    """Tell whether an outcome is a failure by an assertion or a time-out of the test's own."""
-    return outcome.startswith("failed: ") and bool(ASSERTION.match(outcome.removeprefix("failed: ")))
 
 
 def stock_verdict(proof: Proof, slug: str, outcomes: Mapping[str, str]) -> Verdict:

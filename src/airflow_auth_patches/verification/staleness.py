@@ -7,9 +7,10 @@ from itertools import groupby
 from pathlib import Path
 
 from airflow_auth_patches.releases.releases import Pins, Release
+from airflow_auth_patches.series import verdicts
 from airflow_auth_patches.series.series import Bug, Series
-from airflow_auth_patches.verification import basis, verdicts
-from airflow_auth_patches.verification.verdicts import Book, Cell, Kind
+from airflow_auth_patches.series.verdicts import Book, Cell, Kind
+from airflow_auth_patches.verification import basis
 
 #: Those that a run of `judge` gives another chance: what a busy machine did may be told as not cured.
 DUE = (*verdicts.UNKNOWN, Kind.NOT_CURED)

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from airflow_auth_patches.releases.releases import DISTRIBUTIONS, Distribution, Pins
+from airflow_auth_patches.series import verdicts
 from airflow_auth_patches.series.series import Series
+from airflow_auth_patches.series.verdicts import Book, Cell, Kind
 from airflow_auth_patches.util.files import write_whole
-from airflow_auth_patches.verification import verdicts
-from airflow_auth_patches.verification.verdicts import Book, Cell, Kind
 
 FILE = "docs/verdicts.md"
 #: One word for a cell of the wide tables.

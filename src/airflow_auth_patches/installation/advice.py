@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from packaging.version import Version
 
 from airflow_auth_patches.releases.releases import CORE, FAB, Pins, Release
+from airflow_auth_patches.series import verdicts
 from airflow_auth_patches.series.series import Patch, Series
-from airflow_auth_patches.verification import verdicts
-from airflow_auth_patches.verification.verdicts import Book, Cell, Kind
+from airflow_auth_patches.series.verdicts import Book, Cell, Kind
 
 #: Verdicts of a release that has the bug, as released.
 AFFECTED = (Kind.PATCHED, Kind.OPEN, Kind.NOT_CURED)

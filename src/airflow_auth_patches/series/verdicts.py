@@ -15,9 +15,10 @@ from airflow_auth_patches.releases.releases import DISTRIBUTIONS, Distribution, 
 from airflow_auth_patches.series.series import Bug, Patch, Series
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.files import write_whole
-from airflow_auth_patches.verification.proving import is_red
 
 FILE = "verdicts.json"
+#: How pytest words a failure that is an assertion, and not an error of another kind.
+ASSERTION = re.compile(r"(AssertionError|assert\b|Failed: )")
 
 
 class Kind(str, Enum):
@@ -85,6 +86,11 @@ class Cell:
 
 
 Book = dict[str, dict[str, Evidence]]
+
+
+def is_red(outcome: str) -> bool:
+    """Tell whether an outcome is a failure by an assertion or a time-out of the test's own."""
+    return outcome.startswith("failed: ") and bool(ASSERTION.match(outcome.removeprefix("failed: ")))
 
 
 def read(folder: Path) -> Book:

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
+from airflow_auth_patches.installation import advice, wheels
 from airflow_auth_patches.installation import installed as room
-from airflow_auth_patches.installation import wheels
+from airflow_auth_patches.installation.advice import Upgrade
 from airflow_auth_patches.installation.installed import Installed
 from airflow_auth_patches.releases.releases import CORE, FAB, Pins, yanked
+from airflow_auth_patches.series import verdicts
 from airflow_auth_patches.series.series import Patch, Series
+from airflow_auth_patches.series.verdicts import Cell
 from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.util.progress import Progress
-from airflow_auth_patches.verification import advice, verdicts
-from airflow_auth_patches.verification.advice import Upgrade
-from airflow_auth_patches.verification.verdicts import Cell
 
 
 @dataclass(frozen=True)
