@@ -17,13 +17,13 @@ from airflow_auth_patches.cli import app
 from airflow_auth_patches.contribute import export as room
 from airflow_auth_patches.contribute.send import Exported, export
 from airflow_auth_patches.installation import environments, wheels
+from airflow_auth_patches.installation.pair_environments import folder_of
 from airflow_auth_patches.releases import fetching, releases
 from airflow_auth_patches.releases.releases import to_installed
 from airflow_auth_patches.series import laying, series, tree
 from airflow_auth_patches.series.series import Patch
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.verification import upstream
-from airflow_auth_patches.verification.prove import folder_of
 
 ROOT = Path(__file__).parents[1]
 AUTHOR = "Zoë Łukasz, of the Tests <zoe@example.org>"

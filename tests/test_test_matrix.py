@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_auth_patches.installation import environments
+from airflow_auth_patches.installation import environments, pair_environments
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.util import files, locks
 from airflow_auth_patches.util.errors import Exit, Problem
@@ -198,7 +198,8 @@ from airflow_auth_patches import cli
 from airflow_auth_patches.releases import releases
 from airflow_auth_patches.series import series
 from airflow_auth_patches.util import processes
-from airflow_auth_patches.verification import cells, matrix_results, prove, test_matrix
+from airflow_auth_patches.installation import pair_environments
+from airflow_auth_patches.verification import cells, matrix_results, test_matrix
 
 processes.GRACE = 1
 root, folder, how = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
@@ -206,7 +207,7 @@ project = series.load(root / "patches")
 chosen = cells.choose(root, project, releases.load(root / "patches").pairs[:3], ["3.11"])
 
 def run(cell):
-    stock = prove.folder_of(folder, cell.pair, cell.python, "stock")
+    stock = pair_environments.folder_of(folder, cell.pair, cell.python, "stock")
     stock.mkdir(parents=True)
     (stock / ".ready").touch()
     if how == "killed":
@@ -351,7 +352,7 @@ def test_pythons_are_looked_for():
 
 def make_environments(root: Path, cell: Cell, *kinds: str) -> None:
     for kind in kinds or ("stock", "patched"):
-        folder = prove.folder_of(root, cell.pair, cell.python, kind)
+        folder = pair_environments.folder_of(root, cell.pair, cell.python, kind)
         (folder / "lib").mkdir(parents=True, exist_ok=True)
         (folder / ".ready").touch()
         (folder / "lib" / "module.py").write_text("x" * 10_000)
@@ -382,7 +383,9 @@ def test_environments_serve_all_parts_of_a_pair_and_go_then(fill, kept, few, tmp
 def test_an_environment_that_was_there_before_stays(fill, few, tmp_path):
     root = tmp_path / "root"
     make_environments(root, few[0], "stock")
-    (prove.folder_of(root, few[0].pair, "3.11", "patched") / "lib").mkdir(parents=True)  # a rest, not ready
+    (pair_environments.folder_of(root, few[0].pair, "3.11", "patched") / "lib").mkdir(
+        parents=True
+    )  # a rest, not ready
 
     def run(cell: Cell) -> Outcome:
         make_environments(root, cell)
@@ -396,7 +399,7 @@ def test_an_environment_that_was_there_before_stays(fill, few, tmp_path):
 
 def test_an_environment_that_is_not_changed_to_the_end_is_none(tmp_path, monkeypatch, project, pins, few):
     """It is made anew then."""
-    folder = prove.folder_of(tmp_path, few[0].pair, "3.11", "patched")
+    folder = pair_environments.folder_of(tmp_path, few[0].pair, "3.11", "patched")
     make_environments(tmp_path, few[0], "patched")
     seen: list[bool] = []
 
@@ -409,10 +412,10 @@ def test_an_environment_that_is_not_changed_to_the_end_is_none(tmp_path, monkeyp
     monkeypatch.setattr(environments, "make", lambda *_, **__: Environment(folder / "bin/python"))
     monkeypatch.setattr(prove.patching, "plan", lambda *_, **__: SimpleNamespace(pending=(1,)))
     monkeypatch.setattr(prove.patching, "apply", apply)
-    prove.patched_environment(tmp_path, project, pins, few[0].pair, "3.11")
+    pair_environments.patched_environment(tmp_path, project, pins, few[0].pair, "3.11")
     assert (folder / ".ready").exists()
     with pytest.raises(Problem):
-        prove.patched_environment(tmp_path, project, pins, few[0].pair, "3.11")
+        pair_environments.patched_environment(tmp_path, project, pins, few[0].pair, "3.11")
     assert seen == [False, False]
     assert not (folder / ".ready").exists()
 

@@ -26,10 +26,9 @@ from airflow_auth_patches.demo.preparation import Keys, Preparation, Settings
 from airflow_auth_patches.demo.run import private_folder
 from airflow_auth_patches.demo.scenarios import logout
 from airflow_auth_patches.demo.server import Server
-from airflow_auth_patches.installation import environments, plugin
+from airflow_auth_patches.installation import environments, pair_environments, plugin
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.util.errors import Problem
-from airflow_auth_patches.verification import prove
 
 pytestmark = pytest.mark.live
 
@@ -52,8 +51,8 @@ def make(project, pins, python, tmp_path_factory) -> Iterator[Make]:
     root, pair = project.folder.parent, pins.pair(PAIR)
     logs = tmp_path_factory.mktemp("logs")
     installed: dict[str, Environment] = {
-        "stock": environments.make(pair, python, prove.folder_of(root, pair, python, "stock")),
-        "patch": prove.patched_environment(
+        "stock": environments.make(pair, python, pair_environments.folder_of(root, pair, python, "stock")),
+        "patch": pair_environments.patched_environment(
             root, project, pins, pair, python, kind="admission", only=[plugin.SLUG]
         ),
     }

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from airflow_auth_patches.demo.preparation import INSIDE
-from airflow_auth_patches.installation import environments
+from airflow_auth_patches.installation import environments, pair_environments
 from airflow_auth_patches.releases.releases import Pins
 from airflow_auth_patches.util.processes import run
-from airflow_auth_patches.verification import prove
 
 pytestmark = pytest.mark.proof
 
@@ -82,7 +81,7 @@ print("TOLD" + json.dumps(told))
 @pytest.fixture(scope="module")
 def told(root: Path, pins: Pins, python: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
     pair = pins.pair("3.3.2+3.10.2")
-    environment = environments.make(pair, python, prove.folder_of(root, pair, python, "stock"))
+    environment = environments.make(pair, python, pair_environments.folder_of(root, pair, python, "stock"))
     home = tmp_path_factory.mktemp("home")
     (home / "program.py").write_text(PROGRAM)
     own = {"AIRFLOW_HOME": str(home), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/a.db"}

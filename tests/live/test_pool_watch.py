@@ -9,10 +9,9 @@ import pytest
 
 from airflow_auth_patches.demo.pool import most_waiting
 from airflow_auth_patches.demo.preparation import INSIDE
-from airflow_auth_patches.installation import environments
+from airflow_auth_patches.installation import environments, pair_environments
 from airflow_auth_patches.releases.releases import Pins
 from airflow_auth_patches.util.processes import run
-from airflow_auth_patches.verification import prove
 
 PROGRAM = """\
 import sys, threading, time
@@ -62,7 +61,7 @@ def test_waiting_threads_are_counted_since_the_reset(
     pair: str, root: Path, pins: Pins, python: str, tmp_path: Path
 ) -> None:
     named = pins.pair(pair)
-    environment = environments.make(named, python, prove.folder_of(root, named, python, "stock"))
+    environment = environments.make(named, python, pair_environments.folder_of(root, named, python, "stock"))
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "PYTHON"))}

@@ -15,12 +15,11 @@ import pytest
 from airflow_auth_patches.demo import mariadb, users
 from airflow_auth_patches.demo.ports import free_port
 from airflow_auth_patches.demo.preparation import INSIDE
-from airflow_auth_patches.installation import environments
+from airflow_auth_patches.installation import environments, pair_environments
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases.releases import Pins
 from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.util.processes import run
-from airflow_auth_patches.verification import prove
 
 
 class Told(BaseHTTPRequestHandler):
@@ -71,7 +70,9 @@ def in_airflow(
 ) -> Program:
     """Give a function that runs a program in Airflow's environment; it returns what that printed."""
     pair = pins.pair(request.param)
-    environment: Environment = environments.make(pair, python, prove.folder_of(root, pair, python, "stock"))
+    environment: Environment = environments.make(
+        pair, python, pair_environments.folder_of(root, pair, python, "stock")
+    )
     strange = ("AIRFLOW", "PYTHON")
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(strange)}
 

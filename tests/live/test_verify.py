@@ -21,12 +21,11 @@ from airflow_auth_patches.demo.preparation import Keys, Preparation
 from airflow_auth_patches.demo.scenarios.token_race import AMPLE
 from airflow_auth_patches.demo.server import Server
 from airflow_auth_patches.installation import apply as patching
-from airflow_auth_patches.installation import environments
+from airflow_auth_patches.installation import environments, pair_environments
 from airflow_auth_patches.releases.releases import Pins
 from airflow_auth_patches.series.series import Series
 from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.util.progress import Silent
-from airflow_auth_patches.verification import prove
 
 pytestmark = pytest.mark.live
 PAIR = "3.1.6+3.3.0"
@@ -36,7 +35,7 @@ def test_only_patched_code_that_runs_is_verified(
     room: Path, tmp_path: Path, root: Path, project: Series, pins: Pins, python: str
 ) -> None:
     pair = pins.pair(PAIR)
-    environment = environments.make(pair, python, prove.folder_of(root, pair, python, "verify"))
+    environment = environments.make(pair, python, pair_environments.folder_of(root, pair, python, "verify"))
     patching.revert(environment.python, pins)
 
     def apply(*names: str) -> None:

@@ -11,12 +11,11 @@ import typer
 from rich.markup import escape
 
 from airflow_auth_patches.cli.common import Json, Stopped, app, checkout, known
-from airflow_auth_patches.installation import environments
+from airflow_auth_patches.installation import environments, pair_environments
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases.releases import Pair
 from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Exit, Problem
-from airflow_auth_patches.verification import prove
 
 PYTHONS = ("3.11", "3.12")
 
@@ -63,9 +62,11 @@ def demo(
 
         def make(pair: Pair, build: Build) -> Environment:
             if build is Build.STOCK:
-                return environments.make(pair, version, prove.folder_of(root, pair, version, "stock"), bars)
+                return environments.make(
+                    pair, version, pair_environments.folder_of(root, pair, version, "stock"), bars
+                )
             only = FIRST_FOUR if build is Build.FIRST_FOUR else None
-            return prove.patched_environment(
+            return pair_environments.patched_environment(
                 root, series, pins, pair, version, bars, kind=build.value, only=only
             )
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from airflow_auth_patches.contribute.hooks import added, files, registry, source, tests, tools
 from airflow_auth_patches.contribute.hooks.added import Finding
 from airflow_auth_patches.installation import environments
+from airflow_auth_patches.installation.pair_environments import folder_of
 from airflow_auth_patches.releases.releases import CORE, FAB, Pins, Release
 from airflow_auth_patches.series import tree
 from airflow_auth_patches.series.series import Series
 from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.util.progress import Progress, Silent
-from airflow_auth_patches.verification.prove import folder_of
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -40,13 +40,13 @@ from airflow_auth_patches.demo.preparation import Keys, Preparation, Settings
 from airflow_auth_patches.demo.proxy import Proxy
 from airflow_auth_patches.demo.run import private_folder
 from airflow_auth_patches.demo.server import Server
+from airflow_auth_patches.installation import pair_environments
 from airflow_auth_patches.installation.environments import Environment, make
 from airflow_auth_patches.releases import releases
 from airflow_auth_patches.releases.releases import Pair
 from airflow_auth_patches.series import series
 from airflow_auth_patches.series.series import Patch
 from airflow_auth_patches.util import show
-from airflow_auth_patches.verification import prove
 
 LIMIT = "request-admission"
 STOCK, ALL = "stock", "all patches"
@@ -229,9 +229,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     with show.Bars() as bars, interruptible(), private_folder() as folder, all_stopped():
         compared = {
-            build: make(pair, version, prove.folder_of(root, pair, version, "stock"), bars)
+            build: make(pair, version, pair_environments.folder_of(root, pair, version, "stock"), bars)
             if build.name == STOCK
-            else prove.patched_environment(
+            else pair_environments.patched_environment(
                 root, known, pins, pair, version, bars, kind=f"limit-{build.name}", only=build.patches
             )
             for build in wanted

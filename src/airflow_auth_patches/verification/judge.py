@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from airflow_auth_patches.installation import environments
+from airflow_auth_patches.installation.pair_environments import folder_of, patched_environment
 from airflow_auth_patches.releases.releases import CORE, Pair, Pins, Release
 from airflow_auth_patches.series import verdicts
 from airflow_auth_patches.series.series import Bug, Series
@@ -13,7 +14,7 @@ from airflow_auth_patches.series.verdicts import Cell, Evidence
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.progress import Progress, Silent
 from airflow_auth_patches.verification import basis, reproduce, staleness, verdict_page
-from airflow_auth_patches.verification.prove import few_at_once, folder_of, patched_environment
+from airflow_auth_patches.verification.prove import few_at_once
 
 
 def judge(

@@ -14,19 +14,19 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from airflow_auth_patches.installation import environments
+from airflow_auth_patches.installation import environments, pair_environments
 from airflow_auth_patches.releases.releases import Pair
 from airflow_auth_patches.util import disk, locks
 from airflow_auth_patches.util.files import write_whole
 from airflow_auth_patches.util.processes import run as run_program
 from airflow_auth_patches.util.processes import workers
 from airflow_auth_patches.util.progress import Progress, Silent
-from airflow_auth_patches.verification import matrix_results, prove
+from airflow_auth_patches.verification import matrix_results
 from airflow_auth_patches.verification.cells import Cell
 from airflow_auth_patches.verification.matrix_results import Book, Outcome, Result, State
 
 Run = Callable[[Cell], Outcome]
-#: The environments that proofs make, see `prove.folder_of`.
+#: The environments that proofs make, see `pair_environments.folder_of`.
 KINDS = ("stock", "base", "patched", "alone")
 #: Why what a run gave is not kept.
 CHANGED = "something that it depends on changed while it ran"
@@ -74,7 +74,7 @@ class Place:
 
     def __init__(self, root: Path, pair: Pair, python: str, cells: Sequence[Cell]) -> None:
         self.waiting = deque(cells)
-        self.folders = [prove.folder_of(root, pair, python, kind) for kind in KINDS]
+        self.folders = [pair_environments.folder_of(root, pair, python, kind) for kind in KINDS]
         self.folders.append(root / "build" / "upstream" / f"packages-{pair.name}-py{python}")
         # Those that were there before stay.
         self._made = {

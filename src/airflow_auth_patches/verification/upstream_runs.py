@@ -7,13 +7,13 @@ from pathlib import Path
 
 from airflow_auth_patches.installation import environments
 from airflow_auth_patches.installation.environments import Environment
+from airflow_auth_patches.installation.pair_environments import folder_of, patched_environment
 from airflow_auth_patches.releases.checkout import opened
 from airflow_auth_patches.releases.releases import Pair, Pins
 from airflow_auth_patches.series.series import Series
 from airflow_auth_patches.util.processes import workers
 from airflow_auth_patches.util.progress import Progress, Silent
 from airflow_auth_patches.verification import core_tests, upstream
-from airflow_auth_patches.verification.prove import folder_of, patched_environment
 
 
 def judge(

@@ -1,0 +1,79 @@
+"""The environments of a pair of releases in a checkout: stock, or patched as an operator would."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from airflow_auth_patches.installation import apply, environments, installed
+from airflow_auth_patches.installation.environments import Environment
+from airflow_auth_patches.releases.releases import Pair, Pins
+from airflow_auth_patches.series.series import Series
+from airflow_auth_patches.util.progress import Progress
+
+
+def folder_of(root: Path, pair: Pair, python: str, kind: str) -> Path:
+    """Return the folder of an environment: ``kind`` is ``stock``, ``patched`` or what else is installed."""
+    return root / "build" / "envs" / f"{pair.name}-py{python}-{kind}"
+
+
+def patched_environment(
+    root: Path,
+    series: Series,
+    pins: Pins,
+    pair: Pair,
+    python: str,
+    progress: Progress | None = None,
+    *,
+    kind: str = "patched",
+    only: Sequence[str] | None = None,
+    packages: Sequence[str] = environments.EXTRAS,
+) -> Environment:
+    """
+    Return an environment with patches of the series applied, as an operator would apply them.
+
+    :param kind: what to call it among those of the pair.
+    :param only: slugs of patches, of which those that serve the pair are applied; every patch when not given.
+    :param packages: what is installed in addition to Airflow.
+    :raises Problem: when it cannot be made; see `environments.make` and `apply.apply`.
+    """
+    folder = folder_of(root, pair, python, kind)
+    environment = environments.make(pair, python, folder, progress, packages=packages)
+    serving = {patch.slug for release in (pair.core, pair.fab) for patch in series.serving(release)}
+    names = None if only is None else [slug for slug in only if slug in serving]
+    if serving if names is None else names:
+        planned = apply.plan(
+            environment.python, series, pins, names, everything=names is None, progress=progress
+        )
+        _apply(planned, folder, pins, progress)
+    elif any(found.manifest for found in installed.look(environment.python, pins).found):
+        with environments.changing(folder):
+            apply.revert(environment.python, pins, progress, put_back=False)
+    return environment
+
+
+def _apply(planned: apply.Plan, folder: Path, pins: Pins, progress: Progress | None) -> None:
+    if planned.pending:
+        with environments.changing(folder):
+            apply.apply(planned, pins, progress, put_back=False)
+
+
+def alone_environment(
+    root: Path,
+    series: Series,
+    pins: Pins,
+    pair: Pair,
+    python: str,
+    slug: str,
+    progress: Progress | None = None,
+) -> Environment:
+    """
+    Return the environment that has one patch of the series at a time, with this one.
+
+    :raises Problem: when it cannot be made; see `environments.make` and `apply.apply`.
+    """
+    folder = folder_of(root, pair, python, "alone")
+    environment = environments.make(pair, python, folder, progress)
+    planned = apply.plan(environment.python, series, pins, [slug], progress=progress)
+    _apply(planned, folder, pins, progress)
+    return environment
