@@ -45,7 +45,7 @@ def test_a_dead_link_is_found(tmp_path):
     assert dead_links(tmp_path, page) == ["page.md: none.md#", "page.md: #nowhere"]
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/bugs.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/patches.md", "docs/bugs.md"])
 def test_every_patch_is_told_of(root, project, name):
     text = (root / name).read_text()
     assert [patch.slug for patch in project.patches if f"/{patch.slug}.patch" not in text] == []

@@ -100,7 +100,9 @@ def scenario_names() -> list[str]:
 
 
 def test_every_figure_stands_in_the_documents_and_has_its_day_and_command(bodies):
-    pages = [(ROOT / page).read_text() for page in ("README.md", "docs/figures.md", "docs/loop.md")]
+    pages = [
+        (ROOT / page).read_text() for page in ("docs/demonstration.md", "docs/figures.md", "docs/loop.md")
+    ]
     written = evidence.LINK.sub(r"\1", "\n".join(pages))
     for text in bodies.values():
         said = text.partition("### Evidence\n")[2].partition("### How to verify")[0]
@@ -231,14 +233,19 @@ def test_a_table_is_read_with_what_its_empty_cells_stand_for():
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('scenario = "token-race"', 'scenario = "token-walk"', "README.md has no row of token-walk"),
-        ('page = "README.md"', 'page = "NONE.md"', "NONE.md cannot be read"),
+        (
+            'scenario = "token-race"',
+            'scenario = "token-walk"',
+            "docs/demonstration.md has no row of token-walk",
+        ),
+        ('page = "docs/demonstration.md"', 'page = "NONE.md"', "NONE.md cannot be read"),
         ("[[auth-manager-singleton]]", "[auth-manager-singleton", "evidence.toml cannot be read"),
         ('scenario = "token-race"', "", "evidence.toml cannot be read"),
     ],
 )
 def test_figures_that_are_not_there_are_named_and_nothing_is_written(old, new, said, copy, pins, tmp_path):
-    shutil.copy(ROOT / "README.md", copy)
+    (copy / "docs").mkdir()
+    shutil.copy(ROOT / "docs/demonstration.md", copy / "docs")
     path = copy / "patches/evidence.toml"
     path.write_text(path.read_text().replace(old, new, 1))
     loaded = series.load(copy / "patches")
