@@ -104,7 +104,7 @@ SCENARIOS = (
         about=(
             f"auth_role_public {ROLE}: {REQUESTS} GET {STEP.route} without a token, {CONCURRENCY} at once, "
             f"as many while {TABLE} is locked for {HELD:.0f} s, then {CROWDED}, {CROWD} at once; "
-            f"{PULSE_PATH} without a token all along, while it is locked at most {MORE * 1000:.0f} ms longer "
+            f"{PULSE_PATH} without a token all along, while it is locked at most {MORE:.0f} s longer "
             f"than before, garbage collection apart; pool_timeout {SETTINGS.pool_timeout} s, "
             f"deadline {DEADLINE:.0f} s"
         ),
