@@ -28,7 +28,7 @@ cli.app = lambda: processes.attempt(["sh", "-c", sys.argv[1]])
 cli.main()
 """
 IN_THREADS = """
-import signal, sys
+import os, signal, sys
 from airflow_auth_patches import cli
 from airflow_auth_patches.util import processes
 
@@ -38,7 +38,7 @@ def work():
     try:
         processes.attempt(["sh", "-c", sys.argv[1]])
     finally:
-        print("back", flush=True)
+        os.write(1, b"back\\n")  # in one piece: print writes the text and its end apart
 
 def app():
     try:

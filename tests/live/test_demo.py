@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from airflow_auth_patches.demo import report
 from airflow_auth_patches.demo import run as demo
 from airflow_auth_patches.demo.outcomes import Observation
 from airflow_auth_patches.demo.scenario import Build, Scenario
@@ -27,6 +28,7 @@ from airflow_auth_patches.util.progress import Silent
 DEMO = """\
 import sys
 from pathlib import Path
+from airflow_auth_patches.demo import report
 from airflow_auth_patches.demo import run as demo
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases import releases
@@ -220,6 +222,29 @@ def test_every_build_is_seen_on_every_database(
         "several-3.1.6+3.3.0-mariadb-first-four.log",
     ]
     assert all(log.exists() for row in rows for log in row.logs.values())
+
+
+def test_scenario_is_not_run_where_its_database_is_not_installed(
+    fake: Fake, pins: Pins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(server: Server) -> Observation:
+        server.token()
+        return Observation("seen", failed=server.log.stem.endswith("stock"))
+
+    both = ("PostgreSQL", "MariaDB")
+    scenario = Scenario(name="several", about="", bugs=(), pairs=("3.1.6+3.3.0",), run=run, databases=both)
+    monkeypatch.setattr(demo, "choose", lambda names: (scenario,))
+    monkeypatch.setattr("airflow_auth_patches.demo.mariadb.PLACES", str(tmp_path))
+    environment = fake("serves")
+    rows = demo.run(lambda *_: environment, pins.pairs, progress=Silent(), folder=tmp_path / "logs")
+    assert [(row.database, row.verdict.value) for row in rows] == [
+        ("PostgreSQL", "cured"),
+        ("MariaDB", "not run"),
+    ]
+    assert report.faults(rows) == []
+    assert rows[1].patched.sees == "not run: MariaDB is not installed"
+    assert report.as_data(rows)[1]["patched"]["log"] is None
+    assert "apt-get install --no-install-recommends mariadb-server-core" in str(report.table(rows).caption)
 
 
 @pytest.mark.parametrize("alone", [False, True])

@@ -12,6 +12,10 @@ from types import TracebackType
 from airflow_auth_patches.util.errors import Problem
 
 
+class NotInstalled(Problem):
+    """A database server whose programs this machine does not have."""
+
+
 class Lock(ABC):
     """A locked table, released at the end of a ``with`` block or when this process ends."""
 

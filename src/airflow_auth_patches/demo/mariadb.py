@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from airflow_auth_patches.demo.databases import checked
+from airflow_auth_patches.demo.databases import NotInstalled, checked
 from airflow_auth_patches.demo.kept import Kept
 from airflow_auth_patches.demo.networked import Networked
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import Exit
 
 #: Debian keeps the server where an ordinary user's PATH does not look.
 PLACES = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
@@ -38,12 +38,12 @@ def programs() -> dict[str, str]:
     Find MariaDB's programs.
 
     :return: ``{name: path}``; those that are called here, and one that they call.
-    :raises Problem: when one is missing.
+    :raises NotInstalled: when one is missing.
     """
     names = ("mariadbd", "mariadb-install-db", "my_print_defaults")
     found = {name: shutil.which(name, path=PLACES) for name in names}
     if missing := [name for name, path in found.items() if path is None]:
-        raise Problem(
+        raise NotInstalled(
             f"MariaDB is not installed: there is no {missing[0]}.",
             "Install it: apt-get install --no-install-recommends mariadb-server-core mariadb-client-core.",
             Exit.USAGE,
@@ -56,7 +56,8 @@ class MariaDB(Networked):
     MariaDB on a port of 127.0.0.1 with a random password; as root, it runs as ``nobody``.
 
     :param folder: a folder to make, for the data and the log.
-    :raises Problem: when it is not installed or does not start.
+    :raises NotInstalled: when its programs are missing.
+    :raises Problem: when it does not start.
     """
 
     product = "MariaDB"

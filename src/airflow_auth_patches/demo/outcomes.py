@@ -91,11 +91,12 @@ class Verdict(str, Enum):
     KNOWN_OPEN = "known open"  #: both failed, and a named patch to come will cure it
     KEPT = "kept"  #: it must not break, and did on neither
     BROKEN = "broken"  #: it must not break, stock did not, and patched did
+    NOT_RUN = "not run"  #: its database is not installed
 
     @property
     def good(self) -> bool:
         """Whether the demonstration may end well with it."""
-        return self in (Verdict.CURED, Verdict.KNOWN_OPEN, Verdict.KEPT)
+        return self in (Verdict.CURED, Verdict.KNOWN_OPEN, Verdict.KEPT, Verdict.NOT_RUN)
 
 
 def judge(kind: Kind, known_open: str | None, stock: Observation, patched: Observation) -> Verdict:

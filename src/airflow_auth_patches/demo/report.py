@@ -21,6 +21,7 @@ STYLES = {
     Verdict.NOT_CURED: "bold red",
     Verdict.NOT_SHOWN: "bold red",
     Verdict.BROKEN: "bold red",
+    Verdict.NOT_RUN: "yellow",
 }
 
 
@@ -34,6 +35,7 @@ class Row:
     :param first_four: what was seen with the first four patches alone, where that was tried.
     :param database: the product that it was run on.
     :param plugin: what was seen on stock releases with the plugin, where that was tried.
+    :param remedy: how to have it run, where it was not.
     """
 
     scenario: Scenario
@@ -45,6 +47,7 @@ class Row:
     first_four: Observation | None = None
     database: str = "PostgreSQL"
     plugin: Observation | None = None
+    remedy: str = ""
 
     @property
     def releases(self) -> str:
@@ -105,6 +108,8 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if row.verdict is Verdict.KNOWN_OPEN:
             notes[f"{row.scenario.name}: known open until {row.scenario.known_open} is there."] = None
+        elif row.verdict is Verdict.NOT_RUN:
+            notes[f"{row.database}: {row.scenario.name} and others were not run. {row.remedy}"] = None
     return list(notes)
 
 
@@ -115,7 +120,8 @@ def as_data(rows: Sequence[Row]) -> list[dict[str, Any]]:
     :return: for each row ``scenario``, ``about``, ``note``, ``bugs``, ``core``, ``fab``, ``database``,
         ``settings`` (pool and cache), ``outcome``, ``known_open`` (a slug or ``None``), ``stock``,
         ``first_four``, ``plugin`` (``None`` where they were not tried) and ``patched``; each of these with
-        ``sees``, ``failed``, ``pool_timeouts``, ``warnings``, ``log_errors``, ``log`` (a path),
+        ``sees``, ``failed``, ``pool_timeouts``, ``warnings``, ``log_errors``, ``log`` (a path, ``None`` where
+        nothing was run),
         ``measurements``, whose times are in seconds, and ``details``, which are the scenario's own.
     """
     return [
@@ -130,23 +136,23 @@ def as_data(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "settings": vars(row.scenario.settings),
             "outcome": row.verdict.value,
             "known_open": row.scenario.known_open if row.verdict is Verdict.KNOWN_OPEN else None,
-            "stock": _observation(row.stock, row.logs["stock"]),
+            "stock": _observation(row.stock, row.logs.get("stock")),
             "first_four": row.first_four and _observation(row.first_four, row.logs[Build.FIRST_FOUR.value]),
             "plugin": row.plugin and _observation(row.plugin, row.logs[Build.PLUGIN.value]),
-            "patched": _observation(row.patched, row.logs["patched"]),
+            "patched": _observation(row.patched, row.logs.get("patched")),
         }
         for row in rows
     ]
 
 
-def _observation(observation: Observation, log: Path) -> dict[str, Any]:
+def _observation(observation: Observation, log: Path | None) -> dict[str, Any]:
     return {
         "sees": observation.sees,
         "failed": observation.failed,
         "pool_timeouts": observation.pool_timeouts,
         "warnings": observation.warnings,
         "log_errors": observation.log_errors,
-        "log": str(log),
+        "log": log and str(log),
         "measurements": [measurement_data(each) for each in observation.measurements],
         "details": dict(observation.details),
     }

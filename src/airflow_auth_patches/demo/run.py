@@ -11,12 +11,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_auth_patches.demo.databases import DatabaseServer
+from airflow_auth_patches.demo.databases import DatabaseServer, NotInstalled
 from airflow_auth_patches.demo.interrupts import check, interruptible, shield
 from airflow_auth_patches.demo.kept import all_stopped
 from airflow_auth_patches.demo.mariadb import MariaDB
 from airflow_auth_patches.demo.networked import traversable
-from airflow_auth_patches.demo.outcomes import Kind, Observation, judge
+from airflow_auth_patches.demo.outcomes import Kind, Observation, Verdict, judge
 from airflow_auth_patches.demo.postgresql import PostgreSQL
 from airflow_auth_patches.demo.preparation import Keys, Preparation
 from airflow_auth_patches.demo.report import Row
@@ -74,7 +74,8 @@ def run(
     :param only: names of scenarios; all when there are none.
     :param progress: is told of each step.
     :param folder: where to keep the servers' logs: ``SCENARIO-CORE+FAB-stock.log``, ``...-patched.log``.
-    :return: one row for each scenario, pair and database, in the order of the scenarios.
+    :return: one row for each scenario, pair and database, in the order of the scenarios, also where
+        a database is not installed.
     :raises Problem: when a name is unknown, or Airflow or the database cannot be started.
     :raises KeyboardInterrupt: on Ctrl-C, SIGTERM or SIGHUP, after everything is stopped.
     """
@@ -98,14 +99,24 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     with interruptible(), private_folder() as home, all_stopped(), ExitStack() as stack:
         databases: dict[str, DatabaseServer] = {}
+        absent: dict[str, NotInstalled] = {}
         for product in dict.fromkeys(product for *_, product in steps):
             with progress.task(f"starting {product}"):
-                databases[product] = stack.enter_context(DATABASES[product](home / product.lower()))
+                try:
+                    databases[product] = stack.enter_context(DATABASES[product](home / product.lower()))
+                except NotInstalled as error:
+                    absent[product] = error
         keys = Keys()
         rooms: dict[tuple[str, str], Room] = {}
         # A database is prepared in the background while the next environment is made.
         for pair in chosen:
-            used = [(scenario, product) for scenario, other, product in steps if other is pair]
+            used = [
+                (scenario, product)
+                for scenario, other, product in steps
+                if other is pair and product in databases
+            ]
+            if not used:
+                continue
             builds = {build for scenario, _ in used for build in scenario.builds}
             stock = make_environment(pair, Build.STOCK)
             prepared = {
@@ -134,7 +145,11 @@ def run(
         with progress.task("demonstration", len(steps)) as advance:
             for scenario, pair, product in steps:
                 check()
-                rows.append(_compare(scenario, rooms[pair.name, product], progress=progress, folder=folder))
+                if product in absent:
+                    rows.append(_not_run(scenario, pair, product, absent[product]))
+                else:
+                    room = rooms[pair.name, product]
+                    rows.append(_compare(scenario, room, progress=progress, folder=folder))
                 advance(1)
         return rows
 
@@ -176,6 +191,12 @@ def _compare(scenario: Scenario, room: Room, *, progress: Progress, folder: Path
     verdict = judge(scenario.kind, scenario.known_open, stock, cure)
     product = room.prepared.database.product
     return Row(scenario, room.pair.name, stock, patched, verdict, logs, first, product, plugin)
+
+
+def _not_run(scenario: Scenario, pair: Pair, product: str, missing: NotInstalled) -> Row:
+    """Return the row of a scenario whose database is not installed."""
+    seen = Observation(sees=f"not run: {product} is not installed", failed=False)
+    return Row(scenario, pair.name, seen, seen, Verdict.NOT_RUN, {}, database=product, remedy=missing.remedy)
 
 
 def _observe(scenario: Scenario, build: Build, server: Server) -> Observation:
