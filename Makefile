@@ -12,7 +12,7 @@ TOOL = $(VENV)/bin/airflow-auth-patches
 # The tool's own tests share nothing; proofs share environments, and keep all cores busy by themselves.
 QUICK = -m 'not proof and not live' -n logical --maxprocesses 4
 # ARGS may choose among tests (-k); that there is none of one kind is then no failure.
-pytest = $(VENV)/bin/python -m pytest --durations=20 $(1) $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
+pytest = $(VENV)/bin/python -m pytest -rs --durations=20 $(1) $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
 
 .DEFAULT_GOAL = help
 

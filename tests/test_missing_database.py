@@ -1,0 +1,37 @@
+"""A test whose database is not installed is skipped aloud, and fails where every database is wanted."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+PLUGIN = "from airflow_auth_patches.demo import mariadb\n\nmariadb.PLACES = ''\n"
+TEST = "tests/live/test_databases.py::test_mariadb_says_why_it_does_not_start"
+
+
+@pytest.mark.parametrize(
+    ("every", "ended", "said"),
+    [(None, 0, "SKIPPED [1] tests/conftest.py"), ("1", 1, "ERROR tests/live/test_databases.py")],
+)
+def test_missing_database_is_skipped_unless_every_one_is_wanted(root, tmp_path, every, ended, said):
+    (tmp_path / "without_mariadb.py").write_text(PLUGIN)
+    variables = {
+        **os.environ,
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{root / 'src'}",
+        "AUTH_PATCHES_EVERY_DATABASE": every or "",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-rsE", "-p", "without_mariadb", "-p", "no:cacheprovider", TEST],
+        cwd=root,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == ended, done.stdout
+    assert said in done.stdout
+    assert "MariaDB is not installed: there is no mariadbd. Install it" in done.stdout
