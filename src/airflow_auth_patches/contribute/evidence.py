@@ -9,17 +9,12 @@ from __future__ import annotations
 
 import calendar
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from airflow_auth_patches.util import toml
 from airflow_auth_patches.util.errors import Problem
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 FILE = "evidence.toml"
 #: Columns that are for the readers of this project alone.
@@ -77,13 +72,11 @@ def pointers(folder: Path) -> dict[str, tuple[Pointer, ...]]:
     :raises Problem: when it is missing or broken.
     """
     path = folder / FILE
-    try:
+    with toml.opened(path) as raw:
         return {
             slug: tuple(Pointer(e["page"], e["scenario"], tuple(e.get("rows", ()))) for e in entries)
-            for slug, entries in tomllib.loads(path.read_text(encoding="utf-8")).items()
+            for slug, entries in raw.items()
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Problem(f"{path} cannot be read: {error!r}.", "Restore it from the repository.") from error
 
 
 def tables(root: Path, folder: Path, slug: str) -> list[Table]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,8 @@ from airflow_auth_patches.releases.fetching import sources
 from airflow_auth_patches.releases.releases import CORE, Pins, Release
 from airflow_auth_patches.series import tree
 from airflow_auth_patches.series.series import Patch, Series
+from airflow_auth_patches.util import toml
 from airflow_auth_patches.util.errors import Exit, Problem
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 NEWS = f"{CORE.root}/newsfragments"
 #: How `Forwarded` begins where upstream's main needs no such patch.
@@ -97,10 +92,8 @@ def news_lines(folder: Path) -> dict[str, str]:
     :raises Problem: when it is missing or broken.
     """
     path = folder / "news.toml"
-    try:
-        return {slug: str(name) for slug, name in tomllib.loads(path.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError) as error:
-        raise Problem(f"{path} cannot be read: {error}.", "Restore it from the repository.") from error
+    with toml.opened(path) as raw:
+        return {slug: str(name) for slug, name in raw.items()}
 
 
 def kind_of(series: Series, patch: Patch) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,8 @@ from airflow_auth_patches.installation.pair_environments import folder_of
 from airflow_auth_patches.releases.releases import CORE, FAB, Pins, Release
 from airflow_auth_patches.series import tree
 from airflow_auth_patches.series.series import Series
-from airflow_auth_patches.util.errors import Problem
+from airflow_auth_patches.util import toml
 from airflow_auth_patches.util.progress import Progress, Silent
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 @dataclass(frozen=True)
@@ -67,11 +61,8 @@ def excuses(folder: Path) -> list[Excuse]:
     :raises Problem: when it is missing or broken.
     """
     path = folder / "upstream-lint.toml"
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    with toml.opened(path) as raw:
         return [Excuse(e["file"], e["rule"], e["says"], e["why"]) for e in raw.get("finding", [])]
-    except (OSError, ValueError, KeyError) as error:
-        raise Problem(f"{path} cannot be read: {error!r}.", "Restore it from the repository.") from error
 
 
 def chosen(series: Series, pins: Pins, *, every: bool) -> list[Release]:

@@ -6,7 +6,6 @@ import datetime
 import json
 import os
 import re
-import sys
 import tarfile
 import zipfile
 import zlib
@@ -30,13 +29,9 @@ from airflow_auth_patches.releases.releases import (
     distribution,
     to_installed,
 )
+from airflow_auth_patches.util import toml
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.progress import Progress
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 KINDS: tuple[Kind, ...] = ("wheel", "sdist")
 #: What Python imports, or runs when it starts.
@@ -213,8 +208,8 @@ def with_entry(text: str, release: Release) -> str:
         at = above.start() if above else after
         result = f"{text[:at]}{entry(release)}\n{text[at:]}"
     try:
-        before, now = tomllib.loads(text), tomllib.loads(result)
-        (new,) = tomllib.loads(entry(release))[name]
+        before, now = toml.parse(text), toml.parse(result)
+        (new,) = toml.parse(entry(release))[name]
         now[name].remove(new)
         whole = now == before
     except ValueError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +12,8 @@ from typing import Any, Literal
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from airflow_auth_patches.util import toml
 from airflow_auth_patches.util.errors import Exit, Problem
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 Kind = Literal["wheel", "sdist"]
 
@@ -226,17 +221,12 @@ def load(folder: Path) -> Pins:
     :raises Problem: when the file is missing or broken.
     """
     path = folder / "releases.toml"
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    with toml.opened(path) as raw:
         releases = tuple(_release(dist, entry) for dist in DISTRIBUTIONS for entry in raw[dist.name])
         _once("release", map(str, releases))
         pins = Pins(raw["label"], releases, ())
         pairs = tuple(_pair(pins, entry) for entry in raw["pair"])
         _once("pair", (pair.name for pair in pairs))
-    except KeyError as error:
-        raise Problem(f"{path} lacks {error.args[0]!r}.", "Restore it from the repository.") from error
-    except (OSError, ValueError, TypeError) as error:
-        raise Problem(f"{path} cannot be read: {error}.", "Restore it from the repository.") from error
     return Pins(pins.label, releases, pairs)
 
 

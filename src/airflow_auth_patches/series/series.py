@@ -6,7 +6,6 @@ import email
 import email.policy
 import hashlib
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +14,8 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from airflow_auth_patches.releases.releases import DISTRIBUTIONS, Distribution, Release
 from airflow_auth_patches.series import hunks
+from airflow_auth_patches.util import toml
 from airflow_auth_patches.util.errors import Exit, Problem
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 #: The trailers of a patch, in their order.
 TRAILERS = (
@@ -293,8 +288,7 @@ def read_bugs(folder: Path) -> dict[str, Bug]:
     :raises Problem: when it is missing or broken.
     """
     path = folder / "bugs.toml"
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    with toml.opened(path) as raw:
         return {
             slug: Bug(
                 slug,
@@ -311,8 +305,6 @@ def read_bugs(folder: Path) -> dict[str, Bug]:
             )
             for slug, entry in raw.items()
         }
-    except (OSError, ValueError, KeyError) as error:
-        raise Problem(f"{path} cannot be read: {error!r}.", "Restore it from the repository.") from error
 
 
 def patch_files(folder: Path, dist: Distribution, slug: str = "*") -> list[Path]:

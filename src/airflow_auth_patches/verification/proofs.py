@@ -10,18 +10,13 @@ With ``alone``, the tests pass too where the patch is the only one.
 from __future__ import annotations
 
 import ast
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_auth_patches.series.series import Patch
-from airflow_auth_patches.util.errors import Exit, Problem
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from airflow_auth_patches.util import toml
+from airflow_auth_patches.util.errors import Problem
 
 
 @dataclass(frozen=True)
@@ -71,8 +66,7 @@ def load(folder: Path, slug: str) -> Proof:
     :raises Problem: when the file is missing or broken.
     """
     path = folder / "proofs" / f"{slug}.toml"
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    with toml.opened(path, "Write it as docs/series.md says.") as raw:
         guards = tuple(
             Guard(g["name"], g["path"], g["old"], g["new"], tuple(g["red"])) for g in raw.get("guard", ())
         )
@@ -85,10 +79,6 @@ def load(folder: Path, slug: str) -> Proof:
             guards,
             raw.get("alone", False),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Problem(
-            f"{path} cannot be read: {error!r}.", "Write it as docs/series.md says.", Exit.REFUSED
-        ) from error
 
 
 def test_names(file: Path) -> set[str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,15 +23,11 @@ from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases.fetching import sources
 from airflow_auth_patches.releases.releases import Distribution, Pair, Release, distribution
 from airflow_auth_patches.series.tree import write_files
+from airflow_auth_patches.util import toml
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import attempt
 from airflow_auth_patches.util.progress import Progress, Silent
 from airflow_auth_patches.verification.proving import BRIEF, UNSET, outcome_of, tally
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 #: What upstream's tests import beside the extras of every environment.
 PACKAGES = ("authlib", "joserfc")
@@ -108,8 +103,7 @@ def load(folder: Path) -> tuple[Listed, ...]:
     :raises Problem: when the file is missing or broken.
     """
     path = folder / "upstream-tests.toml"
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    with toml.opened(path, "Correct it: see docs/series.md.") as raw:
         entries = []
         for entry in raw.get("test", ()):
             name, _, versions = entry["releases"].partition(" ")
@@ -118,8 +112,6 @@ def load(folder: Path) -> tuple[Listed, ...]:
             entries.append(
                 Listed(entry["id"], distribution(name), SpecifierSet(versions), entry["reason"].strip())
             )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Problem(f"{path} cannot be read: {error!r}.", "Mend it: see docs/series.md.") from error
     return tuple(entries)
 
 
