@@ -124,7 +124,7 @@ def test_the_commands_that_are_named_are_there(root, pattern):
         text = page.read_text()
         code = "\n".join([*re.findall(r"^    .*$", text, re.MULTILINE), *re.findall(r"`([^`\n]+)`", text)])
         for line in code.splitlines():
-            line = line.partition("#")[0].strip()
+            line = re.sub(r"^(\$ )?(make setup && )?(\.venv/bin/)?", "", line.partition("#")[0].strip())
             if match := re.match(r"airflow-auth-patches (\w[\w-]*)(.*)", line):
                 named += 1
                 assert match[1] in commands, line
