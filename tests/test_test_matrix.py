@@ -258,7 +258,7 @@ def test_what_a_killed_run_made_goes_when_the_next_one_begins(root, tmp_path, fi
 def test_one_runs_at_a_time_in_a_checkout_and_names_its_process(root, tmp_path, fill, few, kept):
     work = tmp_path / "root"
     script = (
-        "import sys; from pathlib import Path; from airflow_auth_patches import locks\n"
+        "import sys; from pathlib import Path; from airflow_auth_patches.util import locks\n"
         "with locks.held(Path(sys.argv[1]), 'it'): print('held', flush=True); sys.stdin.read()"
     )
     words = [sys.executable, "-c", script, work / test_matrix.LOCK]

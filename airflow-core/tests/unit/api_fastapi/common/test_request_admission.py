@@ -71,7 +71,7 @@ def use_pool(monkeypatch):
         engine.dispose()
 
 
-asking = []
+asking: list[None] = []
 
 
 @contextmanager
