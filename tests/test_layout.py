@@ -42,4 +42,5 @@ def test_a_package_imports_from_those_below_it_only(root, package):
 
 def test_every_module_is_in_a_package(root):
     folder = root / "src" / NAME
-    assert {path.name for path in folder.iterdir() if not path.name.startswith("_")} == {*PACKAGES}
+    here = {file.relative_to(folder).parts[0] for file in folder.rglob("*.py")}
+    assert here == {"__init__.py", *PACKAGES}
