@@ -6,7 +6,8 @@ TOOLS_AS_OF = 2026-11-20T00:00:00Z
 export PYTHONDONTWRITEBYTECODE =
 VENV = .venv
 # Pages with tables that cog makes from docs/results/.
-GENERATED = README.md docs/demonstration.md docs/limit.md docs/bugs/pool-hold-and-wait.md
+GENERATED = README.md docs/demonstration.md docs/limit.md docs/bugs/pool-hold-and-wait.md docs/bugs/second-connection.md \
+	docs/bugs/revocation-query.md
 TOOL = $(VENV)/bin/airflow-auth-patches
 
 # The tool's own tests share nothing; proofs share environments, and keep all cores busy by themselves.

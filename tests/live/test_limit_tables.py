@@ -98,3 +98,9 @@ def test_each_patch_that_serves_is_added_to_the_limit_with_what_it_requires(
     cache, off_loop, leeway = (f"revoked-token-{word}" for word in ("cache", "off-loop", "leeway"))
     assert compared[cache] == (LIMIT, cache, off_loop, leeway)
     assert "failed-run-session" not in compared, "it does not serve this pair"
+
+
+def test_servers_may_be_chosen() -> None:
+    table = limit_tables.lost(limit_tables.of(FOUND, STOCK, PATCH))
+    every = limit_tables.lost(FOUND).splitlines()
+    assert table.splitlines() == [row for row in every if not row.startswith(f"| {LIMIT} ")]

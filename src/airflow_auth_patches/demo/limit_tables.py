@@ -1,4 +1,4 @@
-"""The tables of docs/limit.md, as Markdown, from what `commands.limit_comparison` measured."""
+"""The tables of docs/limit.md, as Markdown, from what `limit_comparison` measured."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ def read(path: Path) -> dict[str, Any]:
     """Return a recorded comparison."""
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
+
+
+def of(found: Mapping[str, Any], *builds: str) -> dict[str, Any]:
+    """Return a comparison with the loads of some servers only."""
+    return {**found, "loads": [load for load in found["loads"] if load["build"] in builds]}
 
 
 def circumstances(found: Mapping[str, Any]) -> str:

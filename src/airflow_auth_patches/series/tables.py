@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from packaging.version import Version
 
 from airflow_auth_patches.releases.releases import CORE, Pins
 from airflow_auth_patches.series.series import Patch, Series
+from airflow_auth_patches.util.show import markdown_table
 
 
 def patches(series: Series, pins: Pins) -> str:
@@ -23,7 +24,7 @@ def patches(series: Series, pins: Pins) -> str:
         mark = " (trade-off)" if newest.trade_off else " (optional)" if series.optional(newest) else ""
         path = f"patches/{newest.distribution.folder}/{newest.path.name}"
         rows.append([f"[`{slug}`]({path}){mark}", _range(forms, pins), newest.subject])
-    return _table(["patch", "releases", "effect"], rows)
+    return markdown_table(["patch", "releases", "effect"], rows)
 
 
 def _range(forms: Iterable[Patch], pins: Pins) -> str:
@@ -48,12 +49,8 @@ def pairs(pins: Pins) -> str:
             for fab in fabs
         ]
         rows.append([_text(core), *(str(count or "-") for count in counts)])
-    return _table(["core", *(f"fab {_text(fab)}" for fab in fabs)], rows)
+    return markdown_table(["core", *(f"fab {_text(fab)}" for fab in fabs)], rows)
 
 
 def _text(minor: tuple[int, int]) -> str:
     return ".".join(map(str, minor))
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))

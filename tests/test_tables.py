@@ -1,0 +1,43 @@
+"""The tables that cog writes into the README have every patch and every pair."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from packaging.specifiers import SpecifierSet
+
+from airflow_auth_patches.series import tables
+
+
+def test_every_patch_has_one_row_that_links_to_its_newest_form(root, project, pins):
+    rows = re.findall(r"^\| \[`([\w-]+)`\]\((\S+)\)", tables.patches(project, pins), re.MULTILINE)
+    assert [slug for slug, _ in rows] == list(dict.fromkeys(patch.slug for patch in project.patches))
+    assert all((root / path).is_file() and "~" not in path for _, path in rows)
+
+
+def test_releases_are_a_range_or_a_single_one(project, pins):
+    patch = next(p for p in project.patches if p.slug == "delete-role")
+    for wanted, said in ((">=3.3.0,<=3.5.0", "fab 3.3.0-3.5.0"), ("==3.4.0", "fab 3.4.0")):
+        changed = dataclasses.replace(patch, applies_to=SpecifierSet(wanted))
+        table = tables.patches(dataclasses.replace(project, patches=(changed,)), pins)
+        assert table.splitlines()[2:] == [
+            f"| [`delete-role`](patches/providers-fab/delete-role.patch) | {said} | {patch.subject} |"
+        ]
+
+
+def test_trade_off_and_optional_patches_are_marked(project, pins):
+    marks = dict(
+        re.findall(r"^\| \[`([\w-]+)`\]\(\S+\) \((.*?)\)", tables.patches(project, pins), re.MULTILINE)
+    )
+    assert marks["revoked-token-cache"] == "trade-off"
+    assert marks["request-session"] == "optional"
+    assert "request-admission" not in marks
+
+
+def test_every_pair_is_counted_once(pins):
+    rows = [row.strip("| ").split(" | ") for row in tables.pairs(pins).splitlines()]
+    counts = [int(cell) for row in rows[2:] for cell in row[1:] if cell != "-"]
+    assert sum(counts) == len(pins.pairs)
+    assert rows[0][0] == "core"
+    assert [row[0] for row in rows[2:]] == ["3.1", "3.2", "3.3"]
