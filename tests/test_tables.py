@@ -41,3 +41,25 @@ def test_every_pair_is_counted_once(pins):
     assert sum(counts) == len(pins.pairs)
     assert rows[0][0] == "core"
     assert [row[0] for row in rows[2:]] == ["3.1", "3.2", "3.3"]
+
+
+def test_symptoms_and_files_of_a_patch(project, pins):
+    rows = dict(
+        re.findall(
+            r"^\| \[`([\w-]+)`\].*? \| .*? \| (.* \| .*) \|$", tables.symptoms(project, pins), re.MULTILINE
+        )
+    )
+    bug = project.bugs["delete-role-500"]
+    assert rows["delete-role"] == (
+        f"{bug.sees} ([why](bugs/delete-role.md)) | `auth_manager/api_fastapi/services/roles.py`"
+    )
+    assert rows["user-from-token-hook"].startswith("- | ")
+    assert re.search(r"`, `[^,]*`, `[^,]*`, `[^,]*` and \d+ more$", rows["response-fields-lists"])
+
+
+def test_every_bug_has_the_patches_that_cure_it(project, pins):
+    rows = tables.bugs(project, pins).splitlines()[2:]
+    assert len(rows) == len(project.bugs)
+    for bug, row in zip(project.bugs.values(), rows, strict=True):
+        cures = {patch.slug for patch in project.patches if bug.slug in patch.cures}
+        assert set(re.findall(r"\[`([\w-]+)`\]\(\.\./patches", row)) == cures

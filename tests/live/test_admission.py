@@ -346,7 +346,7 @@ def test_logout_refuses_the_token_as_before(stock: Server, patched: Server):
 
 def test_requests_that_exceed_the_pool_are_all_answered(stock: Server, patched: Server):
     failed = {}
-    # The stock server stands still: longer than pool_timeout, when it goes on, is long enough.
+    # The stock server hangs: longer than pool_timeout, when it goes on, is long enough.
     for server, deadline in ((stock, 20), (patched, 2 * PATIENCE)):
         requests = [Request("GET", DAGS, token=token) for token in server.tokens(300)]
         mark = server.log_size()

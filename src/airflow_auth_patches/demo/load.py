@@ -155,7 +155,7 @@ async def _send(url: str, requests: Sequence[Request], concurrency: int, deadlin
     sent = _Run(url, deque(enumerate(requests)))
     # A connection for each request: a kept one may be closed by the server just when it is used again.
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=0)
-    # The deadline is the whole run's; a server that stands still must not look like a client's time-out.
+    # The deadline is the whole run's; a server that hangs must not look like a client's time-out.
     # Nothing is encrypted, so there is nothing to verify: that spares loading the certificates.
     async with httpx.AsyncClient(limits=limits, timeout=None, trust_env=False, verify=False) as client:
         release = asyncio.Event()

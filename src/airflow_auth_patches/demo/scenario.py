@@ -97,7 +97,7 @@ def rounds(
     """
     Send the same requests together, time after time.
 
-    Ends at the first round that leaves a request without an answer: the server stands still, and more rounds
+    Ends at the first round that leaves a request without an answer: the server hangs, and more rounds
     would tell of nothing but that.
 
     :param server: where to.

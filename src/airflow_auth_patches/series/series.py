@@ -59,6 +59,7 @@ class Bug:
     :param needs: the slugs of the patches of the other distribution that its cure takes too.
     :param beside: the versions of the other distribution beside which it shows.
     :param avoided_by: the slugs of the patches of the same distribution that keep users from meeting it.
+    :param page: the name of its page in ``docs/bugs``, without the ending.
     """
 
     slug: str
@@ -72,6 +73,7 @@ class Bug:
     needs: tuple[str, ...] = ()
     beside: SpecifierSet = field(default_factory=SpecifierSet)
     avoided_by: tuple[str, ...] = ()
+    page: str = ""
 
 
 @dataclass(frozen=True)
@@ -302,6 +304,7 @@ def read_bugs(folder: Path) -> dict[str, Bug]:
                 tuple(entry.get("needs", ())),
                 SpecifierSet(entry.get("beside", "")),
                 tuple(entry.get("avoided-by", ())),
+                entry.get("page", ""),
             )
             for slug, entry in raw.items()
         }

@@ -15,16 +15,61 @@ def patches(series: Series, pins: Pins) -> str:
     """
     Return a row for each patch: its name, the releases that it is for, and what it does for a user.
 
-    The last is the subject of its newest form.
+    The last is the subject of its newest form. Links are for a page in the root folder.
     """
     rows = []
+    for newest, forms in _forms(series):
+        mark = " (trade-off)" if newest.trade_off else " (optional)" if series.optional(newest) else ""
+        rows.append([f"{_link(newest)}{mark}", _range(forms, pins), newest.subject])
+    return markdown_table(["patch", "releases", "effect"], rows)
+
+
+def symptoms(series: Series, pins: Pins) -> str:
+    """
+    Return a row for each patch: its name, its releases, the symptoms that it cures, and its files.
+
+    Links are for a page in ``docs``.
+    """
+    rows = []
+    for newest, forms in _forms(series):
+        bugs = [series.bugs[slug] for slug in newest.cures]
+        cured = "; ".join(f"{bug.sees} ([why](bugs/{bug.page}.md))" for bug in bugs)
+        rows.append([_link(newest, "../"), _range(forms, pins), cured or "-", _files(newest)])
+    return markdown_table(["patch", "releases", "symptom", "files"], rows)
+
+
+def bugs(series: Series, pins: Pins) -> str:
+    """Return a row for each bug: its name, its cause, and its patches with their releases, for ``docs``."""
+    rows = []
+    for bug in series.bugs.values():
+        cures = [
+            f"{_link(newest, '../')} ({_range(forms, pins)})"
+            for newest, forms in _forms(series)
+            if any(bug.slug in form.cures for form in forms)
+        ]
+        rows.append([f"[`{bug.slug}`](bugs/{bug.page}.md)", bug.title, ", ".join(cures)])
+    return markdown_table(["bug", "cause", "patches"], rows)
+
+
+def _forms(series: Series) -> list[tuple[Patch, list[Patch]]]:
+    """Return for each patch its newest form and all of them."""
+    found = []
     for slug in dict.fromkeys(patch.slug for patch in series.patches):
         forms = [patch for patch in series.patches if patch.slug == slug]
-        newest = next(form for form in forms if form.variant is None)
-        mark = " (trade-off)" if newest.trade_off else " (optional)" if series.optional(newest) else ""
-        path = f"patches/{newest.distribution.folder}/{newest.path.name}"
-        rows.append([f"[`{slug}`]({path}){mark}", _range(forms, pins), newest.subject])
-    return markdown_table(["patch", "releases", "effect"], rows)
+        found.append((next(form for form in forms if form.variant is None), forms))
+    return found
+
+
+def _link(patch: Patch, root: str = "") -> str:
+    return f"[`{patch.slug}`]({root}patches/{patch.distribution.folder}/{patch.path.name})"
+
+
+def _files(patch: Patch) -> str:
+    """Name the files that a patch edits or adds: the first four, below the package."""
+    source = f"{patch.distribution.root}/src/{patch.distribution.package}/"
+    names = [f"`{path.removeprefix(source)}`" for path in patch.edits]
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + more
 
 
 def _range(forms: Iterable[Patch], pins: Pins) -> str:

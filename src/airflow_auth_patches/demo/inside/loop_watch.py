@@ -1,5 +1,5 @@
 """
-Watches the event loop of an API server: what it asks of databases, and how long it stands still.
+Watches the event loop of an API server: what it asks of databases, and how long it is blocked.
 
 A plugin with two pages, both answered by the loop itself: ``POST /loop-watch/reset`` begins to count,
 ``GET /loop-watch/report`` tells what was counted since, as JSON.

@@ -31,8 +31,8 @@ DISTINCT = Settings(
     revocation_cache_ttl=0,
     inside=(loop.WATCH, checks.WATCH),
 )
-#: Seconds that the loop may stand still beyond the longest without any check, while other threads went on: as
-#: garbage is collected, or no processor is given, all stand still. On stock it is the pool's time-out.
+#: Seconds that the loop may hang beyond the longest without any check, while other threads went on: as
+#: garbage is collected, or no processor is given, all hang. On stock it is the pool's time-out.
 BEYOND = 0.1
 
 
@@ -73,8 +73,8 @@ class Load:
 
     :param measurement: their answers.
     :param pool_timeouts: how often a connection was waited for in vain.
-    :param seen: what was seen on the loop; none of a server that stands still.
-    :param used: what the check used; none of a server that stands still.
+    :param seen: what was seen on the loop; none of a server that hangs.
+    :param used: what the check used; none of a server that hangs.
     """
 
     measurement: Measurement
@@ -114,7 +114,7 @@ def distinct_tokens(server: Server) -> Observation:
     """
     Ask with many tokens: with the revocation cache off, with it on, and without any check, to compare with.
 
-    Ends at the first load that is not answered: the server stands still, or will.
+    Ends at the first load that is not answered: the server hangs, or will.
 
     :param server: a fresh one with a small pool and the cache off.
     """
@@ -163,7 +163,7 @@ def tell(loads: list[Load], free: list[Load]) -> Observation:
         ]
         failed = failed or blocked(seen) > blocked(without) + BEYOND or bool(queries) or held > 0
     else:
-        told.append("the server stands still, the rest was not tried")
+        told.append("the server hangs, the rest was not tried")
     return Observation(sees="; ".join(told), failed=failed, measurements=measurements, pool_timeouts=given_up)
 
 

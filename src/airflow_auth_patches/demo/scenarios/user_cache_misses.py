@@ -32,8 +32,8 @@ class Load:
     :param measurement: their answers.
     :param pool_timeouts: how often a connection was waited for in vain.
     :param errors: how many lines of the log show which error of the cache.
-    :param seen: what was seen on the loop; none of a server that stands still.
-    :param read: what FAB asked; none of a server that stands still.
+    :param seen: what was seen on the loop; none of a server that hangs.
+    :param read: what FAB asked; none of a server that hangs.
     """
 
     measurement: Measurement
