@@ -29,8 +29,11 @@ $(VENV)/.ready: pyproject.toml Makefile
 	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --exclude-newer $(TOOLS_AS_OF) --editable '.[live]' --group dev
 	@touch $@
 
-demo: setup ## boot real API servers, stock and patched, and show each bug and its cure
+demo: setup ## boot real API servers, stock and patched, and show five bugs and their cures in minutes
 	$(TOOL) demo
+
+demo-all: setup ## all scenarios on all their releases, about an hour
+	$(TOOL) demo --all
 
 test: setup ## what CI runs: the tool, the proofs of each patch on three pairs, live servers
 	$(call pytest,$(QUICK))
@@ -83,4 +86,4 @@ clean: ## remove what was built, and .venv
 	rm -rf build dist $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # `docs` is a folder too.
-.PHONY: help docs limit setup demo test test-all test-quick test-upstream test-matrix lint lint-upstream check tree refresh figure clean
+.PHONY: help docs limit setup demo demo-all test test-all test-quick test-upstream test-matrix lint lint-upstream check tree refresh figure clean

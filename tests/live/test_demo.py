@@ -202,7 +202,7 @@ def test_every_build_is_seen_on_every_database(
         beside_first_four=beside,
     )
     one = replace(several, name="one", databases=("PostgreSQL",), first_four=False)
-    monkeypatch.setattr(demo, "choose", lambda names: (several, one))
+    monkeypatch.setattr(demo, "choose", lambda names, **_: (several, one))
     rows = demo.run(make, pins.pairs, progress=Silent(), folder=tmp_path / "logs")
     assert asked == [("3.1.6+3.3.0", build) for build in Build if build is not Build.PLUGIN]
     assert [(row.scenario.name, row.releases, row.verdict.value) for row in rows] == [
@@ -233,7 +233,7 @@ def test_scenario_is_not_run_where_its_database_is_not_installed(
 
     both = ("PostgreSQL", "MariaDB")
     scenario = Scenario(name="several", about="", bugs=(), pairs=("3.1.6+3.3.0",), run=run, databases=both)
-    monkeypatch.setattr(demo, "choose", lambda names: (scenario,))
+    monkeypatch.setattr(demo, "choose", lambda names, **_: (scenario,))
     monkeypatch.setattr("airflow_auth_patches.demo.mariadb.PLACES", str(tmp_path))
     environment = fake("serves")
     rows = demo.run(lambda *_: environment, pins.pairs, progress=Silent(), folder=tmp_path / "logs")
@@ -282,7 +282,7 @@ def test_plugin_runs_on_stock_releases_and_must_cure(
         plugin=True,
         alone=alone,
     )
-    monkeypatch.setattr(demo, "choose", lambda names: (scenario,))
+    monkeypatch.setattr(demo, "choose", lambda names, **_: (scenario,))
     (row,) = demo.run(make, pins.pairs, progress=Silent(), folder=tmp_path / "logs")
     assert row.plugin is not None
     told = [row.stock.sees, row.plugin.sees, row.patched.sees]

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from airflow_auth_patches.demo.load import Answer, Request, Result
 from airflow_auth_patches.demo.outcomes import Measurement, Observation, Verdict
-from airflow_auth_patches.demo.report import Row, as_data, faults, table
-from airflow_auth_patches.demo.scenarios import ALL
+from airflow_auth_patches.demo.report import Row, as_data, brief, faults, table
+from airflow_auth_patches.demo.scenarios import ALL, choose
 
 
 def observation(*outcomes: str) -> Observation:
@@ -51,6 +51,24 @@ def test_the_table_holds_all(verdict: Verdict, width: int) -> None:
         assert all(scenario.name in words for scenario in ALL)
     for word in ("scenario", "releases", "3.1.6", "+3.10.2", "outcome", verdict.value):
         assert word in words
+
+
+def test_brief_table_fits_a_screen() -> None:
+    told = "5 at once: 10 of 10 fail (10 x 500); 20 at once: 20 of 20 fail (18 x 500, 2 no answer)"
+    rows = [
+        replace(row(Verdict.CURED, each.name, pair), stock=Observation(told, failed=True))
+        for each in choose([])
+        for pair in each.pairs
+    ]
+    console = Console(file=io.StringIO(), width=100)
+    console.print(brief(rows))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) <= 30
+    assert max(map(len, map(str.rstrip, lines))) <= 100
+    assert "…" not in console.file.getvalue()
+    words = " ".join(console.file.getvalue().split())
+    assert all(each.name in words for each in choose([]))
 
 
 def test_deadlines_and_pool_time_out_are_in_the_table() -> None:

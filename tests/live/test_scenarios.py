@@ -11,7 +11,7 @@ from airflow_auth_patches.demo import scenario as room
 from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result
 from airflow_auth_patches.demo.outcomes import Kind
 from airflow_auth_patches.demo.scenario import Scenario, rounds
-from airflow_auth_patches.demo.scenarios import ALL, choose
+from airflow_auth_patches.demo.scenarios import ALL, SHORT, SHORT_PAIRS, choose
 from airflow_auth_patches.releases.releases import Pins
 from airflow_auth_patches.series.series import Series
 from airflow_auth_patches.util.errors import Exit, Problem
@@ -48,8 +48,17 @@ def test_what_is_known_open_is_so_in_the_series(scenario: Scenario, project: Ser
     assert scenario.kind is Kind.BUG or scenario.known_open is None
 
 
-def test_all_are_chosen_when_none_is_named() -> None:
-    assert choose([]) == ALL
+def test_all_are_chosen_with_everything() -> None:
+    assert choose([], everything=True) == ALL
+
+
+def test_short_demonstration_has_its_scenarios_on_the_oldest_and_the_newest_pair(pins: Pins) -> None:
+    chosen = choose([])
+    assert {scenario.name for scenario in chosen} == {*SHORT}
+    assert all(scenario.pairs and {*scenario.pairs} <= {*SHORT_PAIRS} for scenario in chosen)
+    assert {pair for scenario in chosen for pair in scenario.pairs} == {*SHORT_PAIRS}
+    assert [pins.default_pairs[0].name, pins.newest_pair.name] == [*SHORT_PAIRS]
+    assert {database for scenario in chosen for database in scenario.databases} == {"PostgreSQL"}
 
 
 def test_chosen_ones_keep_their_order() -> None:

@@ -26,6 +26,9 @@ def demo(
         list[str] | None,
         typer.Option("--only", metavar="SCENARIO", help="Only this scenario; may be given again."),
     ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every scenario on every pair of releases; takes an hour.")
+    ] = False,
     python: Annotated[
         str | None,
         typer.Option("--python", metavar="X.Y", help="The Python of the servers; by default this tool's."),
@@ -35,10 +38,13 @@ def demo(
     """
     Boot real API servers, stock and patched, on private databases, and show what their users see.
 
-    Environments, logs and figures stay under build/; servers and databases do not.
+    Without options it runs the scenarios that say most, on the oldest and the newest releases. Environments,
+    logs and figures stay under build/; servers and databases do not.
 
     Example: airflow-auth-patches demo --only session-cleanup
     """
+    if only and everything:
+        raise Problem("--only and --all exclude each other.", "Give one of them.", Exit.USAGE)
     try:
         from airflow_auth_patches.demo import figure, report
         from airflow_auth_patches.demo import run as command
@@ -72,7 +78,12 @@ def demo(
 
         try:
             rows = command.run(
-                make, pins.pairs, only=only or (), progress=bars, folder=root / "build" / "demo"
+                make,
+                pins.pairs,
+                only=only or (),
+                everything=everything,
+                progress=bars,
+                folder=root / "build" / "demo",
             )
         except KeyboardInterrupt as interrupt:
             raise Stopped(interrupt.args[0] if interrupt.args else signal.SIGINT) from None
@@ -82,8 +93,10 @@ def demo(
     if json:
         show.as_json(data)
     else:
-        show.out.print(report.table(rows))
+        show.out.print(report.table(rows) if only or everything else report.brief(rows))
         show.out.print("The servers' logs are in build/demo.")
+        if not only and not everything:
+            show.out.print("More: make demo-all, or airflow-auth-patches demo --only ui-load.")
         if drawn:
             show.out.print(f"The figure is build/demo/{drawn.name}, drawn from {drawn.stem}.json there.")
         for fault in wrong:

@@ -70,6 +70,26 @@ def faults(rows: Sequence[Row]) -> list[str]:
     ]
 
 
+def brief(rows: Sequence[Row]) -> Table:
+    """
+    Lay out the short demonstration for people: 100 columns, 30 lines.
+
+    :param rows: its outcomes.
+    """
+    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for head in ("scenario", "releases", "stock", "patched", "outcome"):
+        grid.add_column(head, no_wrap=head in ("scenario", "releases"))
+    for row in rows:
+        grid.add_row(
+            f"[bold]{row.scenario.name}[/]",
+            row.releases.replace("+", "\n+"),
+            escape(row.stock.sees.replace("; ", "\n")),
+            escape(row.patched.sees.replace("; ", "\n")),
+            f"[{STYLES[row.verdict]}]{row.verdict.value}[/]",
+        )
+    return grid
+
+
 def table(rows: Sequence[Row]) -> Table:
     """
     Lay out a demonstration for people: best in 100 columns, whole in 80.

@@ -60,6 +60,7 @@ def run(
     pairs: Sequence[Pair],
     *,
     only: Sequence[str] = (),
+    everything: bool = False,
     progress: Progress,
     folder: Path,
 ) -> list[Row]:
@@ -71,7 +72,8 @@ def run(
 
     :param make_environment: gives the environment with a pair of releases in a build.
     :param pairs: the pinned pairs, among which are those that the scenarios name.
-    :param only: names of scenarios; all when there are none.
+    :param only: names of scenarios; those of the short demonstration when there are none.
+    :param everything: whether to run every scenario on every pair.
     :param progress: is told of each step.
     :param folder: where to keep the servers' logs: ``SCENARIO-CORE+FAB-stock.log``, ``...-patched.log``.
     :return: one row for each scenario, pair and database, in the order of the scenarios, also where
@@ -79,7 +81,7 @@ def run(
     :raises Problem: when a name is unknown, or Airflow or the database cannot be started.
     :raises KeyboardInterrupt: on Ctrl-C, SIGTERM or SIGHUP, after everything is stopped.
     """
-    scenarios = choose(only)
+    scenarios = choose(only, everything=everything)
     wanted = {name for scenario in scenarios for name in scenario.pairs}
     known = {pair.name: pair for pair in pairs}
     if missing := sorted(wanted - set(known)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from airflow_auth_patches.demo.scenario import Scenario
 from airflow_auth_patches.demo.scenarios import (
@@ -49,15 +50,29 @@ ALL: tuple[Scenario, ...] = (
 )
 
 
-def choose(names: Sequence[str]) -> tuple[Scenario, ...]:
+#: The scenarios and the pairs, the oldest and the newest, of the short demonstration: minutes, not an hour.
+SHORT = ("session-cleanup", "token-race", "table-locked", "logout-leeway", "browser-sessions")
+SHORT_PAIRS = ("3.1.6+3.3.0", "3.3.2+3.10.2")
+
+
+def choose(names: Sequence[str], *, everything: bool = False) -> tuple[Scenario, ...]:
     """
     Return the scenarios of those names, in the order of the demonstration.
 
-    :param names: their names; all scenarios when there are none.
+    :param names: their names; when there are none, those of the short demonstration, on its pairs.
+    :param everything: every scenario on every pair.
     :raises Problem: when a name is no scenario's.
     """
     known = [scenario.name for scenario in ALL]
     for name in names:
         if name not in known:
             raise Problem(f"There is no scenario {name!r}.", f"There are: {', '.join(known)}.", Exit.USAGE)
-    return tuple(scenario for scenario in ALL if not names or scenario.name in names)
+    if everything:
+        return ALL
+    if names:
+        return tuple(scenario for scenario in ALL if scenario.name in names)
+    return tuple(
+        replace(scenario, pairs=tuple(pair for pair in scenario.pairs if pair in SHORT_PAIRS))
+        for scenario in ALL
+        if scenario.name in SHORT
+    )

@@ -202,6 +202,18 @@ def run_patched(server: Server) -> Observation:
     return judge_patched(tests.runs)
 
 
+def run_once(server: Server) -> Observation:
+    """
+    Load a server with `JUDGED` sessions once; a lost request is a failure.
+
+    :param server: a fresh one, with ``pool.WATCH``.
+    """
+    tests = LoadTests()
+    tests.measure(f"{JUDGED} sessions", server, JUDGED)
+    lost = any(each.lost for each in tests.runs)
+    return Observation(sees=summary(tests.runs), failed=lost, details=details(tests.runs))
+
+
 def judge_stock(runs: Sequence[Run]) -> Observation:
     """
     Report the load tests of one server without patches; requests that are lost at `JUDGED` are a failure.
@@ -297,6 +309,19 @@ def _judged(runs: Sequence[Run], form: str) -> list[Run]:
 
 
 SCENARIOS = (
+    Scenario(
+        name="browser-sessions",
+        about=(
+            f"{JUDGED} browser sessions on the Dags page, {browsers.CONNECTIONS} connections each, "
+            f"{SECONDS:.0f} s; pool {SETTINGS.pool_size}+{SETTINGS.max_overflow}, pool_timeout "
+            f"{SETTINGS.pool_timeout} s; lost: not 200 within {PATIENCE:.0f} s"
+        ),
+        bugs=("pool-hold-and-wait",),
+        pairs=PAIRS[-1:],
+        run=run_once,
+        settings=SETTINGS,
+        alone=True,
+    ),
     Scenario(
         name="ui-load",
         about=(
