@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_auth_patches.cli.common import interpreter
 from airflow_auth_patches.util.errors import Exit
 
 TOOL = Path(sys.executable).parent / "airflow-auth-patches"
@@ -168,3 +169,17 @@ def test_check_of_the_project_exits_0():
     done = tool("check", "--json")
     assert done.returncode == 0
     assert json.loads(done.stdout) == []
+
+
+def test_interpreter_with_a_folder_is_never_looked_for_on_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, target in (("here/python", "x"), ("bin/python", "y")):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / target).touch(mode=0o755)
+        (tmp_path / name).symlink_to(tmp_path / target)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.chdir(tmp_path / "here")
+    assert interpreter("./python") == tmp_path / "here/python"
+    assert interpreter("../here/python") == tmp_path / "here/../here/python"
+    assert interpreter("python") == tmp_path / "bin/python"
+    assert interpreter("python3") == tmp_path / "here/python3"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -31,12 +33,24 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 
+
+def interpreter(text: str) -> Path:
+    """
+    Return the absolute path of an interpreter; links are kept, as a resolved one would leave its environment.
+
+    :param text: a path, or a name without a folder, which is looked for on ``PATH`` as a shell does.
+    """
+    on_path = None if os.sep in text else shutil.which(text)
+    return Path(on_path or text).absolute()
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Python = Annotated[
     Path,
     typer.Option(
         "--python",
         metavar="PATH",
+        parser=interpreter,
         help="The interpreter of the installed Airflow: venv/bin/python.",
         show_default=False,
     ),
