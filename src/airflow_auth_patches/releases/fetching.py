@@ -103,7 +103,8 @@ def fetch(release: Release, kind: Kind, progress: Progress | None = None) -> Pat
     return target
 
 
-@functools.lru_cache(maxsize=4)
+# Up to 28 MiB each; the lint goes through the releases of a patch again and again.
+@functools.lru_cache(maxsize=12)
 def _read_sdist(archive: Path, dist: Distribution) -> dict[str, bytes]:
     files = {}
     with tarfile.open(archive) as tar:
