@@ -277,3 +277,21 @@ def test_every_release_is_pinned_whole(pins):
         assert [each.date for each in mine] == sorted(each.date for each in mine)
     digests = [digest for release in pins.releases for digest in release.hashes.values()]
     assert len(set(digests)) == len(digests)
+
+
+@pytest.mark.parametrize("secret", ["p%40ss", "p@ss", "p:ss"])
+def test_credentials_of_an_index_are_not_printed(pins, monkeypatch, tmp_path, secret):
+    for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://somebody:{secret}@127.0.0.1:1/simple/")
+    monkeypatch.setenv("AIRFLOW_AUTH_PATCHES_CACHE", str(tmp_path))
+    with pytest.raises(Problem, match="could not be fetched") as raised:
+        fetching.fetch(pins.releases[0], "wheel")
+    told = f"{raised.value} {raised.value.what} {raised.value.remedy}"
+    assert "somebody" not in told
+    assert secret not in told
+
+
+def test_credentials_are_left_out_of_any_error():
+    problem = Problem("uv failed: https://a:b@host/simple and https://c@other/x.", "See http://d:e@f.")
+    assert str(problem) == "uv failed: https://host/simple and https://other/x. See http://f."

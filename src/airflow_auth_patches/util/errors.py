@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -19,9 +20,14 @@ class Exit(IntEnum):
     FAILED = 6  #: a program that was called (pip, uv, git, airflow) failed; what it did was taken back
 
 
+def without_credentials(text: str) -> str:
+    """Return a text with no user name and password in its URLs."""
+    return re.sub(r"(?<=://)[^/\s]*@", "", text)
+
+
 class Problem(Exception):
     """
-    An error that a user can understand and act on.
+    An error that a user can understand and act on; credentials in its URLs are left out.
 
     :param what: one sentence on what is wrong, with the names of the things concerned.
     :param remedy: what to do, or nothing.
@@ -29,9 +35,8 @@ class Problem(Exception):
     """
 
     def __init__(self, what: str, remedy: str = "", exit_code: Exit = Exit.REFUSED) -> None:
-        super().__init__(f"{what} {remedy}".strip())
-        self.what = what
-        self.remedy = remedy
+        self.what, self.remedy = without_credentials(what), without_credentials(remedy)
+        super().__init__(f"{self.what} {self.remedy}".strip())
         self.exit_code = exit_code
 
 
