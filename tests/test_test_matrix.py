@@ -20,7 +20,7 @@ from airflow_auth_patches.installation import environments, pair_environments
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.util import files, locks
 from airflow_auth_patches.util.errors import Exit, Problem
-from airflow_auth_patches.verification import matrix_results, prove, test_matrix
+from airflow_auth_patches.verification import matrix_results, test_matrix
 from airflow_auth_patches.verification.cells import PYTHONS, Cell, Part, choose
 from airflow_auth_patches.verification.matrix_results import Outcome, Result, State
 
@@ -410,8 +410,8 @@ def test_an_environment_that_is_not_changed_to_the_end_is_none(tmp_path, monkeyp
             raise Problem("no")
 
     monkeypatch.setattr(environments, "make", lambda *_, **__: Environment(folder / "bin/python"))
-    monkeypatch.setattr(prove.patching, "plan", lambda *_, **__: SimpleNamespace(pending=(1,)))
-    monkeypatch.setattr(prove.patching, "apply", apply)
+    monkeypatch.setattr(pair_environments.apply, "plan", lambda *_, **__: SimpleNamespace(pending=(1,)))
+    monkeypatch.setattr(pair_environments.apply, "apply", apply)
     pair_environments.patched_environment(tmp_path, project, pins, few[0].pair, "3.11")
     assert (folder / ".ready").exists()
     with pytest.raises(Problem):
