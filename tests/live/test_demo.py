@@ -306,4 +306,4 @@ def test_a_pair_that_is_not_pinned_is_refused(pins: Pins, tmp_path: Path) -> Non
         raise AssertionError("no environment is needed")
 
     with pytest.raises(Problem, match=r"need 3\.1\.6\+3\.3\.0, 3\.1\.8\+3\.4\.0, "):
-        demo.run(never, [], progress=Silent(), folder=tmp_path / "logs")
+        demo.run(never, [], everything=True, progress=Silent(), folder=tmp_path / "logs")
