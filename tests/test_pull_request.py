@@ -96,7 +96,7 @@ def test_no_slug_of_ours_goes_out(bodies, project):
 
 
 def scenario_names() -> list[str]:
-    return [scenario.name for scenario in scenarios.choose(())]
+    return [scenario.name for scenario in scenarios.ALL]
 
 
 def test_every_figure_stands_in_the_documents_and_has_its_day_and_command(bodies):
@@ -131,7 +131,7 @@ def test_every_scenario_that_is_named_is_one(project):
 
 def test_a_patch_is_shown_by_scenarios_of_its_bugs(project):
     """One that cures no bug alone is shown by those of what it belongs to."""
-    shows = {scenario.name: set(scenario.bugs) for scenario in scenarios.choose(())}
+    shows = {scenario.name: set(scenario.bugs) for scenario in scenarios.ALL}
     for slug, pointers in evidence.pointers(project.folder).items():
         cures = {bug for patch in project.patches if patch.slug == slug for bug in patch.cures}
         for pointer in pointers:
