@@ -39,12 +39,15 @@ def wait(count):
     threads = [threading.Thread(target=lambda: engine.connect().close()) for _ in range(count)]
     for thread in threads:
         thread.start()
+    until = time.monotonic() + 60
     while pool_watch.counted["waiting"] < count:
+        assert time.monotonic() < until
         time.sleep(0.01)
     for connection in held:
         connection.close()
     for thread in threads:
-        thread.join()
+        thread.join(60)
+        assert not thread.is_alive()
 
 with TestClient(app) as client:
     for count in (0, 3, 1):

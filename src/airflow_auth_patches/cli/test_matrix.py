@@ -13,8 +13,7 @@ from rich.markup import escape
 from airflow_auth_patches.cli.common import Json, app, checkout, known
 from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Exit, Problem
-from airflow_auth_patches.verification import cells as room
-from airflow_auth_patches.verification import matrix_report, matrix_results
+from airflow_auth_patches.verification import cells, matrix_report, matrix_results
 from airflow_auth_patches.verification import test_matrix as command
 from airflow_auth_patches.verification.cells import Cell, Part
 from airflow_auth_patches.verification.matrix_report import Sheet
@@ -101,12 +100,12 @@ def every_pair(
     named = {pins.pair(name).name for name in pair or ()}
     parts = [Part.PROOFS, *([Part.GUARDS] if guards else []), *([Part.UPSTREAM] if upstream else [])]
     pairs = [one for one in pins.pairs if not named or one.name in named]
-    chosen = room.choose(root, series, pairs, python or None, every_python=every_python, parts=parts)
-    left_out = room.unsupported(pairs, python or ())
+    chosen = cells.choose(root, series, pairs, python or None, every_python=every_python, parts=parts)
+    left_out = cells.unsupported(pairs, python or ())
     book = matrix_results.read(folder)
-    able = room.in_order(version for each in pins.pairs for version in room.supported(each))
-    every = room.choose(root, series, pins.pairs, able, parts=list(Part))
-    machine = command.interpreters(room.in_order([*room.PYTHONS, *(cell.python for cell in chosen)]))
+    able = cells.in_order(version for each in pins.pairs for version in cells.supported(each))
+    every = cells.choose(root, series, pins.pairs, able, parts=list(Part))
+    machine = command.interpreters(cells.in_order([*cells.PYTHONS, *(cell.python for cell in chosen)]))
     sheet = Sheet(pins.pairs, every, frozenset(cell.name for cell in chosen), book, machine, left_out)
     ran: list[Cell] = []
     with show.Bars() as bars:
@@ -124,7 +123,7 @@ def every_pair(
                 again=again,
                 keep=keep,
                 stopped=stopped,
-                still_holds=lambda cell: room.still_holds(root, series.folder, cell),
+                still_holds=lambda cell: cells.still_holds(root, series.folder, cell),
                 written=lambda: matrix_report.write(folder, sheet),
                 progress=bars,
             )

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_auth_patches.contribute import backports as room
+from airflow_auth_patches.contribute import backports, pull_request
 from airflow_auth_patches.contribute import export as commits_room
-from airflow_auth_patches.contribute import pull_request
 from airflow_auth_patches.contribute.backports import Variant
 from airflow_auth_patches.contribute.export import Commit
 from airflow_auth_patches.contribute.send import body_name, known_author, labels_of, usable, written
@@ -58,7 +57,7 @@ def backport(
         nothing is written.
     """
     progress = progress or Silent()
-    found = room.variants(series, pins, names)
+    found = backports.variants(series, pins, names)
     author = known_author(author)
     if output is not None:
         usable(output)
@@ -74,7 +73,7 @@ def backport(
             made = commits_room.commits(root, series, release, variant.patches, author, number, branch)
             difference = ""
             if newest is not None:
-                difference = room.range_diff((newest[0].line.release, newest[1]), (release, made))
+                difference = backports.range_diff((newest[0].line.release, newest[1]), (release, made))
                 differences[f"{newest[0].line.branch}..{line.branch}"] = difference
         for commit in made:
             files[f"{line.branch}/{commit.name}"] = commit.content

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from airflow_auth_patches.installation import installed as room
-from airflow_auth_patches.installation import transaction, wheels
+from airflow_auth_patches.installation import installed, transaction, wheels
 from airflow_auth_patches.installation.installed import Installation, Installed
 from airflow_auth_patches.releases.fetching import fetch
 from airflow_auth_patches.releases.releases import Pins, Release
@@ -72,10 +71,10 @@ class Plan:
 
 
 def _whole(found: Installed, progress: Progress | None) -> None:
-    if wrong := room.changed_files(found, progress):
+    if wrong := installed.changed_files(found, progress):
         raise Problem(
-            f"{found.distribution.name} {found.version} is not what its wheel says: {room.some(wrong)}.",
-            f"Reinstall it first: pip install --force-reinstall --no-deps {room.pinned(found)}",
+            f"{found.distribution.name} {found.version} is not what its wheel says: {installed.some(wrong)}.",
+            f"Reinstall it first: pip install --force-reinstall --no-deps {installed.pinned(found)}",
         )
 
 
@@ -113,10 +112,10 @@ def plan(
     :param everything: every patch.
     :raises Problem: when the installation is not whole, a release is unknown, or no chosen patch serves it.
     """
-    installation = room.look(python, pins)
+    installation = installed.look(python, pins)
     chosen: list[tuple[Installed, list[Patch]]] = []
     for found in installation.found:
-        release = room.pinned(found)
+        release = installed.pinned(found)
         chosen.append((found, series.select(release, names, everything=everything, optional=False)))
     if names is not None:
         series.known(names)
@@ -131,9 +130,9 @@ def plan(
         _whole(found, progress)
         if not patches and not found.manifest:
             continue
-        patched = _patched(series, room.pinned(found), patches, progress)
+        patched = _patched(series, installed.pinned(found), patches, progress)
         _free(found, patched)
-        if missing := room.missing_requirements(installation, patched.requirements):
+        if missing := installed.missing_requirements(installation, patched.requirements):
             raise Problem(
                 f"The patches for {found.distribution.name} need {', '.join(missing)}, not installed here.",
                 f"Install it first: {python} -m pip install '{missing[0]}'",
@@ -205,7 +204,7 @@ def _refuse_halves(series: Series, chosen: Sequence[tuple[Installed, Sequence[Pa
     for patch in (patch for _, patches in chosen for patch in patches):
         for other in set(patch.together_with) - slugs:
             for found, _ in chosen:
-                if any(p.slug == other and p.serves(room.pinned(found)) for p in series.patches):
+                if any(p.slug == other and p.serves(installed.pinned(found)) for p in series.patches):
                     raise Problem(
                         f"{patch.slug} without {other} does harm to "
                         f"{found.distribution.name} {found.version}, which is installed.",
@@ -224,7 +223,7 @@ def _why_not(series: Series, installation: Installation, slug: str) -> str:
 def _why_none(series: Series, installation: Installation) -> str:
     said = []
     for found in installation.found:
-        serving = series.serving(room.pinned(found))
+        serving = series.serving(installed.pinned(found))
         if serving:
             held = ", ".join(dict.fromkeys(patch.slug for patch in serving))
             said.append(
@@ -265,9 +264,9 @@ def revert(
     :return: what was patched and is no more; empty when nothing was.
     :raises Problem: when it fails.
     """
-    installation = room.look(python, pins)
+    installation = installed.look(python, pins)
     patched = [found for found in installation.found if found.manifest or found.damaged]
-    new = [fetch(found.release or room.pinned(found), "wheel", progress) for found in patched]
+    new = [fetch(found.release or installed.pinned(found), "wheel", progress) for found in patched]
     if patched:
         transaction.replace(installation, patched, new, pins, progress, put_back=put_back)
     return patched

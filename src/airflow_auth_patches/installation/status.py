@@ -7,8 +7,7 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
-from airflow_auth_patches.installation import advice, wheels
-from airflow_auth_patches.installation import installed as room
+from airflow_auth_patches.installation import advice, installed, wheels
 from airflow_auth_patches.installation.advice import Upgrade
 from airflow_auth_patches.installation.installed import Installed
 from airflow_auth_patches.releases.releases import CORE, FAB, Pins, yanked
@@ -49,7 +48,7 @@ def status(python: Path, series: Series, pins: Pins, progress: Progress | None =
     :return: one standing for each of our distributions that is installed.
     :raises Problem: when there is no Airflow, or a pristine wheel to compare with cannot be fetched.
     """
-    installation = room.look(python, pins)
+    installation = installed.look(python, pins)
     book = verdicts.read(series.folder)
     core = next((found for found in installation.found if found.distribution is CORE), None)
     version = _version(core) if core else None
@@ -58,7 +57,7 @@ def status(python: Path, series: Series, pins: Pins, progress: Progress | None =
     for found in installation.found:
         first = _core_first(core) if found.distribution is FAB else None
         try:
-            release = room.pinned(found)
+            release = installed.pinned(found)
         except Problem as problem:
             state = "out of scope" if found.out_of_scope else "unknown"
             remedy = problem.remedy
@@ -67,7 +66,7 @@ def status(python: Path, series: Series, pins: Pins, progress: Progress | None =
                 remedy = first or f"Upgrade it, at least to {oldest}."
             rows.append(Standing(found, state, tuple(found.slugs), (), (f"{problem.what} {remedy}",)))
             continue
-        wrong = room.changed_files(found, progress)
+        wrong = installed.changed_files(found, progress)
         open_ = tuple(patch for patch in series.serving(release) if patch.slug not in found.slugs)
         applied = (found.manifest or {"patches": []})["patches"]
         others = [p for p in applied if not any(wheels.is_of(p, patch) for patch in series.serving(release))]
