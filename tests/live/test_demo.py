@@ -203,7 +203,9 @@ def test_every_build_is_seen_on_every_database(
     )
     one = replace(several, name="one", databases=("PostgreSQL",), first_four=False)
     monkeypatch.setattr(demo, "choose", lambda names, **_: (several, one))
-    rows = demo.run(make, pins.pairs, progress=Silent(), folder=tmp_path / "logs")
+    told: list[report.Row] = []
+    rows = demo.run(make, pins.pairs, progress=Silent(), folder=tmp_path / "logs", tell=told.append)
+    assert told == rows
     assert asked == [("3.1.6+3.3.0", build) for build in Build if build is not Build.PLUGIN]
     assert [(row.scenario.name, row.releases, row.verdict.value) for row in rows] == [
         ("several", "3.1.6+3.3.0", "cured"),

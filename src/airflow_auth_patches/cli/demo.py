@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from datetime import date
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,6 +34,12 @@ def demo(
         str | None,
         typer.Option("--python", metavar="X.Y", help="The Python of the servers; by default this tool's."),
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            "--record", metavar="FILE", help="Keep the outcomes in this JSON file, in place of older ones."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """
@@ -46,7 +53,7 @@ def demo(
     if only and everything:
         raise Problem("--only and --all exclude each other.", "Give one of them.", Exit.USAGE)
     try:
-        from airflow_auth_patches.demo import figure, report
+        from airflow_auth_patches.demo import figure, recorded, report, scenarios
         from airflow_auth_patches.demo import run as command
         from airflow_auth_patches.demo.scenario import FIRST_FOUR, Build
     except ModuleNotFoundError as error:
@@ -76,6 +83,12 @@ def demo(
                 root, series, pins, pair, version, bars, kind=build.value, only=only
             )
 
+        def tell(row: report.Row) -> None:
+            bars.line(f"{row.scenario.name} on {row.releases}: {row.verdict.value}")
+            if record:
+                names = [scenario.name for scenario in scenarios.ALL]
+                recorded.record(record, report.as_data([row]), date.today(), version, names)
+
         try:
             rows = command.run(
                 make,
@@ -84,6 +97,7 @@ def demo(
                 everything=everything,
                 progress=bars,
                 folder=root / "build" / "demo",
+                tell=tell,
             )
         except KeyboardInterrupt as interrupt:
             raise Stopped(interrupt.args[0] if interrupt.args else signal.SIGINT) from None

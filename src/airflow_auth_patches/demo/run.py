@@ -63,6 +63,7 @@ def run(
     everything: bool = False,
     progress: Progress,
     folder: Path,
+    tell: Callable[[Row], None] = lambda row: None,
 ) -> list[Row]:
     """
     Run scenarios on stock and on patched releases.
@@ -76,6 +77,7 @@ def run(
     :param everything: whether to run every scenario on every pair.
     :param progress: is told of each step.
     :param folder: where to keep the servers' logs: ``SCENARIO-CORE+FAB-stock.log``, ``...-patched.log``.
+    :param tell: is called with each row as soon as it is there.
     :return: one row for each scenario, pair and database, in the order of the scenarios, also where
         a database is not installed.
     :raises Problem: when a name is unknown, or Airflow or the database cannot be started.
@@ -148,10 +150,11 @@ def run(
             for scenario, pair, product in steps:
                 check()
                 if product in absent:
-                    rows.append(_not_run(scenario, pair, product, absent[product]))
+                    row = _not_run(scenario, pair, product, absent[product])
                 else:
-                    room = rooms[pair.name, product]
-                    rows.append(_compare(scenario, room, progress=progress, folder=folder))
+                    row = _compare(scenario, rooms[pair.name, product], progress=progress, folder=folder)
+                rows.append(row)
+                tell(row)
                 advance(1)
         return rows
 

@@ -47,6 +47,10 @@ class Bars:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
+    def line(self, text: str) -> None:
+        """Print a line that stays, above the bars."""
+        self._bars.console.print(text, highlight=False, soft_wrap=True, markup=False)
+
     @contextmanager
     def task(self, title: str, total: float | None = None) -> Iterator[Advance]:
         """See :class:`airflow_auth_patches.util.progress.Progress`."""
