@@ -101,7 +101,8 @@ def scenario_names() -> list[str]:
 
 def test_every_figure_stands_in_the_documents_and_has_its_day_and_command(bodies):
     pages = [
-        (ROOT / page).read_text() for page in ("docs/demonstration.md", "docs/figures.md", "docs/loop.md")
+        (ROOT / page).read_text()
+        for page in ("docs/demonstration.md", "docs/figures.md", "docs/route-sweep.md")
     ]
     written = evidence.LINK.sub(r"\1", "\n".join(pages))
     for text in bodies.values():

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.live
 
 PAIR = "3.3.2+3.10.2"
 #: Five connections: the limit is two requests for each API.
-SETTINGS = Settings(pool_size=3, max_overflow=2, pool_timeout=10, inside=("admission_watch",))
+SETTINGS = Settings(pool_size=3, max_overflow=2, pool_timeout=10, probes=("admission_watch",))
 LIMIT = 2
 DAGS = "/api/v2/dags?limit=5"
 #: Seconds that nothing in these tests takes on a server that works.
@@ -368,7 +368,7 @@ def test_wrong_limit_stops_the_server_at_start(make: Make, form: str, value: str
 
 
 def test_plugin_limits_a_stock_server(make: Make):
-    settings = Settings(3, 2, 5, admission_plugin=True, inside=("admission_watch",))
+    settings = Settings(3, 2, 5, admission_plugin=True, probes=("admission_watch",))
     with make("stock", "with_plugin", settings) as server:
         server.wait()
         with busy(server, 10, LIMIT) as sent:
@@ -378,16 +378,16 @@ def test_plugin_limits_a_stock_server(make: Make):
 
 
 def test_limit_that_is_installed_twice_is_used_once(make: Make, project, tmp_path, monkeypatch):
-    shutil.copy(preparation.INSIDE / "admission_watch.py", tmp_path)
+    shutil.copy(preparation.PROBES / "admission_watch.py", tmp_path)
     for name in ("admission_one", "admission_two"):
         (tmp_path / f"{name}.py").write_text(plugin.source(project))
-    monkeypatch.setattr(preparation, "INSIDE", tmp_path)
-    settings = Settings(3, 2, 5, inside=("admission_watch", "admission_one", "admission_two"))
+    monkeypatch.setattr(preparation, "PROBES", tmp_path)
+    settings = Settings(3, 2, 5, probes=("admission_watch", "admission_one", "admission_two"))
     used_once(make("stock", "twice", settings), "The request admission plugin is installed twice: remove")
 
 
 def test_plugin_leaves_the_limit_to_a_patched_server(make: Make):
-    settings = Settings(3, 2, 5, admission_plugin=True, inside=("admission_watch",))
+    settings = Settings(3, 2, 5, admission_plugin=True, probes=("admission_watch",))
     used_once(make("patch", "both", settings), "This Airflow limits its requests itself")
 
 

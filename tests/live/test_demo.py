@@ -63,12 +63,12 @@ def running(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 
 def serves(process: psutil.Process) -> bool:
-    """Return whether it is an API server, and not the keeper of one."""
+    """Return whether it is an API server, and not the manager of one."""
     try:
         command = process.cmdline()
     except psutil.NoSuchProcess:
         return False
-    return "api-server" in command and not any(word.endswith("keeper.py") for word in command)
+    return "api-server" in command and not any(word.endswith("process_manager.py") for word in command)
 
 
 def private(place: Path) -> Path:
@@ -160,7 +160,7 @@ def test_what_cannot_be_measured_is_told(fake: Fake, pins: Pins, tmp_path: Path)
         progress=Silent(),
         folder=tmp_path / "logs",
     )
-    told = [(row.scenario.name, row.pair, row.verdict.value) for row in rows]
+    told = [(row.scenario.name, row.pair, row.outcome.value) for row in rows]
     assert told == [
         ("session-cleanup", "3.1.6+3.3.0", "not shown"),
         ("sequence", "3.1.6+3.3.0", "not cured"),
@@ -198,30 +198,30 @@ def test_every_build_is_seen_on_every_database(
         pairs=("3.1.6+3.3.0",),
         run=run,
         databases=("PostgreSQL", "MariaDB"),
-        first_four=True,
-        beside_first_four=beside,
+        minimal=True,
+        compare_with_minimal=beside,
     )
-    one = replace(several, name="one", databases=("PostgreSQL",), first_four=False)
+    one = replace(several, name="one", databases=("PostgreSQL",), minimal=False)
     monkeypatch.setattr(demo, "choose", lambda names, **_: (several, one))
     told: list[report.Row] = []
     rows = demo.run(make, pins.pairs, progress=Silent(), folder=tmp_path / "logs", tell=told.append)
     assert told == rows
     assert asked == [("3.1.6+3.3.0", build) for build in Build if build is not Build.PLUGIN]
-    assert [(row.scenario.name, row.releases, row.verdict.value) for row in rows] == [
+    assert [(row.scenario.name, row.releases, row.outcome.value) for row in rows] == [
         ("several", "3.1.6+3.3.0", "cured"),
         ("several", "3.1.6+3.3.0 on MariaDB", "cured"),
         ("one", "3.1.6+3.3.0", "cured"),
     ]
-    assert [(row.stock.sees, row.first_four and row.first_four.sees) for row in rows] == [
-        ("stock on PostgreSQL", "four on PostgreSQL"),
-        ("stock on MariaDB", "four on MariaDB"),
+    assert [(row.stock.sees, row.minimal and row.minimal.sees) for row in rows] == [
+        ("stock on PostgreSQL", "minimal on PostgreSQL"),
+        ("stock on MariaDB", "minimal on MariaDB"),
         ("stock on PostgreSQL", None),
     ]
-    assert rows[1].patched.sees == "patched on MariaDB, beside four on MariaDB"
+    assert rows[1].patched.sees == "patched on MariaDB, beside minimal on MariaDB"
     assert rows[2].patched.sees == "patched on PostgreSQL"
-    assert sorted(row.logs["first-four"].name for row in rows[:2]) == [
-        "several-3.1.6+3.3.0-first-four.log",
-        "several-3.1.6+3.3.0-mariadb-first-four.log",
+    assert sorted(row.logs["minimal"].name for row in rows[:2]) == [
+        "several-3.1.6+3.3.0-mariadb-minimal.log",
+        "several-3.1.6+3.3.0-minimal.log",
     ]
     assert all(log.exists() for row in rows for log in row.logs.values())
 
@@ -239,7 +239,7 @@ def test_scenario_is_not_run_where_its_database_is_not_installed(
     monkeypatch.setattr("airflow_auth_patches.demo.mariadb.PLACES", str(tmp_path))
     environment = fake("serves")
     rows = demo.run(lambda *_: environment, pins.pairs, progress=Silent(), folder=tmp_path / "logs")
-    assert [(row.database, row.verdict.value) for row in rows] == [
+    assert [(row.database, row.outcome.value) for row in rows] == [
         ("PostgreSQL", "cured"),
         ("MariaDB", "not run"),
     ]
@@ -250,14 +250,14 @@ def test_scenario_is_not_run_where_its_database_is_not_installed(
 
 
 @pytest.mark.parametrize("alone", [False, True])
-@pytest.mark.parametrize(("fails", "verdict"), [("stock", "cured"), ("stock plugin", "not cured")])
+@pytest.mark.parametrize(("fails", "outcome"), [("stock", "cured"), ("stock plugin", "not cured")])
 def test_plugin_runs_on_stock_releases_and_must_cure(
     fake: Fake,
     pins: Pins,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     fails: str,
-    verdict: str,
+    outcome: str,
     alone: bool,
 ) -> None:
     monkeypatch.setattr(plugin, "source", lambda series: "# the plugin")
@@ -289,7 +289,7 @@ def test_plugin_runs_on_stock_releases_and_must_cure(
     assert row.plugin is not None
     told = [row.stock.sees, row.plugin.sees, row.patched.sees]
     assert told == ["seen on stock", "seen on plugin", "seen otherwise"]
-    assert row.verdict.value == verdict
+    assert row.outcome.value == outcome
     assert servers == ([1, 1, 1] if alone else [3, 2, 1])
     assert row.logs["plugin"].name == "both-3.1.6+3.3.0-plugin.log"
 

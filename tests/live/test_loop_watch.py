@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_auth_patches.demo.preparation import INSIDE
+from airflow_auth_patches.demo.preparation import PROBES
 from airflow_auth_patches.installation import environments, pair_environments
 from airflow_auth_patches.releases.releases import Pins
 from airflow_auth_patches.util.processes import run
@@ -86,7 +86,7 @@ def told(root: Path, pins: Pins, python: str, tmp_path_factory: pytest.TempPathF
     (home / "program.py").write_text(PROGRAM)
     own = {"AIRFLOW_HOME": str(home), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/a.db"}
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "PYTHON"))}
-    printed = run([environment.python, home / "program.py", INSIDE], env={**inherited, **own}, timeout=300)
+    printed = run([environment.python, home / "program.py", PROBES], env={**inherited, **own}, timeout=300)
     (line,) = [line for line in printed.splitlines() if line.startswith("TOLD")]
     return json.loads(line.removeprefix("TOLD"))
 

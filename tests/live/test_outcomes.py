@@ -9,7 +9,7 @@ from airflow_auth_patches.demo.outcomes import (
     Kind,
     Measurement,
     Observation,
-    Verdict,
+    Outcome,
     judge,
     pool_timeouts,
     race_errors,
@@ -53,29 +53,25 @@ def observation(failed: bool) -> Observation:
 
 
 @pytest.mark.parametrize(
-    ("kind", "known_open", "stock", "patched", "verdict"),
+    ("kind", "stock", "patched", "outcome"),
     [
-        (Kind.BUG, None, True, False, Verdict.CURED),
-        (Kind.BUG, None, True, True, Verdict.NOT_CURED),
-        (Kind.BUG, None, False, False, Verdict.NOT_SHOWN),
-        (Kind.BUG, None, False, True, Verdict.NOT_SHOWN),
-        (Kind.BUG, "to-come", True, False, Verdict.CURED),
-        (Kind.BUG, "to-come", True, True, Verdict.KNOWN_OPEN),
-        (Kind.BUG, "to-come", False, False, Verdict.NOT_SHOWN),
-        (Kind.BUG, "to-come", False, True, Verdict.NOT_SHOWN),
-        (Kind.KEPT, None, False, False, Verdict.KEPT),
-        (Kind.KEPT, None, False, True, Verdict.BROKEN),
-        (Kind.KEPT, None, True, False, Verdict.CURED),
-        (Kind.KEPT, None, True, True, Verdict.NOT_CURED),
+        (Kind.BUG, True, False, Outcome.CURED),
+        (Kind.BUG, True, True, Outcome.NOT_CURED),
+        (Kind.BUG, False, False, Outcome.NOT_SHOWN),
+        (Kind.BUG, False, True, Outcome.NOT_SHOWN),
+        (Kind.REGRESSION, False, False, Outcome.WORKS),
+        (Kind.REGRESSION, False, True, Outcome.BROKEN),
+        (Kind.REGRESSION, True, False, Outcome.CURED),
+        (Kind.REGRESSION, True, True, Outcome.NOT_CURED),
     ],
 )
-def test_verdicts(kind: Kind, known_open: str | None, stock: bool, patched: bool, verdict: Verdict) -> None:
-    assert judge(kind, known_open, observation(stock), observation(patched)) is verdict
+def test_outcome_of_two_observations(kind: Kind, stock: bool, patched: bool, outcome: Outcome) -> None:
+    assert judge(kind, observation(stock), observation(patched)) is outcome
 
 
-def test_which_verdicts_are_good() -> None:
-    good = {Verdict.CURED, Verdict.KNOWN_OPEN, Verdict.KEPT, Verdict.NOT_RUN}
-    assert {each for each in Verdict if each.good} == good
+def test_which_outcomes_are_good() -> None:
+    good = {Outcome.CURED, Outcome.WORKS, Outcome.NOT_RUN}
+    assert {each for each in Outcome if each.good} == good
 
 
 @pytest.mark.parametrize(("log", "count"), [(GROUP, 1), (HANDLED, 1), (GROUP * 3, 3), (HARMLESS, 0), ("", 0)])

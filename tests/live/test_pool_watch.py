@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from airflow_auth_patches.demo.pool import most_waiting
-from airflow_auth_patches.demo.preparation import INSIDE
+from airflow_auth_patches.demo.preparation import PROBES
 from airflow_auth_patches.installation import environments, pair_environments
 from airflow_auth_patches.releases.releases import Pins
 from airflow_auth_patches.util.processes import run
@@ -69,7 +69,7 @@ def test_waiting_threads_are_counted_since_the_reset(
     program.write_text(PROGRAM)
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "PYTHON"))}
     printed = run(
-        [environment.python, program, str(INSIDE)],
+        [environment.python, program, str(PROBES)],
         env={**inherited, "AIRFLOW_HOME": str(tmp_path / "home")},
         timeout=300,
     )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_auth_patches.demo import recorded
-from airflow_auth_patches.demo.outcomes import Observation, Verdict
+from airflow_auth_patches.demo.outcomes import Observation, Outcome
 from airflow_auth_patches.demo.report import Row, as_data
 from airflow_auth_patches.demo.scenarios import ALL
 from airflow_auth_patches.util.errors import Problem
@@ -25,7 +25,7 @@ def data(name: str, sees: str = "0 of 20 fail", **changes: Any) -> Mapping[str, 
     stock = Observation("5 at once: 5 of 5 fail; a|b", failed=True, details={"loop": {"sites": []}})
     patched = Observation(sees, failed=False)
     logs = {build: Path("/somewhere") / f"{build}.log" for build in ("stock", "patched")}
-    options = {"verdict": Verdict.CURED, **changes}
+    options = {"outcome": Outcome.CURED, **changes}
     (row,) = as_data([Row(scenario, scenario.pairs[0], stock, patched, logs=logs, **options)])
     return row
 
@@ -47,7 +47,7 @@ def test_replaces_rows_that_were_run_again_and_keeps_the_others(path: Path) -> N
 
 def test_keeps_a_row_when_its_database_was_missing_in_a_later_run(path: Path) -> None:
     recorded.record(path, [data("token-race", "measured")], DAY, "3.11", NAMES)
-    recorded.record(path, [data("token-race", "absent", verdict=Verdict.NOT_RUN)], DAY, "3.11", NAMES)
+    recorded.record(path, [data("token-race", "absent", outcome=Outcome.NOT_RUN)], DAY, "3.11", NAMES)
     assert [row["patched"]["sees"] for row in recorded.read(path)] == ["measured"]
 
 
@@ -58,7 +58,7 @@ def test_drops_rows_of_scenarios_that_no_longer_exist(path: Path) -> None:
 
 
 def test_records_numbers_and_call_sites_but_no_path(path: Path) -> None:
-    row = dict(data("loop-tour"))
+    row = dict(data("route-sweep"))
     site = {"kind": "statements", "site": "models/pool.py:f", "count": 3, "routes": {"GET /pools": 3}}
     loop = {"statements": 3, "exempt": {}, "sites": [site], "stops": {"/venv/lib/x.py:1": 1}}
     row["stock"] = {**row["stock"], "details": {"loop": loop, "slowest_version": 0.5, "told": {"a": "/x"}}}

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from airflow_auth_patches.demo.load import Answer, Request, Result
-from airflow_auth_patches.demo.outcomes import Measurement, Observation, Verdict
+from airflow_auth_patches.demo.outcomes import Measurement, Observation, Outcome
 from airflow_auth_patches.demo.report import Row, as_data, brief, faults, table
 from airflow_auth_patches.demo.scenarios import ALL, choose
 
@@ -23,13 +23,11 @@ def observation(*outcomes: str) -> Observation:
     return Observation(str(measurement), failed, (measurement,), pool_timeouts=3, log_errors={"KeyError": 1})
 
 
-def row(verdict: Verdict, name: str = "pool-distinct-tokens", pair: str = "") -> Row:
+def row(outcome: Outcome, name: str = "pool-distinct-tokens", pair: str = "") -> Row:
     (scenario,) = (scenario for scenario in ALL if scenario.name == name)
-    if verdict is Verdict.KNOWN_OPEN:
-        scenario = replace(scenario, known_open="a-patch-to-come")
     logs = {kind: Path("build") / f"{kind}.log" for kind in ("stock", "patched")}
     stock, patched = observation("200", "500", "no answer"), observation("200", "200", "200")
-    return Row(scenario, pair or scenario.pairs[0], stock, patched, verdict, logs)
+    return Row(scenario, pair or scenario.pairs[0], stock, patched, outcome, logs)
 
 
 def printed(rows: list[Row], width: int) -> str:
@@ -40,23 +38,23 @@ def printed(rows: list[Row], width: int) -> str:
 
 
 @pytest.mark.parametrize("width", [80, 100])
-@pytest.mark.parametrize("verdict", list(Verdict))
-def test_the_table_holds_all(verdict: Verdict, width: int) -> None:
-    text = printed([row(verdict, each.name, pair) for each in ALL for pair in each.pairs], width)
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_the_table_holds_all(outcome: Outcome, width: int) -> None:
+    text = printed([row(outcome, each.name, pair) for each in ALL for pair in each.pairs], width)
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
     assert "…" not in text
     words = " ".join(text.split())
     if width == 100:
         assert "(1 x 500, 1 no answer)" in words
         assert all(scenario.name in words for scenario in ALL)
-    for word in ("scenario", "releases", "3.1.6", "+3.10.2", "outcome", verdict.value):
+    for word in ("scenario", "releases", "3.1.6", "+3.10.2", "outcome", outcome.value):
         assert word in words
 
 
 def test_brief_table_fits_a_screen() -> None:
     told = "5 at once: 10 of 10 fail (10 x 500); 20 at once: 20 of 20 fail (18 x 500, 2 no answer)"
     rows = [
-        replace(row(Verdict.CURED, each.name, pair), stock=Observation(told, failed=True))
+        replace(row(Outcome.CURED, each.name, pair), stock=Observation(told, failed=True))
         for each in choose([])
         for pair in each.pairs
     ]
@@ -73,47 +71,41 @@ def test_brief_table_fits_a_screen() -> None:
 
 def test_deadlines_and_pool_time_out_are_in_the_table() -> None:
     words = " ".join(
-        line[:22].strip() for line in printed([row(Verdict.CURED)], 100).splitlines()
+        line[:22].strip() for line in printed([row(Outcome.CURED)], 100).splitlines()
     )  # the first column
     assert "pool_timeout 5 s" in words
     assert "deadline 25 s" in words
 
 
-def test_only_what_is_known_open_is_noted_so() -> None:
-    words = " ".join(printed([row(Verdict.KNOWN_OPEN)], 100).split())
-    assert "pool-distinct-tokens: known open until a-patch-to-come is there." in words
-    assert "a-patch-to-come" not in printed([row(Verdict.CURED)], 100)
-
-
 def test_what_looks_like_markup_is_shown_as_it_is() -> None:
     told = Observation("not measured: [red]ended[/] [/x]", failed=True)
-    base = row(Verdict.NOT_CURED)
-    text = printed([Row(base.scenario, base.pair, told, told, base.verdict, base.logs)], 100)
+    base = row(Outcome.NOT_CURED)
+    text = printed([Row(base.scenario, base.pair, told, told, base.outcome, base.logs)], 100)
     assert "[red]ended[/]" in " ".join(text.split())
 
 
-def test_what_the_first_four_do_is_told_beside_stock() -> None:
-    base = row(Verdict.CURED)
+def test_what_the_minimal_do_is_told_beside_stock() -> None:
+    base = row(Outcome.CURED)
     both = replace(
         base,
-        logs={**base.logs, "first-four": Path("build/first-four.log")},
-        first_four=Observation("20 of 20 [fail]", failed=True),
+        logs={**base.logs, "minimal": Path("build/minimal.log")},
+        minimal=Observation("20 of 20 [fail]", failed=True),
         database="MariaDB",
     )
     words = " ".join(printed([both], 100).split())
-    assert "with the first four" in words
+    assert "with the minimal patches" in words
     assert "20 of 20 [fail]" in words
     assert "MariaDB" in words
     data, plain = as_data([both, base])
-    assert (data["database"], data["first_four"]["sees"]) == ("MariaDB", "20 of 20 [fail]")
-    assert data["first_four"]["log"] == "build/first-four.log"
-    assert (plain["database"], plain["first_four"]) == ("PostgreSQL", None)
-    bad = replace(both, verdict=Verdict.NOT_CURED)
+    assert (data["database"], data["minimal"]["sees"]) == ("MariaDB", "20 of 20 [fail]")
+    assert data["minimal"]["log"] == "build/minimal.log"
+    assert (plain["database"], plain["minimal"]) == ("PostgreSQL", None)
+    bad = replace(both, outcome=Outcome.NOT_CURED)
     assert faults([bad])[0].startswith("pool-distinct-tokens on 3.2.0+3.6.0 on MariaDB is not cured: ")
 
 
 def test_what_the_plugin_does_is_told_beside_stock() -> None:
-    base = row(Verdict.NOT_CURED)
+    base = row(Outcome.NOT_CURED)
     both = replace(
         base,
         logs={**base.logs, "plugin": Path("build/plugin.log")},
@@ -129,16 +121,16 @@ def test_what_the_plugin_does_is_told_beside_stock() -> None:
 
 
 def test_faults_are_named() -> None:
-    assert faults([row(Verdict.CURED), row(Verdict.KNOWN_OPEN), row(Verdict.KEPT, "sequence")]) == []
-    bad = [row(Verdict.NOT_CURED), row(Verdict.NOT_SHOWN), row(Verdict.BROKEN, "sequence")]
+    assert faults([row(Outcome.CURED), row(Outcome.WORKS, "sequence")]) == []
+    bad = [row(Outcome.NOT_CURED), row(Outcome.NOT_SHOWN), row(Outcome.BROKEN, "sequence")]
     for fault, name in zip(faults(bad), ("not cured", "not shown", "broken"), strict=True):
         assert f"is {name}: stock: 30 at once: 2 of 3 fail (1 x 500, 1 no answer); patched: " in fault
 
 
 def test_data_is_plain_and_whole() -> None:
-    (data,) = json.loads(json.dumps(as_data([row(Verdict.KNOWN_OPEN)])))
+    (data,) = json.loads(json.dumps(as_data([row(Outcome.CURED)])))
     assert (data["core"], data["fab"]) == ("3.2.0", "3.6.0")
-    assert (data["outcome"], data["known_open"]) == ("known open", "a-patch-to-come")
+    assert data["outcome"] == "cured"
     assert data["settings"]["pool_size"] == 3
     stock = data["stock"]
     assert (stock["failed"], stock["pool_timeouts"], stock["log_errors"]) == (True, 3, {"KeyError": 1})
@@ -159,4 +151,3 @@ def test_data_is_plain_and_whole() -> None:
             "p99": 0.198,
         }
     ]
-    assert as_data([row(Verdict.CURED)])[0]["known_open"] is None

@@ -163,7 +163,7 @@ def test_restarts_on_the_same_address(prepared: Preparation, serve: Callable[...
 
 def test_loads_what_its_settings_name(serve: Callable[..., Server], prepared: Preparation) -> None:
     plugins = prepared.folder / "one" / "plugins"
-    with serve("serves", Settings(inside=("loop_watch", "no_check"))) as server:
+    with serve("serves", Settings(probes=("loop_watch", "no_check"))) as server:
         server.wait()
         seen = json.loads((prepared.folder / "one" / "environment.json").read_text())
         assert {path.name for path in plugins.iterdir()} == {"loop_watch.py", "no_check.py"}
@@ -180,7 +180,7 @@ def test_a_sibling_shares_the_database_and_nothing_else(
     assert isinstance(database, SQLiteWithKill)
     with serve("serves", Settings(pool_timeout=5)) as server:
         server.wait()
-        with server.sibling("other", inside=("no_check",)) as other:
+        with server.sibling("other", probes=("no_check",)) as other:
             assert other.wait().url != server.url
             seen = json.loads((prepared.folder / "one-other" / "environment.json").read_text())
             assert seen["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == database.url("one")
@@ -200,12 +200,12 @@ def test_a_sibling_shares_the_database_and_nothing_else(
 
 
 def test_a_sibling_may_have_settings_of_its_own(serve: Callable[..., Server]) -> None:
-    server = serve("serves", Settings(inside=("loop_watch",)))
+    server = serve("serves", Settings(probes=("loop_watch",)))
     assert server.sibling().settings == server.settings
     other = Settings(revocation_cache_ttl=0)
     assert server.sibling(settings=other).settings == other
-    assert server.sibling(settings=other, inside=("no_check",)).settings == Settings(
-        revocation_cache_ttl=0, inside=("no_check",)
+    assert server.sibling(settings=other, probes=("no_check",)).settings == Settings(
+        revocation_cache_ttl=0, probes=("no_check",)
     )
 
 

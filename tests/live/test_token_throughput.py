@@ -1,4 +1,4 @@
-"""What all patches reach beside the first four, as far as no server is needed."""
+"""What all patches reach beside the minimal patches, as far as no server is needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def reached(tokens_per_second: float, *, failed: bool = False) -> Observation:
 def test_must_be_so_many_times_as_many(tokens_per_second: float, failed: bool) -> None:
     seen = beside(reached(1), reached(tokens_per_second))
     assert seen.failed is failed
-    assert seen.details["times_first_four"] == tokens_per_second
+    assert seen.details["times_minimal"] == tokens_per_second
     assert seen.sees.startswith("seen; ")
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from airflow_auth_patches.demo import mariadb, users
 from airflow_auth_patches.demo.ports import free_port
-from airflow_auth_patches.demo.preparation import INSIDE
+from airflow_auth_patches.demo.preparation import PROBES
 from airflow_auth_patches.installation import environments, pair_environments
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases.releases import Pins
@@ -152,7 +152,7 @@ def test_queries_of_fab_s_tables_are_counted_and_those_on_the_loop(
     program.write_text(WATCHED)
     metadata = f"sqlite:///{tmp_path}/a.db"
     printed = in_airflow(
-        program, str(INSIDE), str(tmp_path / "b.db"), AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=metadata
+        program, str(PROBES), str(tmp_path / "b.db"), AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=metadata
     )
     (line,) = [line for line in printed.splitlines() if line.startswith("TOLD")]
     assert json.loads(line.removeprefix("TOLD")) == {

@@ -55,7 +55,7 @@ def demo(
     try:
         from airflow_auth_patches.demo import figure, recorded, report, scenarios
         from airflow_auth_patches.demo import run as command
-        from airflow_auth_patches.demo.scenario import FIRST_FOUR, Build
+        from airflow_auth_patches.demo.scenario import MINIMAL, Build
     except ModuleNotFoundError as error:
         raise Problem(
             f"The demonstration needs {error.name}, which is not installed.",
@@ -78,13 +78,13 @@ def demo(
                 return environments.make(
                     pair, version, pair_environments.folder_of(root, pair, version, "stock"), bars
                 )
-            only = FIRST_FOUR if build is Build.FIRST_FOUR else None
+            only = MINIMAL if build is Build.MINIMAL else None
             return pair_environments.patched_environment(
                 root, series, pins, pair, version, bars, kind=build.value, only=only
             )
 
         def tell(row: report.Row) -> None:
-            bars.line(f"{row.scenario.name} on {row.releases}: {row.verdict.value}")
+            bars.line(f"{row.scenario.name} on {row.releases}: {row.outcome.value}")
             if record:
                 names = [scenario.name for scenario in scenarios.ALL]
                 recorded.record(record, report.as_data([row]), date.today(), version, names)

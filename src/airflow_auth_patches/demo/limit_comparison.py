@@ -20,9 +20,8 @@ from typing import Any
 
 from airflow_auth_patches.demo import loop
 from airflow_auth_patches.demo.databases import DatabaseServer
+from airflow_auth_patches.demo.flows import Step
 from airflow_auth_patches.demo.interrupts import interruptible
-from airflow_auth_patches.demo.journeys import Step
-from airflow_auth_patches.demo.kept import all_stopped
 from airflow_auth_patches.demo.limit_loads import (
     CONCURRENCY,
     DAGS,
@@ -35,6 +34,7 @@ from airflow_auth_patches.demo.limit_loads import (
     measure,
     measure_locked,
 )
+from airflow_auth_patches.demo.managed import all_stopped
 from airflow_auth_patches.demo.postgresql import PostgreSQL
 from airflow_auth_patches.demo.preparation import Keys, Preparation, Settings
 from airflow_auth_patches.demo.proxy import Proxy
@@ -160,7 +160,7 @@ class Comparison:
         return servers
 
     def _loads(self, database: PostgreSQL, size: tuple[int, int], latency: int) -> list[dict[str, Any]]:
-        settings = Settings(*size, pool_timeout=5, user_cache_ttl=0, inside=(loop.WATCH,))
+        settings = Settings(*size, pool_timeout=5, user_cache_ttl=0, probes=(loop.WATCH,))
         what = f"pool {size[0]}+{size[1]}, {latency} ms"
         with ExitStack() as stack:
             proxy = stack.enter_context(Proxy(database.port, delay=latency / 2000))

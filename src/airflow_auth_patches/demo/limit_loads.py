@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_auth_patches.demo import loop
-from airflow_auth_patches.demo.journeys import Step, Trip, travel
+from airflow_auth_patches.demo.flows import FlowResult, Step, run_flows
 from airflow_auth_patches.demo.openapi import operations
+from airflow_auth_patches.demo.preparation import SWEEP
 from airflow_auth_patches.demo.scenarios.database_waits import later, locked
 from airflow_auth_patches.demo.server import Server
-from airflow_auth_patches.demo.tour import Furnished, looks
-from airflow_auth_patches.demo.writes import journeys
+from airflow_auth_patches.demo.sweep import SeedData, looks
+from airflow_auth_patches.demo.writes import flows
 
 #: Requests for Dags, each with a token of its own.
 TOKENS = 300
@@ -44,7 +45,7 @@ class Probe:
     A locked table, and the requests that wait for it.
 
     :param table: the table.
-    :param route: the route, below ``/api/v2``, with a value known to the tour for each parameter.
+    :param route: the route, below ``/api/v2``, with a value known to the route sweep for each parameter.
     :param public: whether the requests, and those for the version, carry no token.
     """
 
@@ -70,7 +71,7 @@ PATCHES: Mapping[tuple[str, ...], Probe] = {
 }
 #: Routes of probes that are no GET: the method and the body.
 WRITES = {
-    "/variables/{variable_key}": ("PATCH", {"key": "tour", "value": "1"}),
+    "/variables/{variable_key}": ("PATCH", {"key": SWEEP, "value": "1"}),
     "/dags/{dag_id}/dagRuns/{dag_run_id}": ("PATCH", {"state": "failed"}),
 }
 
@@ -94,13 +95,13 @@ class Requests:
 
         :param server: one that answers.
         """
-        furnished = Furnished(server)
-        values = furnished.furnish()
-        found = operations(furnished.document())
+        seeded = SeedData(server)
+        values = seeded.create()
+        found = operations(seeded.document())
         gets = {step.route.removeprefix("/api/v2"): step for step in looks(found, values)}
         grid = Step("GET", "/ui/grid/structure/{dag_id}", f"/ui/grid/structure/{values['dag_id']}")
         reads = [[step] for step in [*(gets[route] for route in SECOND), grid] * SECOND_EACH]
-        planned = [*reads, *journeys(found, furnished.asset_ids)]
+        planned = [*reads, *flows(found, seeded.asset_ids)]
         random.Random(66493).shuffle(planned)
         probes = {}
         for probe in PATCHES.values():
@@ -125,18 +126,18 @@ def measure(server: Server, planned: Sequence[Sequence[Step]], concurrency: int)
     """
     tokens = iter(server.tokens(sum(map(len, planned))))
     loop.reset(server.url)
-    trip = travel(server.url, planned, lambda: next(tokens), concurrency=concurrency, deadline=DEADLINE)
-    lost = sum(each.lost for each in trip.done) + trip.left
-    found: dict[str, Any] = {"requests": len(trip.done) + trip.left, "lost": lost, **_times(trip)}
-    if trip.result.unfinished:
+    sent = run_flows(server.url, planned, lambda: next(tokens), concurrency=concurrency, deadline=DEADLINE)
+    lost = sum(each.lost for each in sent.done) + sent.left
+    found: dict[str, Any] = {"requests": len(sent.done) + sent.left, "lost": lost, **_times(sent)}
+    if sent.result.unfinished:
         server.restart()  # it hangs: nothing can be read from it, nor measured after
         return found
     seen = loop.report(server.url)
     return {**found, "statements": seen.statements, "waits": seen.waits, "second": seen.nested}
 
 
-def _times(trip: Trip) -> dict[str, float]:
-    return {"seconds": round(trip.wall, 2), "slowest_version": round(trip.slowest_pulse, 3)}
+def _times(sent: FlowResult) -> dict[str, float]:
+    return {"seconds": round(sent.wall, 2), "slowest_version": round(sent.slowest_pulse, 3)}
 
 
 def measure_locked(server: Server, probe: Probe, step: Step) -> float:
@@ -150,11 +151,11 @@ def measure_locked(server: Server, probe: Probe, step: Step) -> float:
     """
     token = None if probe.public else server.token()
     with locked(server, server.name, probe.table) as lock, later(lock.release, HELD):
-        trip = travel(
+        sent = run_flows(
             server.url,
             [[step]] * LOCKED_REQUESTS,
             lambda: token,
             concurrency=LOCKED_REQUESTS,
             deadline=DEADLINE,
         )
-    return round(trip.slowest_pulse, 3)
+    return round(sent.slowest_pulse, 3)

@@ -1,4 +1,4 @@
-"""What ``inside/loop_watch.py`` counted in a server that was booted with it."""
+"""What ``probes/loop_watch.py`` counted in a server that was booted with it."""
 
 from __future__ import annotations
 

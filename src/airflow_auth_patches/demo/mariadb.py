@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_auth_patches.demo.databases import NotInstalled, checked
-from airflow_auth_patches.demo.kept import Kept
+from airflow_auth_patches.demo.managed import ManagedProcess
 from airflow_auth_patches.demo.networked import Networked
 from airflow_auth_patches.util.errors import Exit
 
@@ -129,7 +129,7 @@ class MariaDB(Networked):
         self._data.mkdir(mode=0o700)
         if self._user is not None:
             shutil.chown(self._data, self._user)
-        with Kept(
+        with ManagedProcess(
             [
                 *(self._programs["mariadb-install-db"], "--no-defaults", f"--datadir={self._data}"),
                 *("--auth-root-authentication-method=normal", "--skip-test-db"),
@@ -147,9 +147,9 @@ class MariaDB(Networked):
         if self._user is not None:
             shutil.chown(self._secret, self._user)
 
-    def _launch(self) -> Kept:
+    def _launch(self) -> ManagedProcess:
         words = [f"--{key}" if value is None else f"--{key}={value}" for key, value in SETTINGS.items()]
-        return Kept(
+        return ManagedProcess(
             [
                 *(self._programs["mariadbd"], "--no-defaults", f"--datadir={self._data}"),
                 *(f"--port={self._port}", f"--socket={self._data / 'socket'}", *words),

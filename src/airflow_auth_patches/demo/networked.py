@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from airflow_auth_patches.demo.databases import DatabaseServer
-from airflow_auth_patches.demo.kept import Kept
+from airflow_auth_patches.demo.managed import ManagedProcess
 from airflow_auth_patches.demo.ports import free_port
 from airflow_auth_patches.util.errors import Exit, Problem
 
@@ -35,7 +35,7 @@ class Networked(DatabaseServer):
         self._data = folder / "data"
         self._log = folder / "log"
         self._port = 0
-        self._server: Kept | None = None
+        self._server: ManagedProcess | None = None
         folder.mkdir(mode=0o711)
 
     @property
@@ -73,7 +73,7 @@ class Networked(DatabaseServer):
         """Tell the connections to a database to end; return how many there were."""
 
     @abstractmethod
-    def _launch(self) -> Kept:
+    def _launch(self) -> ManagedProcess:
         """Start the program on the port."""
 
     @abstractmethod

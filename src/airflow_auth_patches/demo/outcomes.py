@@ -79,42 +79,40 @@ class Kind(str, Enum):
     """What a scenario is for."""
 
     BUG = "bug"  #: stock must fail, or there is nothing to cure
-    KEPT = "kept"  #: works on stock, as far as is known, and must go on working
+    REGRESSION = "regression"  #: works on stock and must go on working
 
 
-class Verdict(str, Enum):
+class Outcome(str, Enum):
     """What became of a scenario on a pair of releases."""
 
     CURED = "cured"  #: stock failed, patched did not
     NOT_CURED = "not cured"  #: both failed
     NOT_SHOWN = "not shown"  #: stock did not fail, so nothing is proven
-    KNOWN_OPEN = "known open"  #: both failed, and a named patch to come will cure it
-    KEPT = "kept"  #: it must not break, and did on neither
-    BROKEN = "broken"  #: it must not break, stock did not, and patched did
+    WORKS = "works"  #: a regression test that passed on both
+    BROKEN = "broken"  #: a regression test that passed on stock and failed patched
     NOT_RUN = "not run"  #: its database is not installed
 
     @property
     def good(self) -> bool:
         """Whether the demonstration may end well with it."""
-        return self in (Verdict.CURED, Verdict.KNOWN_OPEN, Verdict.KEPT, Verdict.NOT_RUN)
+        return self in (Outcome.CURED, Outcome.WORKS, Outcome.NOT_RUN)
 
 
-def judge(kind: Kind, known_open: str | None, stock: Observation, patched: Observation) -> Verdict:
+def judge(kind: Kind, stock: Observation, patched: Observation) -> Outcome:
     """
     Tell what two observations of a scenario say together.
 
     :param kind: what the scenario is for.
-    :param known_open: the patch that is to cure it, while the series lacks it.
     :param stock: the observation on the stock releases.
     :param patched: the observation on the patched ones.
     """
     if stock.failed and not patched.failed:
-        return Verdict.CURED
+        return Outcome.CURED
     if stock.failed:
-        return Verdict.KNOWN_OPEN if known_open else Verdict.NOT_CURED
-    if kind is Kind.KEPT:
-        return Verdict.BROKEN if patched.failed else Verdict.KEPT
-    return Verdict.NOT_SHOWN
+        return Outcome.NOT_CURED
+    if kind is Kind.REGRESSION:
+        return Outcome.BROKEN if patched.failed else Outcome.WORKS
+    return Outcome.NOT_SHOWN
 
 
 def pool_timeouts(log: str) -> int:

@@ -1,4 +1,4 @@
-"""What ``inside/pool_watch.py`` counts in a server that was booted with it."""
+"""What ``probes/pool_watch.py`` counts in a server that was booted with it."""
 
 from __future__ import annotations
 

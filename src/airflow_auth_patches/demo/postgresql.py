@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_auth_patches.demo.databases import Lock, checked
-from airflow_auth_patches.demo.kept import Kept
+from airflow_auth_patches.demo.managed import ManagedProcess
 from airflow_auth_patches.demo.networked import Networked
 from airflow_auth_patches.util.errors import Exit, Problem
 
@@ -103,7 +103,7 @@ class PostgreSQL(Networked):
         if self._user is not None:
             for path in (secret, self._data):
                 shutil.chown(path, self._user)
-        with Kept(
+        with ManagedProcess(
             [
                 *(self._programs / "initdb", "-D", self._data, "-U", "postgres", "--no-sync", "--no-locale"),
                 *("--encoding=UTF8", "--auth=password", f"--pwfile={secret}"),
@@ -116,7 +116,7 @@ class PostgreSQL(Networked):
             initdb.finish(120, "Making a database (initdb)")
         secret.unlink()
 
-    def _launch(self) -> Kept:
+    def _launch(self) -> ManagedProcess:
         settings = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
@@ -128,7 +128,7 @@ class PostgreSQL(Networked):
             "full_page_writes": "off",
             "logging_collector": "off",
         }
-        return Kept(
+        return ManagedProcess(
             [
                 *(self._programs / "postgres", "-D", self._data, "-p", str(self._port)),
                 *(word for key, value in settings.items() for word in ("-c", f"{key}={value}")),

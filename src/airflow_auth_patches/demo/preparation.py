@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from airflow_auth_patches.demo.databases import DatabaseServer
-from airflow_auth_patches.demo.kept import Kept
+from airflow_auth_patches.demo.managed import ManagedProcess
 from airflow_auth_patches.installation import plugin
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.series import series
@@ -20,7 +20,7 @@ from airflow_auth_patches.series import series
 USER = {"username": "admin", "password": "admin"}
 PREPARE_DEADLINE = 300.0
 PREPARE = Path(__file__).with_name("prepare.py")
-INSIDE = Path(__file__).with_name("inside")
+PROBES = Path(__file__).with_name("probes")
 DAGS = 100
 
 #: Seeds the Dags list with Dags as small as can be.
@@ -38,23 +38,23 @@ for number in range({DAGS}):
     globals()[dag.dag_id] = dag
 """
 
-TOUR = "tour"
-TOURS = 5
-#: For the tour of the API: Dags with whatever a Dag can have, each with an asset that starts another.
-TOUR_FILE = f"""\
+SWEEP = "sweep"
+SWEEP_DAGS = 5
+#: For the route sweep of the API: Dags with whatever a Dag can have, each with an asset that starts another.
+SWEEP_FILE = f"""\
 from datetime import datetime
 
 from airflow.sdk import DAG, Asset, AssetAlias, task, task_group
 
-for number in range({TOURS}):
-    asset = Asset(f"{TOUR}_asset_{{number}}")
-    alias = AssetAlias(f"{TOUR}_alias_{{number}}")
+for number in range({SWEEP_DAGS}):
+    asset = Asset(f"{SWEEP}_asset_{{number}}")
+    alias = AssetAlias(f"{SWEEP}_alias_{{number}}")
     with DAG(
-        f"{TOUR}_{{number}}",
+        f"{SWEEP}_{{number}}",
         schedule="@daily",
         start_date=datetime(2025, 1, 1),
         catchup=False,
-        tags=["{TOUR}"],
+        tags=["{SWEEP}"],
         params={{"one": 1}},
     ) as dag:
 
@@ -72,9 +72,9 @@ for number in range({TOURS}):
 
         plain() >> group()
     globals()[dag.dag_id] = dag
-    other = Asset(f"{TOUR}_never_{{number}}")
+    other = Asset(f"{SWEEP}_never_{{number}}")
     with DAG(
-        f"{TOUR}_started_{{number}}", schedule=[asset, other], is_paused_upon_creation=False
+        f"{SWEEP}_started_{{number}}", schedule=[asset, other], is_paused_upon_creation=False
     ) as started:
         task(lambda: None, task_id="plain")()
     globals()[started.dag_id] = started
@@ -121,7 +121,7 @@ class Settings:
     :param max_concurrent_requests: the limit of ``request-admission``, the patch or the plugin: 0 for none;
         its default when ``None``; any text, to see what a server does with it.
     :param admission_plugin: whether the plugin that limits concurrent requests is installed.
-    :param inside: modules of ``demo/inside`` to load into the server as plugins: ``("loop_watch",)``.
+    :param probes: modules of ``demo/probes`` to load into the server as plugins: ``("loop_watch",)``.
     """
 
     pool_size: int = 3
@@ -135,7 +135,7 @@ class Settings:
     public_role: str | None = None
     max_concurrent_requests: int | str | None = None
     admission_plugin: bool = False
-    inside: tuple[str, ...] = ()
+    probes: tuple[str, ...] = ()
 
     def variables(self) -> dict[str, str]:
         """Give the environment variables that say so."""
@@ -171,13 +171,13 @@ def place_inside(home: Path, settings: Settings) -> None:
     The API server loads its plugins while it builds its app, before it answers anything.
 
     :param home: its ``AIRFLOW_HOME``.
-    :param settings: which modules of ``demo/inside``, and whether the plugin for admission.
+    :param settings: which modules of ``demo/probes``, and whether the plugin for admission.
     """
     plugins = home / "plugins"
     shutil.rmtree(plugins, ignore_errors=True)
     plugins.mkdir()
-    for module in settings.inside:
-        shutil.copy(INSIDE / f"{module}.py", plugins)
+    for module in settings.probes:
+        shutil.copy(PROBES / f"{module}.py", plugins)
     if settings.admission_plugin:
         plugin.write(plugin.source(series.load()), plugins)
 
@@ -239,17 +239,17 @@ class Preparation:
         self.folder = folder
         self.keys = keys
         self._environment = environment
-        self._process: Kept | None = None
+        self._process: ManagedProcess | None = None
 
     def __enter__(self) -> Preparation:
         dags = self.folder / "dags"
         dags.mkdir(parents=True)
         (dags / "small.py").write_text(DAG_FILE)
-        (dags / "tour.py").write_text(TOUR_FILE)
+        (dags / "sweep.py").write_text(SWEEP_FILE)
         (dags / "ui.py").write_text(UI_FILE)
         self.database.create(self.name)
         user = "-u {username} -p {password}".format(**USER)
-        self._process = Kept(
+        self._process = ManagedProcess(
             [
                 *(self._environment.python, PREPARE, "db migrate"),
                 f"users create {user} -f Ada -l Admin -r Admin -e admin@example.invalid",

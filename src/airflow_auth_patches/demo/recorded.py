@@ -15,7 +15,7 @@ from airflow_auth_patches.util.files import write_whole
 from airflow_auth_patches.util.show import markdown_table
 
 FILE = "docs/results/demonstration.json"
-BUILDS = ("stock", "first_four", "plugin", "patched")
+BUILDS = ("stock", "minimal", "plugin", "patched")
 NOT_RUN = "not run"
 
 #: A recorded row: see :func:`record`.

@@ -11,17 +11,16 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from airflow_auth_patches.demo.outcomes import Measurement, Observation, Verdict
+from airflow_auth_patches.demo.outcomes import Measurement, Observation, Outcome
 from airflow_auth_patches.demo.scenario import Build, Scenario
 
 STYLES = {
-    Verdict.CURED: "green",
-    Verdict.KEPT: "green",
-    Verdict.KNOWN_OPEN: "yellow",
-    Verdict.NOT_CURED: "bold red",
-    Verdict.NOT_SHOWN: "bold red",
-    Verdict.BROKEN: "bold red",
-    Verdict.NOT_RUN: "yellow",
+    Outcome.CURED: "green",
+    Outcome.WORKS: "green",
+    Outcome.NOT_CURED: "bold red",
+    Outcome.NOT_SHOWN: "bold red",
+    Outcome.BROKEN: "bold red",
+    Outcome.NOT_RUN: "yellow",
 }
 
 
@@ -32,7 +31,7 @@ class Row:
 
     :param pair: the releases, core first: ``3.1.6+3.3.0``.
     :param logs: the servers' logs, under the builds' names: ``stock`` and ``patched``.
-    :param first_four: what was seen with the first four patches alone, where that was tried.
+    :param minimal: what was seen with the minimal patches alone, where that was tried.
     :param database: the product that it was run on.
     :param plugin: what was seen on stock releases with the plugin, where that was tried.
     :param remedy: how to have it run, where it was not.
@@ -42,9 +41,9 @@ class Row:
     pair: str
     stock: Observation
     patched: Observation
-    verdict: Verdict
+    outcome: Outcome
     logs: Mapping[str, Path]
-    first_four: Observation | None = None
+    minimal: Observation | None = None
     database: str = "PostgreSQL"
     plugin: Observation | None = None
     remedy: str = ""
@@ -62,11 +61,11 @@ def faults(rows: Sequence[Row]) -> list[str]:
     :return: a sentence for each, empty when all is well.
     """
     return [
-        f"{row.scenario.name} on {row.releases} is {row.verdict.value}: stock: {row.stock.sees}; "
+        f"{row.scenario.name} on {row.releases} is {row.outcome.value}: stock: {row.stock.sees}; "
         + (f"stock with the plugin: {row.plugin.sees}; " if row.plugin else "")
         + f"patched: {row.patched.sees}."
         for row in rows
-        if not row.verdict.good
+        if not row.outcome.good
     ]
 
 
@@ -85,7 +84,7 @@ def brief(rows: Sequence[Row]) -> Table:
             row.releases.replace("+", "\n+"),
             escape(row.stock.sees.replace("; ", "\n")),
             escape(row.patched.sees.replace("; ", "\n")),
-            f"[{STYLES[row.verdict]}]{row.verdict.value}[/]",
+            f"[{STYLES[row.outcome]}]{row.outcome.value}[/]",
         )
     return grid
 
@@ -109,10 +108,10 @@ def table(rows: Sequence[Row]) -> Table:
             f"[bold]{row.scenario.name}[/]\n{row.scenario.about}",
             row.releases.replace("+", "\n+").replace(" on ", "\n"),
             escape(row.stock.sees.replace("; ", "\n"))
-            + _more("with the first four patches", row.first_four)
+            + _more("with the minimal patches", row.minimal)
             + _more("with the plugin", row.plugin),
             escape(row.patched.sees.replace("; ", "\n")),
-            f"[{STYLES[row.verdict]}]{row.verdict.value}[/]",
+            f"[{STYLES[row.outcome]}]{row.outcome.value}[/]",
         )
     return grid
 
@@ -126,9 +125,7 @@ def _more(title: str, observation: Observation | None) -> str:
 def _notes(rows: Sequence[Row]) -> list[str]:
     notes = {f"{row.scenario.name}: {row.scenario.note}": None for row in rows if row.scenario.note}
     for row in rows:
-        if row.verdict is Verdict.KNOWN_OPEN:
-            notes[f"{row.scenario.name}: known open until {row.scenario.known_open} is there."] = None
-        elif row.verdict is Verdict.NOT_RUN:
+        if row.outcome is Outcome.NOT_RUN:
             notes[f"{row.database}: {row.scenario.name} and others were not run. {row.remedy}"] = None
     return list(notes)
 
@@ -138,8 +135,8 @@ def as_data(rows: Sequence[Row]) -> list[dict[str, Any]]:
     Give a demonstration as plain data, for JSON.
 
     :return: for each row ``scenario``, ``about``, ``note``, ``bugs``, ``core``, ``fab``, ``database``,
-        ``settings`` (pool and cache), ``outcome``, ``known_open`` (a slug or ``None``), ``stock``,
-        ``first_four``, ``plugin`` (``None`` where they were not tried) and ``patched``; each of these with
+        ``settings`` (pool and cache), ``outcome``, ``stock``,
+        ``minimal``, ``plugin`` (``None`` where they were not tried) and ``patched``; each of these with
         ``sees``, ``failed``, ``pool_timeouts``, ``warnings``, ``log_errors``, ``log`` (a path, ``None`` where
         nothing was run),
         ``measurements``, whose times are in seconds, and ``details``, which are the scenario's own.
@@ -154,10 +151,9 @@ def as_data(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "fab": row.pair.split("+")[1],
             "database": row.database,
             "settings": vars(row.scenario.settings),
-            "outcome": row.verdict.value,
-            "known_open": row.scenario.known_open if row.verdict is Verdict.KNOWN_OPEN else None,
+            "outcome": row.outcome.value,
             "stock": _observation(row.stock, row.logs.get("stock")),
-            "first_four": row.first_four and _observation(row.first_four, row.logs[Build.FIRST_FOUR.value]),
+            "minimal": row.minimal and _observation(row.minimal, row.logs[Build.MINIMAL.value]),
             "plugin": row.plugin and _observation(row.plugin, row.logs[Build.PLUGIN.value]),
             "patched": _observation(row.patched, row.logs.get("patched")),
         }

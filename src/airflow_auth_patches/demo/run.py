@@ -13,10 +13,10 @@ from pathlib import Path
 
 from airflow_auth_patches.demo.databases import DatabaseServer, NotInstalled
 from airflow_auth_patches.demo.interrupts import check, interruptible, shield
-from airflow_auth_patches.demo.kept import all_stopped
+from airflow_auth_patches.demo.managed import all_stopped
 from airflow_auth_patches.demo.mariadb import MariaDB
 from airflow_auth_patches.demo.networked import traversable
-from airflow_auth_patches.demo.outcomes import Kind, Observation, Verdict, judge
+from airflow_auth_patches.demo.outcomes import Kind, Observation, Outcome, judge
 from airflow_auth_patches.demo.postgresql import PostgreSQL
 from airflow_auth_patches.demo.preparation import Keys, Preparation
 from airflow_auth_patches.demo.report import Row
@@ -37,7 +37,7 @@ DATABASES: Mapping[str, Callable[[Path], DatabaseServer]] = {
 
 
 @dataclass(frozen=True)
-class Room:
+class Target:
     """
     A pair of releases on a database, ready to boot servers of.
 
@@ -111,7 +111,7 @@ def run(
                 except NotInstalled as error:
                     absent[product] = error
         keys = Keys()
-        rooms: dict[tuple[str, str], Room] = {}
+        targets: dict[tuple[str, str], Target] = {}
         # A database is prepared in the background while the next environment is made.
         for pair in chosen:
             used = [
@@ -141,10 +141,10 @@ def run(
                 if build in builds
             }
             for product, each in prepared.items():
-                rooms[pair.name, product] = Room(pair, each, made)
-        for room in rooms.values():
-            with progress.task(f"preparing a database for {room.name}"):
-                room.prepared.wait()
+                targets[pair.name, product] = Target(pair, each, made)
+        for target in targets.values():
+            with progress.task(f"preparing a database for {target.name}"):
+                target.prepared.wait()
         rows = []
         with progress.task("demonstration", len(steps)) as advance:
             for scenario, pair, product in steps:
@@ -152,26 +152,26 @@ def run(
                 if product in absent:
                     row = _not_run(scenario, pair, product, absent[product])
                 else:
-                    row = _compare(scenario, rooms[pair.name, product], progress=progress, folder=folder)
+                    row = _compare(scenario, targets[pair.name, product], progress=progress, folder=folder)
                 rows.append(row)
                 tell(row)
                 advance(1)
         return rows
 
 
-def _compare(scenario: Scenario, room: Room, *, progress: Progress, folder: Path) -> Row:
+def _compare(scenario: Scenario, target: Target, *, progress: Progress, folder: Path) -> Row:
     """Boot a fresh server of each build, if possible all at the same time; measure one after the other."""
-    name = f"{scenario.name} on {room.name}"
+    name = f"{scenario.name} on {target.name}"
     logs = {
-        build.value: folder / f"{scenario.name}-{room.name}-{build.value}.log" for build in scenario.builds
+        build.value: folder / f"{scenario.name}-{target.name}-{build.value}.log" for build in scenario.builds
     }
     with ExitStack() as stack:
         servers = {
             build: Server(
-                room.environments[build],
-                room.pair.name,
-                _plain(build.value, room.pair),
-                prepared=room.prepared,
+                target.environments[build],
+                target.pair.name,
+                _plain(build.value, target.pair),
+                prepared=target.prepared,
                 settings=scenario.settings_of(build),
                 log=logs[build.value],
             )
@@ -187,21 +187,21 @@ def _compare(scenario: Scenario, room: Room, *, progress: Progress, folder: Path
                 with progress.task(f"{name}: {build.value}"):
                     seen[build] = _observe(scenario, build, servers[build])
                 servers[build].stop()
-    stock, first, patched = seen[Build.STOCK], seen.get(Build.FIRST_FOUR), seen[Build.PATCHED]
+    stock, first, patched = seen[Build.STOCK], seen.get(Build.MINIMAL), seen[Build.PATCHED]
     plugin = seen.get(Build.PLUGIN)
-    if scenario.beside_first_four is not None and first is not None:
-        patched = scenario.beside_first_four(first, patched)
+    if scenario.compare_with_minimal is not None and first is not None:
+        patched = scenario.compare_with_minimal(first, patched)
     # The plugin is a cure too: where it fails, the bug is not cured.
     cure = plugin if plugin is not None and plugin.failed else patched
-    verdict = judge(scenario.kind, scenario.known_open, stock, cure)
-    product = room.prepared.database.product
-    return Row(scenario, room.pair.name, stock, patched, verdict, logs, first, product, plugin)
+    outcome = judge(scenario.kind, stock, cure)
+    product = target.prepared.database.product
+    return Row(scenario, target.pair.name, stock, patched, outcome, logs, first, product, plugin)
 
 
 def _not_run(scenario: Scenario, pair: Pair, product: str, missing: NotInstalled) -> Row:
     """Return the row of a scenario whose database is not installed."""
     seen = Observation(sees=f"not run: {product} is not installed", failed=False)
-    return Row(scenario, pair.name, seen, seen, Verdict.NOT_RUN, {}, database=product, remedy=missing.remedy)
+    return Row(scenario, pair.name, seen, seen, Outcome.NOT_RUN, {}, database=product, remedy=missing.remedy)
 
 
 def _observe(scenario: Scenario, build: Build, server: Server) -> Observation:

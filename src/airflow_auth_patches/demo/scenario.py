@@ -14,7 +14,7 @@ from airflow_auth_patches.demo.server import Server
 
 #: The four patches that cure what was reported, and what the last of them requires, on FAB before 3.7.0
 #: ``user-session`` too.
-FIRST_FOUR = (
+MINIMAL = (
     "session-cleanup",
     "auth-manager-singleton",
     "appbuilder-init-lock",
@@ -29,7 +29,7 @@ class Build(str, Enum):
     """What a pair of releases is installed with."""
 
     STOCK = "stock"  #: no patch
-    FIRST_FOUR = "first-four"  #: `FIRST_FOUR`, as far as they serve the pair
+    MINIMAL = "minimal"  #: `MINIMAL`, as far as they serve the pair
     PLUGIN = "plugin"  #: no patch; the plugin that limits concurrent requests is in the plugins folder
     PATCHED = "patched"  #: the whole series
 
@@ -46,15 +46,14 @@ class Scenario:
     :param run: does it on a server that answers, and tells what was seen.
     :param settings: what the server is booted with.
     :param databases: the products to run it on.
-    :param first_four: whether to run it with the first four patches alone too.
+    :param minimal: whether to run it with the minimal patches alone too.
     :param plugin: whether to run it on stock releases with the plugin that limits concurrent requests too.
     :param run_patched: does it on the server with all patches, where that takes more than ``run``.
     :param alone: whether to boot each server when the one before is stopped, as a load test of the whole
         machine needs it, instead of all at the same time.
-    :param beside_first_four: looks at what was seen with the first four patches and with all, in this order,
+    :param compare_with_minimal: looks at what was seen with the minimal patches and with all, in this order,
         and tells the latter anew.
     :param kind: whether stock must fail.
-    :param known_open: slug of the patch that will cure it, while the series lacks it.
     :param note: a sentence on what is done otherwise than one would expect, and why.
     """
 
@@ -65,19 +64,18 @@ class Scenario:
     run: Callable[[Server], Observation]
     settings: Settings = field(default_factory=Settings)
     databases: tuple[str, ...] = ("PostgreSQL",)
-    first_four: bool = False
+    minimal: bool = False
     plugin: bool = False
     run_patched: Callable[[Server], Observation] | None = None
     alone: bool = False
-    beside_first_four: Callable[[Observation, Observation], Observation] | None = None
+    compare_with_minimal: Callable[[Observation, Observation], Observation] | None = None
     kind: Kind = Kind.BUG
-    known_open: str | None = None
     note: str = ""
 
     @property
     def builds(self) -> tuple[Build, ...]:
         """What it is run with, in this order."""
-        optional = {Build.FIRST_FOUR: self.first_four, Build.PLUGIN: self.plugin}
+        optional = {Build.MINIMAL: self.minimal, Build.PLUGIN: self.plugin}
         return tuple(build for build in Build if optional.get(build, True))
 
     def settings_of(self, build: Build) -> Settings:

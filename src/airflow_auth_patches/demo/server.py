@@ -13,7 +13,7 @@ import jwt
 
 from airflow_auth_patches.demo.databases import DatabaseServer
 from airflow_auth_patches.demo.interrupts import check, shield
-from airflow_auth_patches.demo.kept import Kept
+from airflow_auth_patches.demo.managed import ManagedProcess
 from airflow_auth_patches.demo.memory import resident
 from airflow_auth_patches.demo.ports import free_port
 from airflow_auth_patches.demo.preparation import Preparation, Settings, airflow_environment, place_inside
@@ -61,7 +61,7 @@ class Server(Reached):
         self._environment = environment
         self._prepared = prepared
         self._beside = beside
-        self._process: Kept | None = None
+        self._process: ManagedProcess | None = None
 
     def __enter__(self) -> Server:
         self.log.unlink(missing_ok=True)
@@ -88,7 +88,7 @@ class Server(Reached):
         name: str = "sibling",
         *,
         settings: Settings | None = None,
-        inside: tuple[str, ...] | None = None,
+        probes: tuple[str, ...] | None = None,
         database: DatabaseServer | None = None,
     ) -> Server:
         """
@@ -96,7 +96,7 @@ class Server(Reached):
 
         :param name: what to call it; its log is this one's with that at the end.
         :param settings: its pool and caches; this one's when not given.
-        :param inside: what is loaded into it; as the settings say when not given.
+        :param probes: what is loaded into it; as the settings say when not given.
         :param database: the same database server, where this process is to find it elsewhere.
         """
         settings = settings or self.settings
@@ -105,7 +105,7 @@ class Server(Reached):
             self.pair,
             self.name,
             prepared=self._prepared,
-            settings=settings if inside is None else replace(settings, inside=inside),
+            settings=settings if probes is None else replace(settings, probes=probes),
             log=self.log.with_name(f"{self.log.stem}-{name}.log"),
             beside=name,
         )
@@ -117,7 +117,7 @@ class Server(Reached):
         home = made.folder / "-".join(filter(None, (self.name, self._beside)))
         home.mkdir(exist_ok=True)
         place_inside(home, self.settings)
-        self._process = Kept(
+        self._process = ManagedProcess(
             [
                 *(self._environment.airflow, "api-server", "--workers", "1"),
                 *("--host", "127.0.0.1", "--port", str(self._port)),
@@ -168,7 +168,7 @@ class Server(Reached):
         made = self._prepared
         home = made.folder / f"{self.name}-{program.stem}"
         home.mkdir(exist_ok=True)
-        Kept(
+        ManagedProcess(
             [self._environment.python, program, *arguments],
             env=airflow_environment(
                 home, made.folder / "dags", self.database, self.name, made.keys, Settings()

@@ -1,4 +1,4 @@
-"""Users besides the administrator, and what ``inside/user_watch.py`` counted of FAB's reading of them."""
+"""Users besides the administrator, and what ``probes/user_watch.py`` counted of FAB's reading of them."""
 
 from __future__ import annotations
 

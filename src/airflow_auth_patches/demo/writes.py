@@ -1,4 +1,4 @@
-"""The main writes of the public API, in journeys that leave nothing behind that others stumble over."""
+"""The main writes of the public API, in flows that leave nothing behind that others stumble over."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_auth_patches.demo.journeys import Step
+from airflow_auth_patches.demo.flows import Step
 from airflow_auth_patches.demo.openapi import Operation
-from airflow_auth_patches.demo.preparation import TOUR
+from airflow_auth_patches.demo.preparation import SWEEP
 
 API = "/api/v2"
 RUN_PATH = "/dags/{dag_id}/dagRuns/{dag_run_id}"
@@ -37,7 +37,7 @@ class Write:
     keep: Mapping[str, str] = field(default_factory=dict)
 
     def step(self) -> Step:
-        """Give it as a step of a journey."""
+        """Give it as a step of a flow."""
         path = self.route
         for name, value in self.values.items():
             path = path.replace(f"{{{name}}}", value)
@@ -109,7 +109,7 @@ def dags(n: int) -> list[Write]:
 def runs(n: int) -> list[Write]:
     """Trigger a Dag run, change, clear and list it and its task instances, and remove them."""
     name = f"made_{n}"
-    run = {"dag_id": f"{TOUR}_{n}", "dag_run_id": name}
+    run = {"dag_id": f"{SWEEP}_{n}", "dag_run_id": name}
     task = {**run, "task_id": "plain"}
     mapped = {**run, "task_id": "group.mapped", "map_index": "0"}
     xcom = {**task, "xcom_key": "made"}
@@ -154,14 +154,14 @@ def runs(n: int) -> list[Write]:
 
 def answers(n: int) -> list[Write]:
     """Answer what a task instance asks a human."""
-    one = {"dag_id": f"{TOUR}_{n}", "dag_run_id": "tour_run", "task_id": "plain", "map_index": "-1"}
+    one = {"dag_id": f"{SWEEP}_{n}", "dag_run_id": "sweep_run", "task_id": "plain", "map_index": "-1"}
     return [Write("PATCH", f"{TASK_PATH}/{{map_index}}/hitlDetails", {"chosen_options": ["yes"]}, one)]
 
 
 def backfills(n: int) -> list[Write]:
     """Make a backfill, pause it, let it go on and cancel it."""
     body = {
-        "dag_id": f"{TOUR}_{n}",
+        "dag_id": f"{SWEEP}_{n}",
         "from_date": "2025-03-01T00:00:00Z",
         "to_date": "2025-03-03T00:00:00Z",
     }
@@ -181,7 +181,7 @@ def assets(n: int, asset_id: str) -> list[Write]:
         Write("POST", "/assets/events", {"asset_id": int(asset_id), "extra": {"n": n}}),
         Write("DELETE", "/assets/{asset_id}/queuedEvents", values=one),
         Write("POST", "/assets/events", {"asset_id": int(asset_id)}),
-        Write("DELETE", "/dags/{dag_id}/assets/queuedEvents", values={"dag_id": f"{TOUR}_started_{n}"}),
+        Write("DELETE", "/dags/{dag_id}/assets/queuedEvents", values={"dag_id": f"{SWEEP}_started_{n}"}),
         Write("POST", "/assets/{asset_id}/materialize", {}, one),
         Write("PUT", "/assets/{asset_id}/state-store/{key}", {"value": n}, {**one, "key": f"made_{n}"}),
         Write("DELETE", "/assets/{asset_id}/state-store/{key}", values={**one, "key": f"made_{n}"}),
@@ -192,12 +192,12 @@ def _bulk(action: str, entity: Mapping[str, Any]) -> dict[str, Any]:
     return {"actions": [{"action": action, "entities": [entity], "action_on_non_existence": "fail"}]}
 
 
-def journeys(found: Sequence[Operation], asset_ids: Sequence[str]) -> list[list[Step]]:
+def flows(found: Sequence[Operation], asset_ids: Sequence[str]) -> list[list[Step]]:
     """
-    Give the journeys, each for every Dag of the tour but the first, which is only looked at.
+    Give the flows, each for every Dag of the route sweep but the first, which is only looked at.
 
     :param found: what the server can be asked; what it cannot be is left out.
-    :param asset_ids: the asset of each Dag of the tour.
+    :param asset_ids: the asset of each Dag of the route sweep.
     """
     there = {str(each) for each in found}
     all_writes = [
@@ -221,10 +221,10 @@ def journeys(found: Sequence[Operation], asset_ids: Sequence[str]) -> list[list[
 
 def left_out(found: Sequence[Operation], done: Sequence[Sequence[Step]]) -> list[str]:
     """
-    Name the writes of a server that the journeys leave out.
+    Name the writes of a server that the flows leave out.
 
     :param found: what the server can be asked.
-    :param done: the journeys.
+    :param done: the flows.
     """
-    sent = {str(step) for journey in done for step in journey}
+    sent = {str(step) for flow in done for step in flow}
     return [str(each) for each in found if each.method != "GET" and str(each) not in sent]

@@ -38,7 +38,7 @@ def ratio(server: Server) -> Observation:
     """
     total = {"check": Result([], 0), "no check": Result([], 0)}
     ratios: list[float] = []
-    with server.sibling("no-check", inside=("no_check",)) as free:
+    with server.sibling("no-check", probes=("no_check",)) as free:
         servers = {"check": server, "no check": free.wait()}
         tokens = server.tokens(REQUESTS * (2 * ROUNDS + 2))
         for number in range(ROUNDS + 1):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from airflow_auth_patches.demo.databases import Lock
-from airflow_auth_patches.demo.journeys import PULSE_PATH, Step, Trip, travel
+from airflow_auth_patches.demo.flows import PULSE_PATH, FlowResult, Step, run_flows
 from airflow_auth_patches.demo.load import NO_ANSWER
 from airflow_auth_patches.demo.outcomes import Measurement, Observation
 from airflow_auth_patches.demo.postgresql import PostgreSQL
@@ -38,7 +38,7 @@ ABOUT = (
 )
 
 
-def load(server: Server, tokens: Iterable[str]) -> Trip:
+def load(server: Server, tokens: Iterable[str]) -> FlowResult:
     """
     Ask for Dags, each time with another token, and for the version all along.
 
@@ -46,7 +46,7 @@ def load(server: Server, tokens: Iterable[str]) -> Trip:
     :param tokens: as many as there are requests, had before anything is locked, as logging in needs it too.
     """
     left = iter(tokens)
-    return travel(
+    return run_flows(
         server.url, [[STEP]] * REQUESTS, lambda: next(left), concurrency=CONCURRENCY, deadline=DEADLINE
     )
 
@@ -70,7 +70,7 @@ def later(action: Callable[[], None], seconds: float = HELD) -> Iterator[None]:
         timer.join(seconds)
 
 
-def compared(name: str, before: Trip, during: Trip) -> tuple[str, bool, Measurement]:
+def compared(name: str, before: FlowResult, during: FlowResult) -> tuple[str, bool, Measurement]:
     """
     Say how the version was answered, and what became of the other requests.
 

@@ -125,7 +125,7 @@ SCENARIOS = (
         run=run,
         settings=Settings(),
         databases=("PostgreSQL", "MariaDB"),
-        first_four=True,
+        minimal=True,
         note=(
             "The restart is one for the servers that wait for their turn, too. A server that failed after "
             "the kill is booted anew before it."

@@ -102,6 +102,6 @@ SCENARIOS = (
         bugs=("application-builder-leak",),
         pairs=("3.1.6+3.3.0",),
         run=refused_logins,
-        first_four=True,
+        minimal=True,
     ),
 )

@@ -106,7 +106,7 @@ SCENARIOS = (
         bugs=("application-builder-leak",),
         pairs=("3.1.6+3.3.0",),
         run=run,
-        first_four=True,
+        minimal=True,
         note=(
             "FAB 3.3.0 answers its list of users with 500 for a reason of its own, shown by fab-users. "
             f"A server that has grown by {PLAIN // MIB} MiB is not sent the rest."

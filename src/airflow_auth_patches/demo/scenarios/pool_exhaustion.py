@@ -29,7 +29,7 @@ DISTINCT = Settings(
     pool_timeout=5,
     user_cache_ttl=600,
     revocation_cache_ttl=0,
-    inside=(loop.WATCH, checks.WATCH),
+    probes=(loop.WATCH, checks.WATCH),
 )
 #: Seconds that the loop may hang beyond the longest without any check, while other threads went on: as
 #: garbage is collected, or no processor is given, all hang. On stock it is the pool's time-out.
@@ -123,7 +123,7 @@ def distinct_tokens(server: Server) -> Observation:
         cached = stack.enter_context(
             server.sibling("cache", settings=replace(server.settings, revocation_cache_ttl=None))
         )
-        free = stack.enter_context(server.sibling("no-check", inside=(*server.settings.inside, "no_check")))
+        free = stack.enter_context(server.sibling("no-check", probes=(*server.settings.probes, "no_check")))
         for name, each in (("cache off", server), ("cache on", cached)):
             each.wait()
             for size in SIZES:
@@ -156,7 +156,7 @@ def tell(loads: list[Load], free: list[Load]) -> Observation:
         told += [
             f"loop blocked for {blocked(seen) * 1000:.0f} ms at most, without a check"
             f" {blocked(without) * 1000:.0f} ms",
-            f"stopped for {stopped(seen) * 1000:.0f} ms at most, garbage collection included, without a check"
+            f"event-loop lag up to {stopped(seen) * 1000:.0f} ms with garbage collection, without a check"
             f" {stopped(without) * 1000:.0f} ms",
             f"{queries} of the check's {sum(each.queries for each in used)} queries on the loop",
             f"it had {most} connections at once at most, {held} when idle",
@@ -169,7 +169,7 @@ def tell(loads: list[Load], free: list[Load]) -> Observation:
 
 def stopped(seen: Sequence[loop.Report]) -> float:
     """
-    Tell the longest stop of the loop, in seconds.
+    Return the highest event-loop lag, in seconds.
 
     :param seen: what was seen of it.
     """
@@ -178,7 +178,7 @@ def stopped(seen: Sequence[loop.Report]) -> float:
 
 def blocked(seen: Sequence[loop.Report]) -> float:
     """
-    Tell the longest stop of the loop in which other threads of its process went on, in seconds.
+    Return the highest event-loop lag while other threads of its process went on, in seconds.
 
     :param seen: what was seen of it.
     """

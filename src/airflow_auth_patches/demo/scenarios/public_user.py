@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from airflow_auth_patches.demo import loop
-from airflow_auth_patches.demo.journeys import PULSE_PATH, Step, Trip, travel
+from airflow_auth_patches.demo.flows import PULSE_PATH, FlowResult, Step, run_flows
 from airflow_auth_patches.demo.load import NO_ANSWER
 from airflow_auth_patches.demo.outcomes import Measurement, Observation, pool_timeouts
 from airflow_auth_patches.demo.preparation import Settings
@@ -31,10 +31,10 @@ CROWD = 10
 CROWDED = 200
 DEADLINE = 30.0
 #: Longer than the lock: a request that waits for a slot of `request-admission` meanwhile gets no 503.
-SETTINGS = Settings(pool_timeout=10, inside=(loop.WATCH,), public_role=ROLE)
+SETTINGS = Settings(pool_timeout=10, probes=(loop.WATCH,), public_role=ROLE)
 
 
-def load(server: Server, *, count: int, concurrency: int) -> Trip:
+def load(server: Server, *, count: int, concurrency: int) -> FlowResult:
     """
     Send requests without a token, and ask for the version all along, as a probe does: without one too.
 
@@ -42,7 +42,7 @@ def load(server: Server, *, count: int, concurrency: int) -> Trip:
     :param count: how many requests.
     :param concurrency: how many at once.
     """
-    return travel(
+    return run_flows(
         server.url,
         [[STEP]] * count,
         lambda: None,
@@ -64,7 +64,7 @@ def run(server: Server) -> Observation:
         during = load(server, count=REQUESTS, concurrency=CONCURRENCY)
     crowd = load(server, count=CROWDED, concurrency=CROWD)
     seen = loop.report(server.url)
-    trips = {f"{CONCURRENCY} at once": few, f"{TABLE} locked": during, f"{CROWD} at once": crowd}
+    runs = {f"{CONCURRENCY} at once": few, f"{TABLE} locked": during, f"{CROWD} at once": crowd}
     # A full garbage collection stops every thread, now and then, whatever is locked.
     slow = during.slowest_pulse > few.slowest_pulse + seen.longest_collection + MORE
     return Observation(
@@ -74,28 +74,28 @@ def run(server: Server) -> Observation:
                 f"{seen.waits} waits",
                 f"{TABLE} locked: version up to {during.slowest_pulse * 1000:.0f} ms "
                 f"(before {few.slowest_pulse * 1000:.0f})",
-                *(f"{name} {_ways(trip)}" for name, trip in trips.items()),
+                *(f"{name} {_ways(sent)}" for name, sent in runs.items()),
             )
         ),
-        failed=slow or not seen.clean or any(_wrong(trip) for trip in trips.values()),
-        measurements=tuple(Measurement(name, trip.result, DEADLINE) for name, trip in trips.items()),
+        failed=slow or not seen.clean or any(_wrong(sent) for sent in runs.values()),
+        measurements=tuple(Measurement(name, sent.result, DEADLINE) for name, sent in runs.items()),
         pool_timeouts=pool_timeouts(server.log_since(mark)),
         details={
             "loop": seen.data(),
-            "slowest_version": {name: trip.slowest_pulse for name, trip in trips.items()},
+            "slowest_version": {name: sent.slowest_pulse for name, sent in runs.items()},
         },
     )
 
 
-def _ways(trip: Trip) -> str:
-    ways = ", ".join(f"{count} x {way}" for way, count in sorted(trip.outcomes.items()))
-    return f"{ways}, {trip.left} not sent" if trip.left else ways
+def _ways(sent: FlowResult) -> str:
+    ways = ", ".join(f"{count} x {way}" for way, count in sorted(sent.outcomes.items()))
+    return f"{ways}, {sent.left} not sent" if sent.left else ways
 
 
-def _wrong(trip: Trip) -> bool:
+def _wrong(sent: FlowResult) -> bool:
     """Whether an answer is missing or another; the last version is broken off with the load."""
-    refused = any(answer.failed and answer.outcome != NO_ANSWER for answer in trip.pulse.answers)
-    return refused or bool(trip.left) or any(not each.well for each in trip.done)
+    refused = any(answer.failed and answer.outcome != NO_ANSWER for answer in sent.pulse.answers)
+    return refused or bool(sent.left) or any(not each.well for each in sent.done)
 
 
 SCENARIOS = (

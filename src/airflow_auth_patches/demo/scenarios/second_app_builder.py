@@ -57,8 +57,8 @@ SCENARIOS = (
         bugs=("security-manager-reader",),
         pairs=("3.2.2+3.6.5", "3.3.2+3.10.2"),
         run=run,
-        settings=Settings(inside=("second_app_builder",)),
-        first_four=True,
+        settings=Settings(probes=("second_app_builder",)),
+        minimal=True,
         note="A plugin in the server stops the set-up half-way; by itself the gap is too short to be hit.",
     ),
 )

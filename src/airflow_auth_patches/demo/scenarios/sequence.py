@@ -42,7 +42,7 @@ SCENARIOS = (
         bugs=("auth-manager-race", "appbuilder-race"),
         pairs=PAIRS,
         run=run,
-        kind=Kind.KEPT,
+        kind=Kind.REGRESSION,
         note=NO_USERS,
     ),
 )

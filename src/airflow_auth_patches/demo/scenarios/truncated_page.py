@@ -105,8 +105,8 @@ SCENARIOS = (
         bugs=("truncated-page",),
         pairs=("3.1.6+3.3.0", "3.2.2+3.6.5", "3.3.2+3.10.2"),
         run=securecookie,
-        settings=Settings(session_backend="securecookie", inside=("drop_connection",)),
-        first_four=True,
+        settings=Settings(session_backend="securecookie", probes=("drop_connection",)),
+        minimal=True,
     ),
     Scenario(
         name="truncated-page-database",
@@ -117,8 +117,8 @@ SCENARIOS = (
         bugs=("truncated-page",),
         pairs=("3.1.6+3.3.0", "3.3.2+3.10.2"),
         run=database,
-        settings=Settings(session_backend="database", inside=("drop_connection",)),
-        first_four=True,
+        settings=Settings(session_backend="database", probes=("drop_connection",)),
+        minimal=True,
         note="A page whose session is written lets go of its connection before, and is whole on stock too.",
     ),
 )

@@ -37,7 +37,7 @@ PATCHED = "all patches"
 NO_LIMIT = "all patches, no limit"
 LARGE_POOL = "all patches, pool 40+160, no limit"
 
-SETTINGS = Settings(pool_size=5, max_overflow=10, pool_timeout=30, inside=(pool.WATCH,))
+SETTINGS = Settings(pool_size=5, max_overflow=10, pool_timeout=30, probes=(pool.WATCH,))
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,16 @@ from typing import Any
 
 import pytest
 
-from airflow_auth_patches.demo.kept import Kept
+from airflow_auth_patches.demo.managed import ManagedProcess
 from airflow_auth_patches.util.errors import Problem
 
 Living = Callable[..., str]
 
 
-def kept(code: str, folder: Path, **options: float) -> Kept:
-    return Kept([sys.executable, "-c", code], env=os.environ, cwd=folder, log=folder / "log", **options)
+def kept(code: str, folder: Path, **options: float) -> ManagedProcess:
+    return ManagedProcess(
+        [sys.executable, "-c", code], env=os.environ, cwd=folder, log=folder / "log", **options
+    )
 
 
 def test_ends_with_the_block(life: Any, living: Living, tmp_path: Path) -> None:
@@ -50,10 +52,10 @@ def test_ends_with_its_parent(life: Any, living: Living, tmp_path: Path, number:
         """
         import os, signal, sys
         from pathlib import Path
-        from airflow_auth_patches.demo.kept import Kept
+        from airflow_auth_patches.demo.managed import ManagedProcess
         here = Path(sys.argv[1])
         command = [sys.executable, "-c", sys.argv[2]]
-        program = Kept(command, env=os.environ, cwd=here, log=here / "log", grace=0.1)
+        program = ManagedProcess(command, env=os.environ, cwd=here, log=here / "log", grace=0.1)
         signal.pause()
         """
     )
@@ -76,7 +78,9 @@ def test_tells_the_signal_that_ended_it(tmp_path: Path) -> None:
 
 
 def test_names_a_program_that_is_not_there(tmp_path: Path) -> None:
-    with Kept([tmp_path / "nothing"], env=os.environ, cwd=tmp_path, log=tmp_path / "log") as program:
+    with ManagedProcess(
+        [tmp_path / "nothing"], env=os.environ, cwd=tmp_path, log=tmp_path / "log"
+    ) as program:
         with pytest.raises(Problem, match=r"(?s)A test failed with exit code 127.*nothing: No such file"):
             program.finish(60, "A test")
 

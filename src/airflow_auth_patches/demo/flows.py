@@ -1,4 +1,4 @@
-"""Journeys: requests one after the other, each with what the answers before it told; several at once."""
+"""Request flows: requests one after the other, each with what the answers before it told; several at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PULSE_REST = 0.05
 @dataclass(frozen=True)
 class Step:
     """
-    One request of a journey.
+    One request of a flow.
 
     :param method: its HTTP method.
     :param route: the template of its path in the server's document, for reports.
@@ -74,9 +74,9 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Trip:
+class FlowResult:
     """
-    What became of several journeys.
+    What became of several flows.
 
     :param done: the steps that were sent, in the order in which they ended.
     :param left: how many steps were never sent, as one before them went wrong or the deadline came.
@@ -172,15 +172,15 @@ class _Run:
             await asyncio.sleep(PULSE_REST)
 
 
-async def _travel(
+async def _run_flows(
     url: str,
-    journeys: Sequence[Sequence[Step]],
+    flows: Sequence[Sequence[Step]],
     token: Callable[[], str | None],
     concurrency: int,
     deadline: float,
     pulse_headers: Mapping[str, str],
-) -> Trip:
-    run = _Run(url, token, deque(journeys), pulse_headers)
+) -> FlowResult:
+    run = _Run(url, token, deque(flows), pulse_headers)
     limits = httpx.Limits(max_connections=concurrency + 1, max_keepalive_connections=0)
     async with httpx.AsyncClient(limits=limits, timeout=None, trust_env=False, verify=False) as client:
         begun = time.monotonic()
@@ -195,31 +195,31 @@ async def _travel(
         if problems := [problem for problem in ends if isinstance(problem, Exception)]:
             raise problems[0]
     done = [*run.done, *late_steps]
-    planned = sum(len(journey) for journey in journeys)
+    planned = sum(len(flow) for flow in flows)
     wall = ended - begun
-    return Trip(done, planned - len(done), wall, Result(run.pulse, wall))
+    return FlowResult(done, planned - len(done), wall, Result(run.pulse, wall))
 
 
-def travel(
+def run_flows(
     url: str,
-    journeys: Sequence[Sequence[Step]],
+    flows: Sequence[Sequence[Step]],
     token: Callable[[], str | None],
     *,
     concurrency: int,
     deadline: float,
     pulse_headers: Mapping[str, str] | None = None,
-) -> Trip:
+) -> FlowResult:
     """
-    Go on journeys, so many at once, while another stream asks for the version all along.
+    Go on flows, so many at once, while another stream asks for the version all along.
 
-    A journey ends at the first step that is not well.
+    A flow ends at the first step that is not well.
 
     :param url: the server.
-    :param journeys: the steps of each; redirects are not followed.
+    :param flows: the steps of each; redirects are not followed.
     :param token: gives the token of the next request, or ``None`` for one without.
     :param concurrency: how many are under way at any time.
     :param deadline: seconds for all of them.
     :param pulse_headers: what the question for the version carries.
     """
     check()
-    return run(_travel(url, journeys, token, concurrency, deadline, pulse_headers or {}))
+    return run(_run_flows(url, flows, token, concurrency, deadline, pulse_headers or {}))

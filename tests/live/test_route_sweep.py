@@ -1,4 +1,4 @@
-"""The tour of the API, as far as no server is needed."""
+"""The route sweep of the API, as far as no server is needed."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from airflow_auth_patches.demo import loop, tour, writes
-from airflow_auth_patches.demo.journeys import Done, Step, Trip
+from airflow_auth_patches.demo import loop, sweep, writes
+from airflow_auth_patches.demo.flows import Done, FlowResult, Step
 from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result
 from airflow_auth_patches.demo.openapi import Operation
-from airflow_auth_patches.demo.preparation import INSIDE, TOUR_FILE
-from airflow_auth_patches.demo.scenarios import loop_tour
+from airflow_auth_patches.demo.preparation import PROBES, SWEEP_FILE
+from airflow_auth_patches.demo.scenarios import route_sweep
 from airflow_auth_patches.util.errors import Problem
 
-VALUES = {"dag_id": "tour_0", "asset_id": "1", "task_id": "plain"}
+VALUES = {"dag_id": "sweep_0", "asset_id": "1", "task_id": "plain"}
 
 
 def get(path: str) -> Operation:
@@ -24,10 +24,10 @@ def get(path: str) -> Operation:
 
 
 def test_every_get_is_asked() -> None:
-    steps = tour.looks([get("/dags"), Operation("POST", "/api/v2/dags"), get("/dags/{dag_id}")], VALUES)
+    steps = sweep.looks([get("/dags"), Operation("POST", "/api/v2/dags"), get("/dags/{dag_id}")], VALUES)
     assert [(step.method, step.path) for step in steps] == [
         ("GET", "/api/v2/dags"),
-        ("GET", "/api/v2/dags/tour_0"),
+        ("GET", "/api/v2/dags/sweep_0"),
     ]
 
 
@@ -35,31 +35,31 @@ def test_a_route_with_a_new_parameter_is_not_forgotten() -> None:
     with pytest.raises(
         Problem, match=r"does not know the path parameter new_id of GET /api/v2/new/\{new_id\}"
     ):
-        tour.looks([get("/dags"), get("/new/{new_id}")], VALUES)
+        sweep.looks([get("/dags"), get("/new/{new_id}")], VALUES)
 
 
-def test_a_write_may_need_what_the_tour_does_not_know() -> None:
-    assert tour.looks([Operation("POST", "/api/v2/new/{new_id}", (("path", "new_id"),))], VALUES) == []
+def test_a_write_may_need_what_the_sweep_does_not_know() -> None:
+    assert sweep.looks([Operation("POST", "/api/v2/new/{new_id}", (("path", "new_id"),))], VALUES) == []
 
 
 def test_some_gets_are_about_something_else() -> None:
-    (queued,) = tour.looks([get("/dags/{dag_id}/assets/{asset_id}/queuedEvents")], VALUES)
-    assert queued.path == "/api/v2/dags/tour_started_0/assets/1/queuedEvents"
+    (queued,) = sweep.looks([get("/dags/{dag_id}/assets/{asset_id}/queuedEvents")], VALUES)
+    assert queued.path == "/api/v2/dags/sweep_started_0/assets/1/queuedEvents"
 
 
 def test_some_gets_are_answered_otherwise() -> None:
-    login, dags = tour.looks([get("/auth/login"), get("/dags")], VALUES)
+    login, dags = sweep.looks([get("/auth/login"), get("/dags")], VALUES)
     assert (login.expect, dags.expect) == ((307,), (200,))
 
 
 def test_nothing_is_exempt() -> None:
-    assert tour.EXEMPT == {}
+    assert sweep.EXEMPT == {}
 
 
 def test_writes_that_a_server_lacks_are_left_out() -> None:
     found = [Operation("POST", "/api/v2/pools"), Operation("DELETE", "/api/v2/pools/{pool_name}")]
-    sent = [journey for journey in writes.journeys(found, ["1", "2", "3"]) if journey]
-    assert [[f"{step.method} {step.path}" for step in journey] for journey in sent] == [
+    sent = [flow for flow in writes.flows(found, ["1", "2", "3"]) if flow]
+    assert [[f"{step.method} {step.path}" for step in flow] for flow in sent] == [
         ["POST /api/v2/pools", "DELETE /api/v2/pools/made_1"],
         ["POST /api/v2/pools", "DELETE /api/v2/pools/made_2"],
     ]
@@ -68,7 +68,7 @@ def test_writes_that_a_server_lacks_are_left_out() -> None:
 def test_writes_that_are_not_made_are_named() -> None:
     pools, other = Operation("POST", "/api/v2/pools"), Operation("PUT", "/api/v2/other")
     found = [pools, other, Operation("GET", "/api/v2/pools")]
-    assert writes.left_out(found, writes.journeys(found, ["1", "2"])) == ["PUT /api/v2/other"]
+    assert writes.left_out(found, writes.flows(found, ["1", "2"])) == ["PUT /api/v2/other"]
 
 
 def test_every_parameter_of_a_write_is_filled_or_told_by_an_answer() -> None:
@@ -91,11 +91,11 @@ def test_every_parameter_of_a_write_is_filled_or_told_by_an_answer() -> None:
         assert "{" not in left
 
 
-def test_the_dags_of_the_tour_are_python() -> None:
-    ast.parse(TOUR_FILE)
+def test_the_dags_of_the_sweep_are_python() -> None:
+    ast.parse(SWEEP_FILE)
 
 
-@pytest.mark.parametrize("module", sorted(INSIDE.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("module", sorted(PROBES.glob("*.py")), ids=lambda path: path.stem)
 def test_what_runs_inside_a_server_needs_nothing_of_ours(module: Any) -> None:
     imported = {
         (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name) or ""
@@ -125,16 +125,16 @@ def report(**counts: Any) -> loop.Report:
     return loop.Report(**{**told, **counts})
 
 
-def trip(*outcomes: str, left: int = 0) -> Trip:
+def sent(*outcomes: str, left: int = 0) -> FlowResult:
     pulse = Result([Answer(Request("GET", "/"), "200", 0.125), Answer(Request("GET", "/"), "200", 0.1)], 1)
-    return Trip([Done(Step("GET", "/a", "/a"), outcome, 1.0) for outcome in outcomes], left, 1.0, pulse)
+    return FlowResult([Done(Step("GET", "/a", "/a"), outcome, 1.0) for outcome in outcomes], left, 1.0, pulse)
 
 
 def test_a_quiet_loop_is_told_shortly() -> None:
-    assert loop_tour.tell(trip("200", "200"), report()).split("; ") == [
+    assert route_sweep.tell(sent("200", "200"), report()).split("; ") == [
         "on the loop 0 SQL statements, 0 checkouts, 0 waits",
         "0 second connections of a request",
-        "longest stop 0.02 s: blocked 0.01 s, garbage collection 0.01 s",
+        "event-loop lag up to 0.02 s: blocked 0.01 s, garbage collection 0.01 s",
         "slowest /version 0.12 s",
         "of 2 requests none fail",
     ]
@@ -150,7 +150,7 @@ def test_the_most_frequent_call_sites_are_told() -> None:
         loop.Site("checkouts", "airflow/c.py:c", 99, {}),
     ]
     seen = report(statements=20, checkouts=99, waits=4, sites=tuple(sites))
-    told = loop_tour.tell(trip("200", "500", NO_ANSWER, "500", left=2), seen)
+    told = route_sweep.tell(sent("200", "500", NO_ANSWER, "500", left=2), seen)
     assert told.split("; ")[4:] == [
         "of 4 requests 2 x 500, 1 x no answer",
         "2 never sent",

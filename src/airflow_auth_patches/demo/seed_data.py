@@ -1,7 +1,8 @@
 """
-Puts into a database what only a scheduler, a worker or a Dag processor would, for the tour of the API.
+Puts into a database what only a scheduler, a worker or a Dag processor would, for the route sweep of the API.
 
-This file is a program of its own, run by ``tour.furnish`` in the Airflow environment, on a server's database.
+This file is a program of its own, run by ``sweep.SeedData`` in the Airflow environment, on a
+server's database.
 Arguments: the run id that every Dag given after it has a run of.
 """
 
@@ -21,7 +22,7 @@ def of(module: str, name: str) -> Any:
     return getattr(importlib.import_module(f"airflow.{module}"), name)
 
 
-def furnish(session: Any, run_id: str, dag_ids: list[str]) -> None:
+def create(session: Any, run_id: str, dag_ids: list[str]) -> None:
     """
     Let a task instance of each Dag have run, and ask a human; add a job, a warning and an import error.
 
@@ -70,7 +71,7 @@ def main(run_id: str, dag_ids: list[str]) -> None:
     :param dag_ids: the Dags.
     """
     with of("utils.session", "create_session")() as session:
-        furnish(session, run_id, dag_ids)
+        create(session, run_id, dag_ids)
 
 
 if __name__ == "__main__":

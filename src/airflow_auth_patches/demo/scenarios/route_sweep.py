@@ -1,4 +1,4 @@
-"""A tour of the whole API under load, with what the event loop asks of the database counted in the server."""
+"""Every route of the API under load, with the database calls on the event loop counted in the server."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from airflow_auth_patches.demo import loop
-from airflow_auth_patches.demo.journeys import Step, Trip, travel
+from airflow_auth_patches.demo.flows import FlowResult, Step, run_flows
 from airflow_auth_patches.demo.openapi import operations
 from airflow_auth_patches.demo.outcomes import Measurement, Observation, pool_timeouts
 from airflow_auth_patches.demo.preparation import Settings
 from airflow_auth_patches.demo.scenario import Scenario
 from airflow_auth_patches.demo.server import Server
-from airflow_auth_patches.demo.tour import EXEMPT, Furnished, looks
-from airflow_auth_patches.demo.writes import journeys, left_out
+from airflow_auth_patches.demo.sweep import EXEMPT, SeedData, looks
+from airflow_auth_patches.demo.writes import flows, left_out
 
 PAIRS = ("3.1.8+3.4.0", "3.2.2+3.6.5", "3.3.2+3.10.2")
 ROUNDS = 4
 CONCURRENCY = 10
 DEADLINE = 300.0
 #: Users are read from the database again and again, as after FAB's 30 s.
-SETTINGS = Settings(pool_timeout=5, user_cache_ttl=1, inside=(loop.WATCH,))
+SETTINGS = Settings(pool_timeout=5, user_cache_ttl=1, probes=(loop.WATCH,))
 SITES_TOLD = 4
 
 
@@ -32,11 +32,11 @@ def run(server: Server) -> Observation:
 
     :param server: a fresh one, watched.
     """
-    furnished = Furnished(server)
-    values = furnished.furnish()
-    found = operations(furnished.document())
+    seeded = SeedData(server)
+    values = seeded.create()
+    found = operations(seeded.document())
     gets = looks(found, values)
-    writes = journeys(found, furnished.asset_ids)
+    writes = flows(found, seeded.asset_ids)
     # The last round comes as a browser does: the token in a cookie, which a middleware reads.
     reads = [[replace(step, cookie=number == ROUNDS - 1)] for number in range(ROUNDS) for step in gets]
     planned: list[Sequence[Step]] = [*reads, *writes]
@@ -44,46 +44,46 @@ def run(server: Server) -> Observation:
     tokens = iter(server.tokens(sum(map(len, planned))))
     mark = server.log_size()
     loop.reset(server.url)
-    trip = travel(server.url, planned, lambda: next(tokens), concurrency=CONCURRENCY, deadline=DEADLINE)
+    sent = run_flows(server.url, planned, lambda: next(tokens), concurrency=CONCURRENCY, deadline=DEADLINE)
     seen = loop.report(server.url)
-    wrong = [each for each in trip.done if not each.well]
+    wrong = [each for each in sent.done if not each.well]
     return Observation(
-        sees=tell(trip, seen),
-        failed=bool(wrong or trip.left or seen.nested or not seen.clean),
-        measurements=(Measurement("tour", trip.result, DEADLINE),),
+        sees=tell(sent, seen),
+        failed=bool(wrong or sent.left or seen.nested or not seen.clean),
+        measurements=(Measurement("sweep", sent.result, DEADLINE),),
         pool_timeouts=pool_timeouts(server.log_since(mark)),
         details={
             "loop": seen.data(),
-            "slowest_version": trip.slowest_pulse,
-            "versions_asked": len(trip.pulse.answers),
+            "slowest_version": sent.slowest_pulse,
+            "versions_asked": len(sent.pulse.answers),
             "routes": {"GET": len(gets), "exempt": dict(EXEMPT)},
             "writes_left_out": left_out(found, writes),
-            "steps_left": trip.left,
+            "steps_left": sent.left,
             "wrong": Counter(f"{each.outcome} {each.step}" for each in wrong),
             "told": {f"{each.outcome} {each.step}": each.told for each in wrong},
         },
     )
 
 
-def tell(trip: Trip, seen: loop.Report) -> str:
+def tell(sent: FlowResult, seen: loop.Report) -> str:
     """
     Say what was seen.
 
-    :param trip: what the requests came to.
+    :param sent: what the requests came to.
     :param seen: what the loop did.
     """
-    wrong = Counter(each.outcome for each in trip.done if not each.well)
+    wrong = Counter(each.outcome for each in sent.done if not each.well)
     failures = ", ".join(f"{count} x {outcome}" for outcome, count in sorted(wrong.items())) or "none fail"
     told = [
         f"on the loop {seen.statements} SQL statements, {seen.checkouts} checkouts, {seen.waits} waits",
         f"{seen.nested} second connections of a request",
-        f"longest stop {seen.longest_stop:.2f} s: blocked {seen.longest_block:.2f} s, "
+        f"event-loop lag up to {seen.longest_stop:.2f} s: blocked {seen.longest_block:.2f} s, "
         f"garbage collection {seen.longest_collection:.2f} s",
-        f"slowest /version {trip.slowest_pulse:.2f} s",
-        f"of {len(trip.done)} requests {failures}",
+        f"slowest /version {sent.slowest_pulse:.2f} s",
+        f"of {len(sent.done)} requests {failures}",
     ]
-    if trip.left:
-        told.append(f"{trip.left} never sent")
+    if sent.left:
+        told.append(f"{sent.left} never sent")
     first: Counter[str] = Counter()
     for each in seen.sites:
         if each.kind in ("statements", "waits"):
@@ -102,7 +102,7 @@ def _short(site: str) -> str:
 
 SCENARIOS = (
     Scenario(
-        name="loop-tour",
+        name="route-sweep",
         about=(
             f"every GET of the API {ROUNDS} times and the main writes, {CONCURRENCY} at once, each with its "
             f"own token; pool_timeout {SETTINGS.pool_timeout} s"

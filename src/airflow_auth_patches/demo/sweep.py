@@ -1,4 +1,4 @@
-"""A tour of the public API: what it finds in the database, every GET, and the main writes."""
+"""A sweep of the public API: what it finds in the database, every GET, and the main writes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 import httpx
 
-from airflow_auth_patches.demo.journeys import Step
+from airflow_auth_patches.demo.flows import Step
 from airflow_auth_patches.demo.openapi import Operation, address, unknown
-from airflow_auth_patches.demo.preparation import TOUR, TOURS
+from airflow_auth_patches.demo.preparation import SWEEP, SWEEP_DAGS
 from airflow_auth_patches.demo.server import Server
 from airflow_auth_patches.util.errors import Exit, Problem
 
 API = "/api/v2"
-RUN = "tour_run"
-FURNISH = Path(__file__).with_name("furnish.py")
+RUN = "sweep_run"
+SEED_DATA = Path(__file__).with_name("seed_data.py")
 TIMEOUT = 60.0
 
 #: GETs that are not answered with 200, and why; all others must be.
@@ -35,17 +35,17 @@ OTHERWISE: Mapping[str, tuple[int, str]] = {
 EXEMPT: Mapping[str, str] = {}
 #: For some GETs, by a part of their path, another value than for the rest.
 INSTEAD: Mapping[str, Mapping[str, str]] = {
-    "/dags/{dag_id}/assets/": {"dag_id": f"{TOUR}_started_0"},
+    "/dags/{dag_id}/assets/": {"dag_id": f"{SWEEP}_started_0"},
     "/listMapped": {"task_id": "group.mapped"},
 }
 
 
-class Furnished:
+class SeedData:
     """
     A server whose database has something for every route to tell.
 
     :param server: one that answers.
-    :ivar asset_ids: the asset of each Dag of the tour, once furnished.
+    :ivar asset_ids: the asset of each Dag of the route sweep, once seeded.
     """
 
     def __init__(self, server: Server) -> None:
@@ -76,32 +76,38 @@ class Furnished:
             raise Problem(f"{method} {path} was answered {told}", "", Exit.FAILED)
         return answer.json() if answer.content else None
 
-    def furnish(self) -> dict[str, str]:
+    def create(self) -> dict[str, str]:
         """
-        Make what the tour is to find.
+        Make what the route sweep is to find.
 
         :return: a value for each name of a parameter.
         """
         paths = self.document()["paths"]
-        for number in range(TOURS):
-            run = {"dag_run_id": RUN, "logical_date": "2026-01-01T00:00:00Z", "note": "made for the tour"}
-            self.ask("POST", f"{API}/dags/{TOUR}_{number}/dagRuns", run)
-        self._server.run(FURNISH, RUN, *(f"{TOUR}_{number}" for number in range(TOURS)))
-        dag, run_path = f"{TOUR}_0", f"{API}/dags/{TOUR}_0/dagRuns/{RUN}"
+        for number in range(SWEEP_DAGS):
+            run = {
+                "dag_run_id": RUN,
+                "logical_date": "2026-01-01T00:00:00Z",
+                "note": "made for the route sweep",
+            }
+            self.ask("POST", f"{API}/dags/{SWEEP}_{number}/dagRuns", run)
+        self._server.run(SEED_DATA, RUN, *(f"{SWEEP}_{number}" for number in range(SWEEP_DAGS)))
+        dag, run_path = f"{SWEEP}_0", f"{API}/dags/{SWEEP}_0/dagRuns/{RUN}"
         self.ask("PATCH", run_path, {"state": "success"})
         task = f"{run_path}/taskInstances/plain"
         self.ask("PATCH", task, {"note": "seen"})
         self.ask("POST", f"{task}/xcomEntries", {"key": "told", "value": {"one": 1}})
-        self.ask("POST", f"{API}/pools", {"name": TOUR, "slots": 1, "description": "made for the tour"})
-        self.ask("POST", f"{API}/connections", {"connection_id": TOUR, "conn_type": "http"})
-        self.ask("POST", f"{API}/variables", {"key": TOUR, "value": "1"})
+        self.ask(
+            "POST", f"{API}/pools", {"name": SWEEP, "slots": 1, "description": "made for the route sweep"}
+        )
+        self.ask("POST", f"{API}/connections", {"connection_id": SWEEP, "conn_type": "http"})
+        self.ask("POST", f"{API}/variables", {"key": SWEEP, "value": "1"})
         dates = {"from_date": "2025-02-01T00:00:00Z", "to_date": "2025-02-03T00:00:00Z"}
         backfill = self.ask("POST", f"{API}/backfills", {"dag_id": dag, **dates})["id"]
         self.ask("PUT", f"{API}/backfills/{backfill}/cancel")
-        assets = [self._first("assets", "assets", name=f"{TOUR}_asset_{n}") for n in range(TOURS)]
+        assets = [self._first("assets", "assets", name=f"{SWEEP}_asset_{n}") for n in range(SWEEP_DAGS)]
         self.asset_ids = [str(each["id"]) for each in assets]
         asset = assets[0]
-        self.ask("POST", f"{API}/assets/events", {"asset_id": asset["id"], "extra": {"by": "tour"}})
+        self.ask("POST", f"{API}/assets/events", {"asset_id": asset["id"], "extra": {"by": SWEEP}})
         for store in (f"{task}/state-store/told", f"{API}/assets/{asset['id']}/state-store/told"):
             if any("/state-store/" in path and store.count("/") == path.count("/") for path in paths):
                 self.ask("PUT", store, {"value": 1})
@@ -109,7 +115,7 @@ class Furnished:
             "asset_alias_id": str(self._first("assets/aliases", "asset_aliases")["id"]),
             "asset_id": str(asset["id"]),
             "backfill_id": str(backfill),
-            "connection_id": TOUR,
+            "connection_id": SWEEP,
             "dag_id": dag,
             "dag_run_id": RUN,
             "event_log_id": str(self._first("eventLogs", "event_logs")["event_log_id"]),
@@ -118,12 +124,12 @@ class Furnished:
             "key": "told",
             "map_index": "-1",
             "option": "parallelism",
-            "pool_name": TOUR,
+            "pool_name": SWEEP,
             "section": "core",
             "task_id": "plain",
             "task_try_number": "1",
             "try_number": "2",
-            "variable_key": TOUR,
+            "variable_key": SWEEP,
             "version_number": "1",
             "xcom_key": "told",
             "Airflow-Connection-Test-Token": "made-up",
@@ -133,7 +139,7 @@ class Furnished:
         found = self.ask("GET", f"{API}/{path}?limit=100")[listed]
         fits = [each for each in found if all(each[key] == value for key, value in fields.items())]
         if not fits:
-            raise Problem(f"GET {API}/{path} tells of nothing for the tour.", "", Exit.FAILED)
+            raise Problem(f"GET {API}/{path} tells of nothing for the route sweep.", "", Exit.FAILED)
         first: Mapping[str, Any] = fits[0]
         return first
 
@@ -149,13 +155,13 @@ def looks(found: Sequence[Operation], values: Mapping[str, str]) -> list[Step]:
 
     :param found: what the server can be asked.
     :param values: a value for each name of a parameter.
-    :raises Problem: when a GET needs a parameter that the tour does not know.
+    :raises Problem: when a GET needs a parameter that the route sweep does not know.
     """
     gets = [each for each in found if each.method == "GET" and each.path not in EXEMPT]
     if lacking := unknown(values, gets):
         raise Problem(
-            f"The tour does not know {'; nor '.join(lacking)}: it would leave routes out.",
-            "Let live/tour.py make something for it to find.",
+            f"The route sweep does not know {'; nor '.join(lacking)}: it would leave routes out.",
+            "Let demo/sweep.py make something for it to find.",
             Exit.FAILED,
         )
     steps = []

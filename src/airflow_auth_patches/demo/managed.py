@@ -1,4 +1,4 @@
-"""Programs that never outlive this one: each in a process group of its own, under a keeper."""
+"""Programs that never outlive this one: each in a process group of its own, under a manager."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from types import TracebackType
 from airflow_auth_patches.demo.interrupts import shield
 from airflow_auth_patches.util.errors import Exit, Problem
 
-KEEPER = Path(__file__).with_name("keeper.py")
+MANAGER = Path(__file__).with_name("process_manager.py")
 
 
-_running: set[Kept] = set()
+_running: set[ManagedProcess] = set()
 
 
 @contextlib.contextmanager
@@ -31,7 +31,7 @@ def all_stopped() -> Iterator[None]:
                 program.stop()
 
 
-class Kept:
+class ManagedProcess:
     """
     A running program, stopped at the end of a ``with`` block or when this process ends in any way.
 
@@ -60,10 +60,10 @@ class Kept:
         self.command = [str(word) for word in command]
         self.log = log
         self._grace = grace
-        keeper = [sys.executable, "-I", str(KEEPER), str(int(stop_signal)), str(grace), user or "-"]
+        manager = [sys.executable, "-I", str(MANAGER), str(int(stop_signal)), str(grace), user or "-"]
         with shield(), log.open("ab") as output:
-            self._keeper = subprocess.Popen(
-                keeper + self.command,
+            self._manager = subprocess.Popen(
+                manager + self.command,
                 env=dict(env),
                 cwd=cwd,
                 stdin=subprocess.PIPE,
@@ -75,13 +75,13 @@ class Kept:
 
     @property
     def group(self) -> int:
-        """Id of the process group that the program and its keeper share."""
-        return self._keeper.pid
+        """Id of the process group that the program and its manager share."""
+        return self._manager.pid
 
     @property
     def running(self) -> bool:
         """Whether the program runs still."""
-        return self._keeper.poll() is None
+        return self._manager.poll() is None
 
     def wait(self, timeout: float) -> int:
         """
@@ -91,7 +91,7 @@ class Kept:
         :return: its exit code; 128 + n where signal n ended it, 127 where it could not be started.
         :raises subprocess.TimeoutExpired: when it runs still.
         """
-        code = self._keeper.wait(timeout)
+        code = self._manager.wait(timeout)
         self.stop()
         return code
 
@@ -118,13 +118,13 @@ class Kept:
         with shield():
             if self not in _running:
                 return  # its process group may be another's by now
-            if self._keeper.stdin is not None:
-                self._keeper.stdin.close()
+            if self._manager.stdin is not None:
+                self._manager.stdin.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._keeper.wait(self._grace + 5)
+                self._manager.wait(self._grace + 5)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.group, signal.SIGKILL)
-            self._keeper.wait(10)
+            self._manager.wait(10)
             _running.discard(self)
 
     def tail(self, lines: int = 15) -> str:
@@ -135,7 +135,7 @@ class Kept:
         """
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
-    def __enter__(self) -> Kept:
+    def __enter__(self) -> ManagedProcess:
         return self
 
     def __exit__(

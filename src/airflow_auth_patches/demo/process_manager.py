@@ -1,10 +1,10 @@
 """
 Runs one program and sees to its end, whatever becomes of whoever asked for it.
 
-This file is a program of its own (standard library only, started by ``kept.Kept``), the leader of a session
-that it shares with the program it runs. Its standard input is a pipe that its parent holds open: when the
-parent closes it, or dies in any way, ``SIGKILL`` included, the program is told to stop, and after a grace
-period the whole process group is killed.
+This file is a program of its own (standard library only, started by ``managed.ManagedProcess``), the leader
+of a session that it shares with the program it runs. Its standard input is a pipe that its parent holds open:
+when the parent closes it, or dies in any way, ``SIGKILL`` included, the program is told to stop, and after a
+grace period the whole process group is killed.
 
 Arguments: the number of the stop signal, the grace in seconds, the user to run as (or ``-``), the command.
 The exit code is the program's, 128 + n where signal n ended it; 127 when it could not be started.

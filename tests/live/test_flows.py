@@ -1,4 +1,4 @@
-"""Journeys, to a small server of the test's own."""
+"""Request flows, to a small server of the test's own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from airflow_auth_patches.demo.journeys import PULSE_PATH, Done, Step, travel
+from airflow_auth_patches.demo.flows import PULSE_PATH, Done, Step, run_flows
 from airflow_auth_patches.demo.load import NO_ANSWER
 
 Respond = Callable[[BaseHTTPRequestHandler], tuple[int, Any]]
@@ -65,32 +65,32 @@ def test_a_later_step_has_what_an_earlier_one_was_told() -> None:
         asked.append(f"{request.command} {request.path}")
         return 200, {"id": 7}
 
-    journey = [Step("POST", "/things", "/things", json={}, keep={"thing": "id"}), get("/things/{thing}")]
+    flow = [Step("POST", "/things", "/things", json={}, keep={"thing": "id"}), get("/things/{thing}")]
     with serving(respond) as url:
-        trip = travel(url, [journey], lambda: "t", concurrency=2, deadline=30)
+        sent = run_flows(url, [flow], lambda: "t", concurrency=2, deadline=30)
     assert asked == ["POST /things", "GET /things/7"]
-    assert [str(each.step) for each in trip.done] == ["POST /things", "GET /things/{thing}"]
-    assert trip.left == 0
+    assert [str(each.step) for each in sent.done] == ["POST /things", "GET /things/{thing}"]
+    assert sent.left == 0
 
 
-def test_a_journey_ends_at_its_first_failure_and_the_others_go_on() -> None:
+def test_flow_ends_at_its_first_failure_and_the_others_go_on() -> None:
     with serving(lambda request: (int(request.path[1:4]), "why")) as url:
-        trip = travel(
+        sent = run_flows(
             url, [[get("/500"), get("/200")], [get("/200")]], lambda: "t", concurrency=1, deadline=30
         )
-    assert [(each.outcome, each.well) for each in trip.done] == [("500", False), ("200", True)]
-    assert trip.done[0].told == '"why"'
-    assert (trip.left, trip.outcomes) == (1, {"500": 1, "200": 1})
-    assert [answer.failed for answer in trip.result.answers] == [True, False]
+    assert [(each.outcome, each.well) for each in sent.done] == [("500", False), ("200", True)]
+    assert sent.done[0].told == '"why"'
+    assert (sent.left, sent.outcomes) == (1, {"500": 1, "200": 1})
+    assert [answer.failed for answer in sent.result.answers] == [True, False]
 
 
 def test_what_is_expected_is_well() -> None:
     with serving(lambda request: (404, {})) as url:
-        trip = travel(
+        sent = run_flows(
             url, [[get("/a", expect=(200, 404)), get("/b")]], lambda: "t", concurrency=1, deadline=30
         )
-    assert [each.well for each in trip.done] == [True, False]
-    assert [answer.failed for answer in trip.result.answers] == [False, True]
+    assert [each.well for each in sent.done] == [True, False]
+    assert [answer.failed for answer in sent.result.answers] == [False, True]
 
 
 def test_every_request_has_a_token_of_its_own_in_a_header_or_a_cookie() -> None:
@@ -103,7 +103,7 @@ def test_every_request_has_a_token_of_its_own_in_a_header_or_a_cookie() -> None:
     tokens = iter("ab")
     steps = [get("/1", headers={"X-More": "1"}), get("/2", cookie=True)]
     with serving(respond) as url:
-        travel(url, [steps], lambda: next(tokens), concurrency=1, deadline=30)
+        run_flows(url, [steps], lambda: next(tokens), concurrency=1, deadline=30)
     assert seen == [("Bearer a", None, "1"), (None, "_token=b", None)]
 
 
@@ -119,8 +119,8 @@ def test_no_more_than_so_many_at_once() -> None:
         return 200, {}
 
     with serving(respond) as url:
-        trip = travel(url, [[get("/")]] * 6, lambda: "t", concurrency=3, deadline=60)
-    assert trip.outcomes == {"200": 6}
+        sent = run_flows(url, [[get("/")]] * 6, lambda: "t", concurrency=3, deadline=60)
+    assert sent.outcomes == {"200": 6}
 
 
 def test_the_version_is_asked_for_all_along() -> None:
@@ -133,10 +133,10 @@ def test_the_version_is_asked_for_all_along() -> None:
             third.set()
 
     with serving(lambda request: (200 if third.wait(30) else 500, {}), pulse) as url:
-        trip = travel(url, [[get("/")]], lambda: "t", concurrency=1, deadline=60)
-    assert trip.outcomes == {"200": 1}
-    assert len(trip.pulse.answers) >= 3
-    assert trip.slowest_pulse == max(answer.seconds or 0 for answer in trip.pulse.answers)
+        sent = run_flows(url, [[get("/")]], lambda: "t", concurrency=1, deadline=60)
+    assert sent.outcomes == {"200": 1}
+    assert len(sent.pulse.answers) >= 3
+    assert sent.slowest_pulse == max(answer.seconds or 0 for answer in sent.pulse.answers)
 
 
 def test_what_is_under_way_at_the_deadline_has_no_answer() -> None:
@@ -148,13 +148,13 @@ def test_what_is_under_way_at_the_deadline_has_no_answer() -> None:
 
     with serving(respond) as url:
         try:
-            trip = travel(
+            sent = run_flows(
                 url, [[get("/1"), get("/2")], [get("/3")]], lambda: "t", concurrency=1, deadline=0.2
             )
         finally:
             release.set()
-    assert [(str(each.step), each.outcome, each.well) for each in trip.done] == [("GET /1", NO_ANSWER, False)]
-    assert trip.left == 2
+    assert [(str(each.step), each.outcome, each.well) for each in sent.done] == [("GET /1", NO_ANSWER, False)]
+    assert sent.left == 2
 
 
 def test_requests_go_without_a_token_and_the_pulse_with_what_it_is_given() -> None:
@@ -171,7 +171,7 @@ def test_requests_go_without_a_token_and_the_pulse_with_what_it_is_given() -> No
         asked.set()
 
     with serving(respond, pulse) as url:
-        travel(
+        run_flows(
             url,
             [[get("/one"), get("/two", cookie=True)]],
             lambda: None,
