@@ -1,4 +1,4 @@
-"""The body of a pull request: what the series knows, figures of the documents, and no word of ours."""
+"""The body of a pull request: what the series knows, recorded results, and no name of this project's own."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from airflow_auth_patches.cli import app
-from airflow_auth_patches.contribute import evidence, pull_request
+from airflow_auth_patches.contribute import measurements, pull_request
 from airflow_auth_patches.contribute.send import export
-from airflow_auth_patches.demo import scenarios
+from airflow_auth_patches.demo import recorded, scenarios
 from airflow_auth_patches.series import series
 from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.verification import proofs
@@ -52,7 +52,7 @@ def test_each_body_has_what_upstream_asks_for(bodies, project, pins):
         assert heads == [
             *(["What a user sees"] if patch.cures else []),
             "What changes, and why",
-            "Evidence",
+            "Measurements",
             "How to verify",
             *(["Trade-off"] if patch.trade_off else []),
         ]
@@ -77,7 +77,7 @@ def test_a_body_says_all_that_the_message_says(bodies, project, pins):
 def test_no_line_of_a_paragraph_is_broken(bodies):
     """Upstream's site breaks lines where a body does."""
     for text in bodies.values():
-        said = text.partition("### What changes, and why\n")[2].partition("### Evidence")[0]
+        said = text.partition("### What changes, and why\n")[2].partition("### Measurements")[0]
         for above, line in zip(said.splitlines(), said.splitlines()[1:], strict=False):
             assert not above or not line or line.startswith("- ")
 
@@ -99,44 +99,40 @@ def scenario_names() -> list[str]:
     return [scenario.name for scenario in scenarios.ALL]
 
 
-def test_every_figure_stands_in_the_documents_and_has_its_day_and_command(bodies):
-    pages = [
-        (ROOT / page).read_text()
-        for page in ("docs/demonstration.md", "docs/figures.md", "docs/route-sweep.md")
-    ]
-    written = evidence.LINK.sub(r"\1", "\n".join(pages))
+def test_every_measurement_is_a_recorded_one_with_its_day_and_its_command(bodies):
+    rows = recorded.read(ROOT / recorded.FILE)
+    seen = {sees for row in rows for sees in (row["stock"]["sees"], row["patched"]["sees"])}
+    shown = 0
     for text in bodies.values():
-        said = text.partition("### Evidence\n")[2].partition("### How to verify")[0]
-        cells = [
-            cell.strip()
-            for line in said.splitlines()
-            if line.startswith("| ")
-            for cell in line[1:-1].split("|")
-        ]
-        assert [cell for cell in cells if cell and cell != "---" and f"| {cell} |" not in written] == []
-        if not cells:
-            continue
-        assert all(f"demo --only {name}\n" in said for name in re.findall(r"(?m)^\| `([a-z-]+)`", said))
-        tables = re.findall(r"(?m)^(.*)\n\n\|.*\n\| ---", said)
-        assert tables
-        assert all(re.search(r"\d{1,2} November 2026", caption) for caption in tables)
+        said = text.partition("### Measurements\n")[2].partition("### How to verify")[0]
+        for name, stock, patched in re.findall(r"(?m)^\| `([\w-]+)` \| \S+[^|]* \| (.*?) \| (.*?) \|", said):
+            plain = [cell.replace("`", "").replace("<br>", "; ") for cell in (stock, patched)]
+            assert plain[0].partition("; with the plugin: ")[0] in seen
+            assert plain[1] in seen
+            assert f"demo --only {name}\n" in said
+            assert re.search(r"\d{1,2} November 2026", said)
+            shown += 1
+    assert shown > len(rows)
+
+
+def test_a_patch_is_shown_on_releases_that_it_serves(bodies):
+    text = bodies["apache-airflow-core==3.1.8", "backfill-authorization-off-loop"]
+    assert re.findall(r"(?m)^\| `route-sweep` \| (\S+) \|", text) == ["3.1.8+3.4.0"]
 
 
 def test_every_scenario_that_is_named_is_one(project):
-    known = set(scenario_names())
-    named = {p.scenario for pointers in evidence.pointers(project.folder).values() for p in pointers}
-    assert named
-    assert named <= known
-    assert set(evidence.pointers(project.folder)) <= {patch.slug for patch in project.patches}
+    named = measurements.scenarios(project.folder)
+    assert {name for names in named.values() for name in names} <= set(scenario_names())
+    assert set(named) <= {patch.slug for patch in project.patches}
 
 
 def test_a_patch_is_shown_by_scenarios_of_its_bugs(project):
     """One that cures no bug alone is shown by those of what it belongs to."""
     shows = {scenario.name: set(scenario.bugs) for scenario in scenarios.ALL}
-    for slug, pointers in evidence.pointers(project.folder).items():
+    for slug, names in measurements.scenarios(project.folder).items():
         cures = {bug for patch in project.patches if patch.slug == slug for bug in patch.cures}
-        for pointer in pointers:
-            assert not cures or cures & shows[pointer.scenario], f"{slug}: {pointer.scenario}"
+        for name in names:
+            assert not cures or cures & shows[name], f"{slug}: {name}"
 
 
 def test_the_unit_tests_are_counted_as_the_proofs_have_them(bodies, project):
@@ -214,41 +210,23 @@ def test_names_in_code_are_marked_once(text, marked):
     assert pull_request.marked(marked) == marked
 
 
-def test_a_table_is_read_with_what_its_empty_cells_stand_for():
-    page = (
-        "Measured on 1 May 2026, so. A second run of it is in brackets here.\n\nAnd more on nothing.\n\n"
-        "| target | scenario | pair | stock | first four | patched |\n|---|---|---|---|---|---|\n"
-        "| a | `one` | 1+1 | 7 | 8 | 0 |\n| | | 2+2 | | 9 | 1 (a) |\n| b | (same) | 3+3 | 5 | |[2](x.md)|\n\n"
-        "(a) A note.\n"
-    )
-    (table,) = evidence.read(page)
-    assert table.caption == "Measured on 1 May 2026, so. A second run of it is in brackets here."
-    assert table.rows == (
-        ("a", "`one`", "1+1", "7", "8", "0"),
-        ("a", "`one`", "2+2", "7", "9", "1 (a)"),
-        ("b", "`one`", "3+3", "5", "", "2"),
-    )
-    assert table.notes == ("(a) A note.",)
-
-
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        (
-            'scenario = "token-race"',
-            'scenario = "token-walk"',
-            "docs/demonstration.md has no row of token-walk",
-        ),
-        ('page = "docs/demonstration.md"', 'page = "NONE.md"', "NONE.md cannot be read"),
-        ("[[auth-manager-singleton]]", "[auth-manager-singleton", "evidence.toml cannot be read"),
-        ('scenario = "token-race"', "", "evidence.toml cannot be read"),
+        ('["token-race"]', '["fab-users", "token-walk"]', "has no result of token-walk on a release that"),
+        ("auth-manager-singleton =", "[auth-manager-singleton", "scenarios.toml cannot be read"),
+        ('["token-race"]', "7", "scenarios.toml cannot be read"),
+        (None, None, "is no recorded demonstration"),
     ],
 )
-def test_figures_that_are_not_there_are_named_and_nothing_is_written(old, new, said, copy, pins, tmp_path):
-    (copy / "docs").mkdir()
-    shutil.copy(ROOT / "docs/demonstration.md", copy / "docs")
-    path = copy / "patches/evidence.toml"
-    path.write_text(path.read_text().replace(old, new, 1))
+def test_measurements_that_are_not_there_are_named_and_nothing_is_written(
+    old, new, said, copy, pins, tmp_path
+):
+    if old is not None:
+        (copy / recorded.FILE).parent.mkdir(parents=True)
+        shutil.copy(ROOT / recorded.FILE, copy / recorded.FILE)
+        path = copy / "patches/scenarios.toml"
+        path.write_text(path.read_text().replace(old, new, 1))
     loaded = series.load(copy / "patches")
     release, names = pins.release("apache-airflow-core==3.1.8"), ["auth-manager-singleton"]
     with pytest.raises(Problem, match=re.escape(said)):

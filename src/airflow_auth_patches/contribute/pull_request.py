@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from airflow_auth_patches.contribute import evidence, export
-from airflow_auth_patches.contribute.evidence import Table
+from airflow_auth_patches.contribute import export, measurements
 from airflow_auth_patches.contribute.export import Commit
+from airflow_auth_patches.demo import recorded
 from airflow_auth_patches.releases.releases import CORE, Pins, Release
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.verification import proofs
@@ -52,7 +52,7 @@ def body(
         parts += ["### What a user sees", "\n".join(seen)]
     parts += ["### What changes, and why", marked(reflowed(export.linked(patch)))]
     parts += _others(series, pins, patch)
-    parts += ["### Evidence", *_evidence(root, series, patch)]
+    parts += ["### Measurements", *_measured(root, series, pins, patch), _unit_tests(series, patch)]
     parts += ["### How to verify", *_verify(pins, release, commit)]
     if patch.trade_off:
         parts += ["### Trade-off", _sentence(patch.trade_off)]
@@ -126,23 +126,24 @@ def _forms(series: Series, slug: str) -> list[Patch]:
     return [patch for patch in series.patches if patch.slug == slug]
 
 
-def _evidence(root: Path, series: Series, patch: Patch) -> list[str]:
-    parts = []
-    tables = evidence.tables(root, series.folder, patch.slug)
-    if tables:
-        parts.append(
-            "Measured on real API servers that were booted from the released distributions. *Stock* is as "
-            "released; *patched* has the whole series of fixes of the authentication path, of which this is "
-            "one. "
-            "Releases are written core+provider."
-        )
-    for table in tables:
-        parts += [table.caption, _grid(table), *table.notes]
-    scenarios = dict.fromkeys(name for table in tables for name in table.scenarios)
-    if scenarios:
-        given = "\n".join(f"airflow-auth-patches demo --only {name}" for name in scenarios)
-        said = "The figures are what this gives, in a checkout of airflow-auth-patches after `make setup`:"
-        parts += [said, f"```\n{given}\n```"]
+def _measured(root: Path, series: Series, pins: Pins, patch: Patch) -> list[str]:
+    rows = measurements.of_patch(root, series, pins, patch.slug)
+    if not rows:
+        return []
+    commands = dict.fromkeys(f"airflow-auth-patches demo --only {row['scenario']}" for row in rows)
+    return [
+        "Real API servers, booted from the released distributions. *Stock* is as released; *patched* has the "
+        "whole series of fixes of the authentication path, of which this is one. Releases are written "
+        "core+provider.",
+        marked(recorded.table(rows)),
+        "What each scenario does:",
+        marked(recorded.abouts(rows)),
+        "To repeat it in a checkout of airflow-auth-patches, after `make setup`:",
+        "```\n" + "\n".join(commands) + "\n```",
+    ]
+
+
+def _unit_tests(series: Series, patch: Patch) -> str:
     proof = proofs.load(series.folder, patch.slug)
     counted = (
         (len(proof.red), "fails", "fail", "without this change, by an assertion on behaviour"),
@@ -161,12 +162,7 @@ def _evidence(root: Path, series: Series, patch: Patch) -> list[str]:
             f" Each of its {guards} guards, the pieces without which it would not hold, was taken out in "
             "turn, and a named test failed each time."
         )
-    return [*parts, text]
-
-
-def _grid(table: Table) -> str:
-    rows = [table.heads, tuple("---" for _ in table.heads), *table.rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return text
 
 
 def breeze(pins: Pins, release: Release) -> list[str]:

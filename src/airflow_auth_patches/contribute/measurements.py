@@ -1,0 +1,50 @@
+"""The recorded results of running servers that show what a patch changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from airflow_auth_patches.demo import recorded
+from airflow_auth_patches.releases.releases import CORE, Pins
+from airflow_auth_patches.series.series import Series
+from airflow_auth_patches.util import toml
+from airflow_auth_patches.util.errors import Problem
+
+FILE = "scenarios.toml"
+
+
+def scenarios(folder: Path) -> dict[str, tuple[str, ...]]:
+    """
+    Read ``scenarios.toml``.
+
+    :param folder: the folder of the series.
+    :return: for each patch the scenarios of `demo` that show what it changes.
+    :raises Problem: when it is missing or broken.
+    """
+    with toml.opened(folder / FILE) as raw:
+        return {slug: tuple(name.strip() for name in names) for slug, names in raw.items()}
+
+
+def of_patch(root: Path, series: Series, pins: Pins, slug: str) -> list[recorded.Result]:
+    """
+    Return the recorded results of a patch, on the releases that it serves.
+
+    :param root: the checkout of this project.
+    :param slug: the patch.
+    :return: rows in the order of the demonstration; empty where no scenario shows the patch.
+    :raises Problem: when a file cannot be read, or there is no recorded result of a scenario.
+    """
+    names = scenarios(series.folder).get(slug, ())
+    if not names:
+        return []
+    forms = [patch for patch in series.patches if patch.slug == slug]
+    served = {str(each.version) for each in pins.releases if any(form.serves(each) for form in forms)}
+    column = "core" if forms[0].distribution is CORE else "fab"
+    found = recorded.read(root / recorded.FILE)
+    rows = [row for row in found if row["scenario"] in names and row[column] in served]
+    if missing := [name for name in names if name not in {row["scenario"] for row in rows}]:
+        raise Problem(
+            f"{recorded.FILE} has no result of {', '.join(missing)} on a release that {slug} serves.",
+            f"Run `airflow-auth-patches demo --only {missing[0]} --record {recorded.FILE}`.",
+        )
+    return rows
