@@ -10,7 +10,7 @@ GENERATED = README.md docs/bugs.md docs/demonstration.md docs/limit.md docs/patc
 	docs/bugs/pool-hold-and-wait.md docs/bugs/second-connection.md docs/bugs/revocation-query.md
 TOOL = $(VENV)/bin/airflow-auth-patches
 
-# The tool's own tests share nothing; proofs share environments, and keep all cores busy by themselves.
+# The tool's own tests share nothing; tests in Airflow environments share them, and keep all cores busy alone.
 QUICK = -m 'not proof and not live' -n logical --maxprocesses 4
 # ARGS may choose among tests (-k); that there is none of one kind is then no failure.
 pytest = $(VENV)/bin/python -m pytest -rs --durations=20 $(1) $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
@@ -35,11 +35,11 @@ demo: setup ## boot real API servers, stock and patched, and show five bugs and 
 demo-all: setup ## all scenarios on all their releases, about an hour
 	$(TOOL) demo --all
 
-test: setup ## what CI runs: the tool, the proofs of each patch on three pairs, live servers
+test: setup ## what CI runs: tests of the tool, of each patch on three pairs, and of live servers
 	$(call pytest,$(QUICK))
 	$(call pytest,-m '(proof or live) and not slow')
 
-test-all: setup ## all tests: also the proofs on two more pairs and Python 3.12, and without each guard
+test-all: setup ## all tests: two more pairs, Python 3.12, and the mutants of each patch too
 	$(call pytest,$(QUICK))
 	$(call pytest,-m 'proof or live')
 
@@ -60,7 +60,7 @@ lint-upstream: setup ## look at our files as upstream's hooks and reviewers will
 test-upstream: setup ## the provider's own tests, stock and patched, a pair of each minor, or PAIR=3.3.2+3.10.2
 	$(TOOL) test-upstream $(if $(PAIR),--pair $(PAIR))
 
-test-matrix: setup ## the proofs of every pair of releases; resumable: make test-matrix ARGS='--pair 3.3.2+3.8.0'
+test-matrix: setup ## the unit tests on every pair of releases; resumable: make test-matrix ARGS='--pair 3.3.2+3.8.0'
 	$(TOOL) test-matrix $(ARGS)
 
 check: setup ## the lint of the series

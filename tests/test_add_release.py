@@ -106,7 +106,7 @@ def test_the_command(pins: Pins, copy: Path) -> None:
     assert path.read_text() == cut
     assert (told["written"], told["date"]) == (False, "2026-10-13")
     judged = {patch["patch"]: patch for patch in told["patches"]}
-    assert judged["flask-teardown-guard"]["verdict"] == "applies"
+    assert judged["flask-teardown-mutant"]["verdict"] == "applies"
     assert judged["users-route"]["verdict"] == "not needed"
     assert judged["users-route"]["why"] == "fixed in 3.4.0"
     assert "would be pinned" in " ".join(tool("--dry-run").split())

@@ -17,7 +17,7 @@ from airflow_auth_patches.verification.applying import line_of
 
 CORE = "patches/airflow-core"
 CORE_SERIES = f"{CORE}/series"
-PROOFS = "patches/proofs/auth-manager-singleton.toml"
+EXPECTATIONS = "patches/expectations/auth-manager-singleton.toml"
 FAB = "patches/providers-fab"
 LOCK = f"{FAB}/appbuilder-init-lock.patch"
 SINGLETON = f"{CORE}/auth-manager-singleton.patch"
@@ -96,9 +96,9 @@ def test_one_broken_context_line_is_named(copy, faults, patch):
         (SINGLETON, r"^\+(?=[^+])", "+)", "does not compile"),
         (SINGLETON, r"^index [0-9a-f]{4}", "index 0000", "not in the form that `refresh"),
         (OLDER_CACHE, r"^Applies-To: .*$", "Applies-To: apache-airflow-core >=3.2,<3.4", "serves .* too"),
-        (PROOFS, r"^red = \[", 'red = ["test_none", ', "test_none is not in"),
-        (PROOFS, r"^file = \"", 'file = "x', "trailer says otherwise"),
-        (PROOFS, r"^old = '''", "old = '''nowhere ", "occurs 0 times"),
+        (EXPECTATIONS, r"^fails-on-stock = \[", 'fails-on-stock = ["test_none", ', "test_none is not in"),
+        (EXPECTATIONS, r"^file = \"", 'file = "x', "trailer says otherwise"),
+        (EXPECTATIONS, r"^old = '''", "old = '''nowhere ", "occurs 0 times"),
         ("patches/bugs.toml", r"::test_one_instance_under_concurrency", "::test_none", "does not exist"),
         ("patches/bugs.toml", r"\Z", '\n[new]\ntitle = "new"\nsees = "new"\nlinks = []\n',
          "neither cured by a patch nor known open"),
@@ -186,8 +186,8 @@ def add(copy, pins, adding) -> Callable[..., None]:
         with (copy / CORE_SERIES).open("a") as order:
             order.write("added-module\n")
         (copy / test).write_text("def test_it():\n    pass\n")
-        proof = f'file = "{test}"\nred = []\nkept = ["test_it"]\n'
-        (copy / "patches/proofs/added-module.toml").write_text(proof)
+        text = f'file = "{test}"\nfails-on-stock = []\nregression = ["test_it"]\n'
+        (copy / "patches/expectations/added-module.toml").write_text(text)
 
     return put
 

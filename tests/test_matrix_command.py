@@ -36,7 +36,7 @@ def told(root, project, pins, tmp_path):
 
     def write(*states: State) -> list[str | Path]:
         chosen = choose(root, project, [pins.pair("3.3.2+3.8.0")], ["3.11", "3.13"])
-        entry = Result(State.PASSED, "", "2026-11-21T15:30:00Z", 61, {"red": 7}, reason="why [x]")
+        entry = Result(State.PASSED, "", "2026-11-21T15:30:00Z", 61, {"failed_on_stock": 7}, reason="why [x]")
         book = {
             cell.name: replace(entry, state=state, fingerprint=cell.fingerprint)
             for cell, state in zip(chosen, states, strict=False)
@@ -67,7 +67,7 @@ def test_how_the_command_ends(told, states, code, tmp_path):
     if State.SKIPPED in states:
         assert "since Python 3.13 is not on this machine" in done.stdout
     if State.FAILED in states or State.ERROR in states:
-        assert "proofs: why [x]" in done.stdout
+        assert "tests: why [x]" in done.stdout
     assert (tmp_path / "report.html").is_file()
     assert (tmp_path / "report.json").is_file()
 
@@ -137,7 +137,7 @@ def test_a_guard_taken_out_of_a_patch_by_hand_turns_its_cell_red(copy, tmp_path)
 
     result = run()
     assert (result.state, result.faults, result.reason) == (State.PASSED, (), "")
-    assert result.counts == {"red": 4, "kept": 2, "green": 6}
+    assert result.counts == {"failed_on_stock": 4, "passed_on_stock": 2, "passed_patched": 6}
     assert result.own > 0
     patch = copy / "patches/providers-fab/users-route.patch"
     text = patch.read_text()

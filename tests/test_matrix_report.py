@@ -68,11 +68,13 @@ def sheet(every, pins):
 
 def result(every: list[Cell], name: str, state: State, **fields) -> dict[str, Result]:
     (cell,) = (cell for cell in every if cell.name == name)
-    entry = Result(state, cell.fingerprint, "2026-11-21T15:30:00Z", 84.2, {"red": 12, "green": 30})
+    entry = Result(
+        state, cell.fingerprint, "2026-11-21T15:30:00Z", 84.2, {"failed_on_stock": 12, "passed_patched": 30}
+    )
     return {name: replace(entry, **fields)}
 
 
-A, B, C = (f"{pair} proofs" for pair in ("3.1.6+3.3.0 3.11", "3.3.2+3.8.0 3.11", "3.3.2+3.8.0 3.13"))
+A, B, C = (f"{pair} tests" for pair in ("3.1.6+3.3.0 3.11", "3.3.2+3.8.0 3.11", "3.3.2+3.8.0 3.13"))
 
 
 def test_every_pair_and_python_is_in_the_page(sheet, pins):
@@ -94,30 +96,30 @@ def test_a_cell_has_a_word_beside_its_colour(sheet, every):
         **result(every, A, State.PASSED, own=50 * MB),
         **result(every, B, State.FAILED, faults=("users-route, stock: one", "two")),
         **result(every, C, State.SKIPPED, reason="Python 3.13 is not on this machine"),
-        **result(every, "3.3.2+3.10.2 3.12 guards", State.ERROR, reason="uv failed."),
+        **result(every, "3.3.2+3.10.2 3.12 mutants", State.ERROR, reason="uv failed."),
     )
     page = Page(matrix_report.as_html(told))
     rows = dict(
         zip([row[0].split()[0] for row in page.rows], zip(page.rows, page.classes, strict=True), strict=True)
     )
     (row, classes) = rows["3.1.6+3.3.0"]
-    assert " ".join(row[2].split()) == "proofs: passed 1 min 24 s, 30 green, 12 red, 50.0 MB"
+    assert (
+        " ".join(row[2].split()) == "tests: passed 1 min 24 s, 12 failed on stock, 30 passed patched, 50.0 MB"
+    )
     assert "passed" in classes
     (row, classes) = rows["3.3.2+3.8.0"]
-    assert row[2].startswith("proofs: failed 1 min 24 s")
+    assert row[2].startswith("tests: failed 1 min 24 s")
     assert "2 faults users-route, stock: one two" in row[2]
-    assert " ".join(row[4].split()) == "proofs: skipped Python 3.13 is not on this machine"
+    assert " ".join(row[4].split()) == "tests: skipped Python 3.13 is not on this machine"
     assert [word for word in classes if word != "none"] == ["failed", "skipped"]
     (row, _) = rows["3.3.2+3.10.2"]
-    assert row[3].startswith("guards: error uv failed.")  # not chosen this time, but kept
+    assert row[3].startswith("mutants: error uv failed.")  # not chosen this time, but kept
 
 
 def test_what_changed_since_is_not_told_as_passed(sheet, every):
     old = result(every, A, State.PASSED, fingerprint="other")
     page = Page(matrix_report.as_html(sheet([A], **old)))
-    assert page.rows[1][2].startswith(
-        "proofs: not run passed on 2026-11-21, and something that it depends on"
-    )
+    assert page.rows[1][2].startswith("tests: not run passed on 2026-11-21, and something that it depends on")
     assert "not-run" in page.classes[1]
     (cell,) = matrix_report.as_data(sheet([A], **old))["cells"]
     assert (cell["state"], cell["seconds"], cell["disk"]) == ("not run", None, None)
@@ -163,13 +165,13 @@ def test_the_head_names_pythons_disk_and_totals(sheet, every):
 
 def test_counts_are_told_in_one_order_and_in_their_number():
     """A cell of this run has them as they came, one that is read again as they are kept."""
-    told = matrix_report.counted({"red": 12, "kept": 3, "guards": 1})
-    assert told == matrix_report.counted({"guards": 1, "kept": 3, "red": 12})
-    assert told == ["1 guard", "3 kept", "12 red"]
+    told = matrix_report.counted({"passed_on_stock": 3, "failed_on_stock": 12, "mutants": 1})
+    assert told == matrix_report.counted({"mutants": 1, "failed_on_stock": 12, "passed_on_stock": 3})
+    assert told == ["12 failed on stock", "1 mutant", "3 passed on stock"]
 
 
 def test_the_environments_of_a_pair_and_python_are_counted_once(every):
-    some = ["3.3.2+3.8.0 3.11 proofs", "3.3.2+3.8.0 3.11 guards", "3.3.2+3.8.0 3.12 proofs"]
+    some = ["3.3.2+3.8.0 3.11 tests", "3.3.2+3.8.0 3.11 mutants", "3.3.2+3.8.0 3.12 tests"]
     book = {}
     for name, own in zip(some, (40, 50, 30), strict=True):
         book |= result(every, name, State.PASSED, own=own, shared=own * 10, at_once=own + 1)
@@ -192,13 +194,13 @@ def test_data_is_plain_and_whole(sheet, every, project, tmp_path):
         "pair": "3.1.6+3.3.0",
         "why": "the pair of the report 62335",
         "python": "3.11",
-        "part": "proofs",
+        "part": "tests",
         "chosen": True,
         "state": "failed",
         "reason": "",
         "when": "2026-11-21T15:30:00Z",
         "seconds": 84.2,
-        "counts": {"red": 12, "green": 30},
+        "counts": {"failed_on_stock": 12, "passed_patched": 30},
         "faults": ["one"],
         "disk": {"own": 5, "shared": 7},
     }

@@ -15,7 +15,7 @@ from airflow_auth_patches.contribute.send import export
 from airflow_auth_patches.demo import recorded, scenarios
 from airflow_auth_patches.series import series
 from airflow_auth_patches.util.errors import Problem
-from airflow_auth_patches.verification import proofs
+from airflow_auth_patches.verification import expectations
 
 ROOT = Path(__file__).parents[1]
 AUTHOR = "A Sender <sender@example.org>"
@@ -137,15 +137,15 @@ def test_a_patch_is_shown_by_scenarios_of_its_bugs(project):
 
 def test_the_unit_tests_are_counted_as_the_proofs_have_them(bodies, project):
     text = bodies[CORE, "revoked-token-cache"]
-    proof = proofs.load(project.folder, "revoked-token-cache")
-    assert f" {len(proof.red)} fail without this change" in text
-    assert f" {len(proof.kept)} pass with it and without it" in text
-    assert f" {len(proof.new_surface)} are on what it adds" in text
-    assert "Each of its 12 guards" in text
+    expected = expectations.load(project.folder, "revoked-token-cache")
+    assert f" {len(expected.fails_on_stock)} fail without this change" in text
+    assert f" {len(expected.regression)} pass with it and without it" in text
+    assert f" {len(expected.new_api)} are on what it adds" in text
+    assert "Each of its 12 safeguards" in text
 
 
 def test_the_rows_of_all_scenarios_of_a_patch_are_in_one_table(bodies):
-    text = bodies[FAB, "flask-teardown-guard"]
+    text = bodies[FAB, "flask-teardown-mutant"]
     assert text.count("\n| --- |") == 1
     assert "| `truncated-page` |" in text
     assert "| `truncated-page-database` |" in text

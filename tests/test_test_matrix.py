@@ -25,7 +25,7 @@ from airflow_auth_patches.verification.cells import PYTHONS, Cell, Part, choose
 from airflow_auth_patches.verification.matrix_results import Outcome, Result, State
 
 ROOT = Path(__file__).parents[1]
-GREEN = Outcome((), {"red": 2, "green": 3})
+GREEN = Outcome((), {"failed_on_stock": 2, "passed_patched": 3})
 OLD, NEW = "3.1.6+3.3.0", "3.3.2+3.10.2"
 HERE = dict.fromkeys(PYTHONS, "3.x.y")
 
@@ -34,7 +34,7 @@ HERE = dict.fromkeys(PYTHONS, "3.x.y")
 def few(root, project, pins) -> list[Cell]:
     """Return the cells of three pairs, two parts of each."""
     pairs = [pins.pair(name) for name in (OLD, "3.3.2+3.8.0", NEW)]
-    return choose(root, project, pairs, ["3.11"], parts=[Part.PROOFS, Part.GUARDS])
+    return choose(root, project, pairs, ["3.11"], parts=[Part.TESTS, Part.MUTANTS])
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def names(chosen: list[Cell]) -> list[str]:
 def test_what_passed_is_not_run_again(fill, kept, few):
     assert fill(lambda _: GREEN) == names(few)
     assert {result.state for result in kept().values()} == {State.PASSED}
-    assert kept()[few[0].name].counts == {"red": 2, "green": 3}
+    assert kept()[few[0].name].counts == {"failed_on_stock": 2, "passed_patched": 3}
     assert fill(lambda _: GREEN) == []
     assert fill(lambda _: GREEN, again=True) == names(few)
 
@@ -78,7 +78,9 @@ def test_what_changed_is_run_again(fill, kept, few):
 
 def test_a_fault_is_kept_and_the_cell_run_again(fill, kept, few):
     bad = few[2].name
-    outcome = Outcome(("users-route, stock: test_x must fail by an assertion: passed",), {"red": 1})
+    outcome = Outcome(
+        ("users-route, stock: test_x must fail by an assertion: passed",), {"failed_on_stock": 1}
+    )
     assert fill(lambda cell: outcome if cell.name == bad else GREEN) == names(few)
     assert kept()[bad].state is State.FAILED
     assert kept()[bad].faults == outcome.faults
@@ -479,7 +481,9 @@ def test_pairs_at_once_follow_the_cores():
 
 def test_results_are_written_and_read(tmp_path):
     assert matrix_results.read(tmp_path) == {}
-    result = Result(State.FAILED, "0" * 64, "2026-11-21T15:30:00Z", 1.5, {"red": 1}, ("a", "b"), "", 1, 2, 3)
+    result = Result(
+        State.FAILED, "0" * 64, "2026-11-21T15:30:00Z", 1.5, {"failed_on_stock": 1}, ("a", "b"), "", 1, 2, 3
+    )
     matrix_results.write(tmp_path / "new", {"x": result})
     assert matrix_results.read(tmp_path / "new") == {"x": result}
     for broken in ('{"x": 3}', '{"x": {"state": "odd"}}', "[", "[1]"):

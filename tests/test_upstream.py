@@ -17,8 +17,8 @@ from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.verification import upstream
 from airflow_auth_patches.verification import upstream_runs as commands
 from airflow_auth_patches.verification.cells import Part, choose
-from airflow_auth_patches.verification.proving import tally
 from airflow_auth_patches.verification.run_cell import Runner
+from airflow_auth_patches.verification.unit_tests import tally
 from airflow_auth_patches.verification.upstream_runs import judge
 
 HERE = Environment(Path(sys.executable))

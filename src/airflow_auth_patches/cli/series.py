@@ -18,7 +18,7 @@ from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Exit, Fault, Problem
 from airflow_auth_patches.verification import check as lint
 from airflow_auth_patches.verification import prove as prove_command
-from airflow_auth_patches.verification import proving
+from airflow_auth_patches.verification import unit_tests
 
 
 def _patch_row(series: Series, patch: Patch) -> dict[str, Any]:
@@ -282,11 +282,11 @@ def prove(
         list[str] | None, typer.Option("--patch", metavar="NAME", help="Only this patch.")
     ] = None,
     python: Annotated[str, typer.Option("--python", metavar="X.Y", help="The Python to prove on.")] = "3.11",
-    guards: Annotated[bool, typer.Option(help="Take the guards out one by one too.")] = True,
+    mutants: Annotated[bool, typer.Option(help="Run the tests with each mutant too.")] = True,
     json: Json = False,
 ) -> None:
     """
-    Run the unit tests of the patches: red on stock, green when patched, red without any one guard.
+    Run the unit tests of the patches: on stock, patched, and with each mutant.
 
     Example: airflow-auth-patches prove --pair 3.1.6+3.3.0 --patch session-cleanup
     """
@@ -300,37 +300,37 @@ def prove(
     with show.Bars() as bars:
         for one in pairs:
             for row in prove_command.prove(
-                root, series, pins, one, python, names, guards=guards, progress=bars
+                root, series, pins, one, python, names, mutants=mutants, progress=bars
             ):
                 rows.append(
                     {
-                        "patch": row.verdict.slug,
+                        "patch": row.result.slug,
                         "pair": row.pair.name,
                         "python": row.python,
-                        "proof": row.verdict.what,
-                        "counts": dict(row.verdict.counts),
-                        "wrong": list(row.verdict.wrong),
+                        "run": row.result.what,
+                        "counts": dict(row.result.counts),
+                        "wrong": list(row.result.wrong),
                     }
                 )
     if json:
         show.as_json(rows)
     else:
         show.table(
-            "Proofs",
-            ("patch", "releases", "proof", "tests", "outcome"),
+            "Unit tests",
+            ("patch", "releases", "run", "tests", "outcome"),
             [
                 (
                     row["patch"],
                     row["pair"],
-                    row["proof"] if row["proof"] in proving.WHOLE else f"without {row['proof']}",
+                    row["run"] if row["run"] in unit_tests.WHOLE else f"mutant: {row['run']}",
                     ", ".join(f"{count} {word}" for word, count in row["counts"].items()),
-                    "does not hold" if row["wrong"] else "holds",
+                    "not as expected" if row["wrong"] else "as expected",
                 )
                 for row in rows
             ],
         )
         for told in rows:
             for fault in told["wrong"]:
-                said = f"{told['patch']}, {told['pair']}, {told['proof']}: {fault}"
+                said = f"{told['patch']}, {told['pair']}, {told['run']}: {fault}"
                 show.out.print(escape(said), soft_wrap=True, highlight=False)
     raise typer.Exit(Exit.FAULT if any(row["wrong"] for row in rows) else Exit.OK)

@@ -51,7 +51,7 @@ def every_pair(
         bool, typer.Option("--every-python", help="3.10 to 3.13 on every pair that supports them.")
     ] = False,
     upstream: Annotated[bool, typer.Option("--upstream", help="The provider's own tests too.")] = False,
-    guards: Annotated[bool, typer.Option("--guards", help="Take the guards out one by one too.")] = False,
+    mutants: Annotated[bool, typer.Option("--mutants", help="Run the tests with each mutant too.")] = False,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -84,7 +84,7 @@ def every_pair(
     """
     Prove the patches on every pair of releases, and keep what each gave: report.html, report.json.
 
-    What passed is not run again until a patch, its tests, its proofs or the pair change; so it can be
+    What passed is not run again until a patch, its tests, their expectations or the pair change; so it can be
     interrupted. Environments are made from uv's cache and removed after each pair. A Python that this machine
     lacks is told as skipped; it ends with 1 when a cell has not passed for another reason, or none has.
 
@@ -98,7 +98,7 @@ def every_pair(
     root = checkout()
     folder = output or root / "build" / "matrix"
     named = {pins.pair(name).name for name in pair or ()}
-    parts = [Part.PROOFS, *([Part.GUARDS] if guards else []), *([Part.UPSTREAM] if upstream else [])]
+    parts = [Part.TESTS, *([Part.MUTANTS] if mutants else []), *([Part.UPSTREAM] if upstream else [])]
     pairs = [one for one in pins.pairs if not named or one.name in named]
     chosen = cells.choose(root, series, pairs, python or None, every_python=every_python, parts=parts)
     left_out = cells.unsupported(pairs, python or ())

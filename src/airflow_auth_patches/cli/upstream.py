@@ -12,7 +12,7 @@ from airflow_auth_patches.cli.common import Json, app, checkout, known
 from airflow_auth_patches.releases.releases import Pair
 from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Exit, Problem
-from airflow_auth_patches.verification.proving import tally
+from airflow_auth_patches.verification.unit_tests import tally
 from airflow_auth_patches.verification.upstream import Comparison
 from airflow_auth_patches.verification.upstream_runs import judge, judge_core
 

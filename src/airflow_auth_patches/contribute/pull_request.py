@@ -11,7 +11,7 @@ from airflow_auth_patches.contribute.export import Commit
 from airflow_auth_patches.demo import recorded
 from airflow_auth_patches.releases.releases import CORE, Pins, Release
 from airflow_auth_patches.series.series import Patch, Series
-from airflow_auth_patches.verification import proofs
+from airflow_auth_patches.verification import expectations
 
 #: Upstream's own heading, by which its hooks and readers know the block.
 GENERATIVE = "##### Was generative AI tooling used to co-author this PR?"
@@ -41,7 +41,7 @@ def body(
     :param origin: the pull request that this one is a backport of.
     :param difference: how it differs from that, as ``git range-diff`` prints it.
     :return: Markdown, one paragraph a line, as upstream's site breaks lines where the text does.
-    :raises Problem: when its figures or its proofs cannot be read.
+    :raises Problem: when its measurements or its expectations cannot be read.
     """
     patch = commit.patch
     parts = [_for_the_sender(commit, labels)]
@@ -144,23 +144,23 @@ def _measured(root: Path, series: Series, pins: Pins, patch: Patch) -> list[str]
 
 
 def _unit_tests(series: Series, patch: Patch) -> str:
-    proof = proofs.load(series.folder, patch.slug)
+    expected = expectations.load(series.folder, patch.slug)
     counted = (
-        (len(proof.red), "fails", "fail", "without this change, by an assertion on behaviour"),
-        (len(proof.kept), "passes", "pass", "with it and without it"),
-        (len(proof.new_surface), "is", "are", "on what it adds"),
+        (len(expected.fails_on_stock), "fails", "fail", "without this change, by an assertion on behaviour"),
+        (len(expected.regression), "passes", "pass", "with it and without it"),
+        (len(expected.new_api), "is", "are", "on what it adds"),
     )
     told = [
         f"{number} {one if number == 1 else many} {when}" for number, one, many, when in counted if number
     ]
     text = f"Of the unit tests that come with it, {'; '.join(told)}."
-    guards = len(proof.guards_of(patch))
-    if guards == 1:
-        text += " With its one guard taken out, a named test fails."
-    elif guards:
+    mutants = len(expected.mutants_of(patch))
+    if mutants == 1:
+        text += " A named test fails without its one safeguard."
+    elif mutants:
         text += (
-            f" Each of its {guards} guards, the pieces without which it would not hold, was taken out in "
-            "turn, and a named test failed each time."
+            f" Each of its {mutants} safeguards (a lock, a second check) was removed in turn, and a named "
+            "test failed each time."
         )
     return text
 

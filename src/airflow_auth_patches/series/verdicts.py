@@ -51,7 +51,7 @@ class Evidence:
     :param beside: the release of the other distribution that was installed with it.
     :param python: the Python version, as in ``3.11``.
     :param reproducer: the SHA-256 of the reproducer then, see `basis.digest`.
-    :param stock: the outcome on stock, in the words of `proving.run_tests`.
+    :param stock: the outcome on stock, in the words of `unit_tests.run_tests`.
     :param patched: the outcome with the whole series; ``None`` where no patch is for it.
     :param patches: the SHA-256 of the edits of those that cure it there, by name.
     :param basis: what else decided the outcomes, see `basis.fingerprint`.
@@ -88,7 +88,7 @@ class Cell:
 Book = dict[str, dict[str, Evidence]]
 
 
-def is_red(outcome: str) -> bool:
+def fails_by_assertion(outcome: str) -> bool:
     """Tell whether an outcome is a failure by an assertion or a time-out of the test's own."""
     return outcome.startswith("failed: ") and bool(ASSERTION.match(outcome.removeprefix("failed: ")))
 
@@ -167,9 +167,9 @@ def judge(series: Series, pins: Pins, book: Book, bug: Bug, release: Release) ->
             for each in pins.releases
             if each.distribution is release.distribution and each.version < release.version
         ]
-        fails = any(each is not None and is_red(each.stock) for each in older)
+        fails = any(each is not None and fails_by_assertion(each.stock) for each in older)
         return Cell(release, bug.slug, Kind.FIXED if fails else Kind.NOT_AFFECTED, evidence=found)
-    if not is_red(found.stock):
+    if not fails_by_assertion(found.stock):
         return Cell(release, bug.slug, Kind.UNCLEAR, reason=found.stock, evidence=found)
     if found.patched is None:
         return Cell(release, bug.slug, Kind.OPEN, reason=reason_of(bug, release), evidence=found)
@@ -227,10 +227,10 @@ def as_rows(cells: Sequence[Cell], distribution: Distribution) -> list[tuple[str
 def _did(evidence: Evidence | None) -> str:
     if evidence is None:
         return ""
-    stock = "failed" if is_red(evidence.stock) else evidence.stock
+    stock = "failed" if fails_by_assertion(evidence.stock) else evidence.stock
     if evidence.patched is None:
         return f"stock {stock}"
-    return f"stock {stock}, patched {'failed' if is_red(evidence.patched) else evidence.patched}"
+    return f"stock {stock}, patched {'failed' if fails_by_assertion(evidence.patched) else evidence.patched}"
 
 
 def slugs(names: Sequence[str]) -> str:

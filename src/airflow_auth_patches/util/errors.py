@@ -12,7 +12,7 @@ class Exit(IntEnum):
     """The exit codes of the command line; 129, 130 and 143 are SIGHUP, Ctrl-C and SIGTERM."""
 
     OK = 0
-    FAULT = 1  #: a check, lint, proof or cell has a fault, or `demo` what is not cured or not shown
+    FAULT = 1  #: a check, lint, unit test or cell has a fault, or `demo` what is not cured or not shown
     USAGE = 2  #: an argument that names nothing: a patch, a release, a path; or a program that is missing
     REFUSED = 3  #: the installation or the tree is not what it must be; nothing was changed
     UNREACHABLE = 4  #: a release could not be fetched

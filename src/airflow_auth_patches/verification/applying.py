@@ -12,7 +12,7 @@ from airflow_auth_patches.series import hunks, tree
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util.errors import Fault, Problem
 from airflow_auth_patches.util.progress import Progress
-from airflow_auth_patches.verification import proofs
+from airflow_auth_patches.verification import expectations
 
 
 def line_of(patch: Patch, start: str) -> int:
@@ -80,7 +80,7 @@ def applies(root: Path, series: Series, release: Release, progress: Progress) ->
         if not clean:
             yield Fault(patch.path, 1, f"It does not reverse cleanly on {release}.")
         yield from _compiles(patch, release, after)
-        yield from (Fault(*fault) for fault in proofs.guard_faults(series.folder, patch, after))
+        yield from (Fault(*fault) for fault in expectations.mutant_faults(series.folder, patch, after))
         yield from _as_git(patch, release, files, after)
         files.update(after)
 

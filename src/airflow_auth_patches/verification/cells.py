@@ -2,8 +2,8 @@
 The cells of the test matrix: what is run of which pair of releases on which Python.
 
 A cell depends on the patches that serve its pair (what they edit and need, not what they say), their tests
-and proofs, the pins of the pair, the stand-in plugin and the Python; their hash is its fingerprint. What was
-run with another one is due again.
+and expectations, the pins of the pair, the stand-in plugin and the Python; their hash is its fingerprint.
+What was run with another one is due again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from airflow_auth_patches.releases.releases import Pair
 from airflow_auth_patches.series import series as series_room
 from airflow_auth_patches.series.series import Patch, Series, unlisted
 from airflow_auth_patches.util.errors import Exit, Problem
-from airflow_auth_patches.verification import basis, proofs, upstream
+from airflow_auth_patches.verification import basis, expectations, upstream
 
 #: The Pythons of the matrix, and the one on which every pair is run.
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
@@ -34,8 +34,8 @@ FORM = 2
 class Part(str, Enum):
     """What is run in a cell."""
 
-    PROOFS = "proofs"  #: the tests of its patches, red on stock and green when patched
-    GUARDS = "guards"  #: the same tests, red again without any one guard
+    TESTS = "tests"  #: the unit tests of its patches, on stock and patched
+    MUTANTS = "mutants"  #: the same tests with each mutant, which they must kill
     UPSTREAM = "upstream-tests"  #: upstream's own, stock and patched
 
 
@@ -57,7 +57,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Pair, Python and part, as in ``3.3.2+3.8.0 3.11 proofs``."""
+        """Pair, Python and part, as in ``3.3.2+3.8.0 3.11 tests``."""
         return f"{self.pair.name} {self.python} {self.part.value}"
 
 
@@ -94,7 +94,7 @@ def choose(
     pythons: Sequence[str] | None = None,
     *,
     every_python: bool = False,
-    parts: Sequence[Part] = (Part.PROOFS,),
+    parts: Sequence[Part] = (Part.TESTS,),
 ) -> list[Cell]:
     """
     Choose cells of the matrix, in the order of the pairs.
@@ -186,8 +186,8 @@ class Ground:
         """Return the files that prove a patch."""
         if patch.slug not in self._tests:
             try:
-                proof = proofs.load(self.series.folder, patch.slug)
-                self._tests[patch.slug] = (proof.file,)
+                expected = expectations.load(self.series.folder, patch.slug)
+                self._tests[patch.slug] = (expected.file,)
             except Problem:
                 self._tests[patch.slug] = ()  # the run will tell
         return (*patch.tests, *self._tests[patch.slug])
@@ -209,7 +209,7 @@ class Ground:
         }
         if pair.base:
             given["base"] = pair.base
-        if part is Part.GUARDS:
+        if part is Part.MUTANTS:
             given["newest"] = pair.name == self.newest.name  # where patches are proven alone too
         if part is Part.UPSTREAM:
             given["listed"] = [entry.test for entry in self.listed if entry.serves(pair.fab)]
@@ -217,8 +217,8 @@ class Ground:
         else:
             tests = sorted({path for patch in patches for path in self.tests(patch)})
             given["files"] = self.digests(self.root, tests)
-            slugs = [f"proofs/{patch.slug}.toml" for patch in patches]
-            given["proofs"] = self.digests(self.series.folder, slugs)
+            slugs = [f"expectations/{patch.slug}.toml" for patch in patches]
+            given["expectations"] = self.digests(self.series.folder, slugs)
         return given
 
 

@@ -11,7 +11,7 @@ It checks that
 * every patch is the bytes that ``refresh`` would write, the older forms those that it derives from the newest
   one, and adds only files that are installed;
 * no variant could be one with another, and no two serve one release;
-* every test of a patch has its place in ``proofs/``, and no file that the series adds is in a pinned sdist;
+* every test of a patch is listed in ``expectations/``, and no file that the series adds is in a pinned sdist;
 * core patches have a news line; `lint-upstream` judges those, and the added files;
 * the verdicts on the bugs are of the patches and reproducers that are here, and their page says the same.
 """
@@ -37,7 +37,7 @@ from airflow_auth_patches.series.series import (
 )
 from airflow_auth_patches.util.errors import Fault
 from airflow_auth_patches.util.progress import Progress, Silent
-from airflow_auth_patches.verification import proofs, staleness, verdict_page
+from airflow_auth_patches.verification import expectations, staleness, verdict_page
 from airflow_auth_patches.verification.applying import applies, could_be_one, line_of
 
 REQUIRED_TRAILERS = ("Bug", "Forwarded", "Applies-To", "Tests")
@@ -160,7 +160,7 @@ def _words(patch: Patch, series: Series, root: Path) -> Iterator[Fault]:
         elif path in patch.adds and not patch.distribution.installs(path):
             what = f"It adds {path}, which {patch.distribution.name} does not install."
             yield Fault(patch.path, line_of(patch, f"+++ b/{path}"), what)
-    yield from (Fault(*fault) for fault in proofs.faults(root, series.folder, patch))
+    yield from (Fault(*fault) for fault in expectations.faults(root, series.folder, patch))
     news = root / CORE.root / "newsfragments"
     if (
         patch.distribution is CORE
@@ -179,7 +179,7 @@ def _bugs(series: Series, root: Path) -> Iterator[Fault]:
     for bug in series.bugs.values():
         line = lines.index(f"[{bug.slug}]") + 1
         file, _, test = (bug.reproducer or "").partition("::")
-        if bug.reproducer and not ((root / file).is_file() and test in proofs.test_names(root / file)):
+        if bug.reproducer and not ((root / file).is_file() and test in expectations.test_names(root / file)):
             yield Fault(path, line, f"The reproducer of {bug.slug}, {bug.reproducer}, does not exist.")
         for key, slugs in (("needs", bug.needs), ("avoided-by", bug.avoided_by)):
             for slug in slugs:

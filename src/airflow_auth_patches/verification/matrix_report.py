@@ -22,9 +22,9 @@ from airflow_auth_patches.verification.matrix_results import Book, State, known,
 JSON, HTML = "report.json", "report.html"
 #: What the words of `run_cell.outcome_of` mean.
 COUNTED = (
-    "Tests: red fail on stock by an assertion, kept pass on stock, green pass when patched. Guards are "
-    "pieces of a patch without which a named test fails, alone are patches that pass as the only one; "
-    "upstream's own tests are counted where they pass, and as unsteady where they passed on stock only in "
+    "Unit tests failed on stock by an assertion, passed on stock where they guard what works, and passed "
+    "when patched. A mutant was killed by a named test. Alone are patches whose tests pass without the others. "
+    "Upstream's own tests are counted where they pass, and as unsteady where they passed on stock only in "
     "one of two whole runs."
 )
 
@@ -268,9 +268,9 @@ def numbered(count: int, word: str) -> str:
 
 
 def counted(counts: Mapping[str, int]) -> list[str]:
-    """Word the counts of a cell, as in ``12 red`` and ``1 guard``, in one order in all cells."""
+    """Word the counts of a cell, as in ``12 failed on stock`` and ``1 mutant``, in one order in all cells."""
     return [
-        f"{number} {word.removesuffix('s') if number == 1 else word}"
+        f"{number} {(word.removesuffix('s') if number == 1 else word).replace('_', ' ')}"
         for word, number in sorted(counts.items())
     ]
 

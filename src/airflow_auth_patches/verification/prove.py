@@ -1,4 +1,4 @@
-"""Prove the patches of a pair of releases: red on stock, green when patched, red without any one guard."""
+"""Run the unit tests of every patch of a pair of releases: on stock, patched, and with each mutant."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from airflow_auth_patches.series.series import Patch, Series, unlisted
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import workers
 from airflow_auth_patches.util.progress import Progress, Silent
-from airflow_auth_patches.verification import proofs, proving, reproduce
+from airflow_auth_patches.verification import expectations, reproduce, unit_tests
 from airflow_auth_patches.verification.cells import supported
 
 
 @dataclass(frozen=True)
 class Row:
-    """One proof: for which pair and Python, and its verdict."""
+    """The result for a pair and a Python."""
 
     pair: Pair
     python: str
-    verdict: proving.Verdict
+    result: unit_tests.Result
 
 
 @contextmanager
 def few_at_once() -> Iterator[ThreadPoolExecutor]:
     """
-    Run three things at once: a run of pytest takes one core, and one without a guard often waits in vain.
+    Run three things at once: a run of pytest takes one core, and one without a mutant often waits in vain.
 
     What has not begun at the end of the ``with`` block never does.
     """
@@ -80,21 +80,23 @@ def prove(
     names: Sequence[str] | None = None,
     *,
     tests: bool = True,
-    guards: bool | Collection[str] = True,
+    mutants: bool | Collection[str] = True,
     progress: Progress | None = None,
 ) -> Generator[Row, None, None]:
     """
-    Prove the patches that serve a pair, yielding each proof as it ends.
+    Run the unit tests of the patches that serve a pair, yielding each result as it is there.
 
-    A patch that is in no ``series`` is proven too, on a release that lacks it: its tests are red. A patch
-    whose proofs say ``alone`` is proven as the only one too, together with its guards, on the newest pair.
-    Where the pair has a ``base``, that patch alone is told from stock, the others from stock with it.
+    The tests of a patch that is in no ``series`` are run too, on a release that lacks it, and fail. Those of
+    a patch whose expectations say ``alone`` also run with that patch as the only one, together with its
+    mutants, on the newest pair. Where the pair has a ``base``, that patch is
+    compared with stock, the others with stock and that patch.
 
     :param root: the checkout of this project.
     :param python: the Python version, as in ``3.11``.
-    :param names: the slugs to prove, by default all that serve the pair.
+    :param names: the slugs of the patches, by default all that serve the pair.
     :param tests: whether to run the tests as they are.
-    :param guards: whether to take the guards out too, or the slugs of the patches whose guards to take out.
+    :param mutants: whether to run the tests with each mutant too, or the slugs of the patches whose mutants
+        to run.
     :raises Problem: when an environment cannot be made.
     """
     progress = progress or Silent()
@@ -113,46 +115,48 @@ def prove(
     if pair.base:
         base = patched_environment(root, series, pins, pair, python, progress, kind="base", only=[pair.base])
     patched = patched_environment(root, series, pins, pair, python, progress)
-    known = {patch.slug: proofs.load(series.folder, patch.slug) for patch in serving}
-    files = [proof.file for proof in known.values()] if tests else []
-    first = [proof.file for slug, proof in known.items() if tests and slug == pair.base]
+    known = {patch.slug: expectations.load(series.folder, patch.slug) for patch in serving}
+    files = [expected.file for expected in known.values()] if tests else []
+    first = [expected.file for slug, expected in known.items() if tests and slug == pair.base]
     others = [file for file in files if file not in first]
-    alone = [slug for slug, proof in known.items() if proof.alone and guards and pair == pins.newest_pair]
+    alone = [
+        slug for slug, expected in known.items() if expected.alone and mutants and pair == pins.newest_pair
+    ]
     mine = [
-        (patch.slug, guard)
+        (patch.slug, mutant)
         for patch in serving
-        if (guards if isinstance(guards, bool) else patch.slug in guards)
-        for guard in known[patch.slug].guards_of(patch)
+        if (mutants if isinstance(mutants, bool) else patch.slug in mutants)
+        for mutant in known[patch.slug].mutants_of(patch)
     ]
     total = 2 * len(files) + len(alone) + len(mine)
-    with progress.task(f"proving {pair.name} on Python {python}", total) as advance:
+    with progress.task(f"testing {pair.name} on Python {python}", total) as advance:
         with few_at_once() as pool:
             # Two of each, so that a file that waits in vain keeps half of the others from nothing.
             halves = [
-                (verdict, some, pool.submit(reproduce.run_files, root, environment, some))
-                for verdict, environment, asked in (
-                    (proving.stock_verdict, stock, first),
-                    (proving.stock_verdict, base, others),
-                    (proving.patched_verdict, patched, files),
+                (compare, some, pool.submit(reproduce.run_files, root, environment, some))
+                for compare, environment, asked in (
+                    (unit_tests.compare_stock, stock, first),
+                    (unit_tests.compare_stock, base, others),
+                    (unit_tests.compare_patched, patched, files),
                 )
                 for some in (asked[::2], asked[1::2])
             ]
-            for verdict, some, half in halves:
+            for compare, some, half in halves:
                 outcomes = half.result()
-                for slug, proof in known.items():
-                    if proof.file in some:
-                        yield Row(pair, python, verdict(proof, slug, outcomes[proof.file]))
+                for slug, expected in known.items():
+                    if expected.file in some:
+                        yield Row(pair, python, compare(expected, slug, outcomes[expected.file]))
                         advance(1)
             if mine:
                 site = installed.look(patched.python, pins).found[0].site
-                without = [
-                    pool.submit(proving.prove_guard, root, known[slug], slug, guard, patched, site)
-                    for slug, guard in mine
+                killed = [
+                    pool.submit(unit_tests.run_mutant, root, known[slug], slug, mutant, patched, site)
+                    for slug, mutant in mine
                 ]
-                for run in without:
+                for run in killed:
                     yield Row(pair, python, run.result())
                     advance(1)
             for slug in alone:  # one after the other: they share an environment
                 environment = alone_environment(root, series, pins, pair, python, slug, progress)
-                yield Row(pair, python, proving.prove_alone(root, known[slug], slug, environment))
+                yield Row(pair, python, unit_tests.run_alone(root, known[slug], slug, environment))
                 advance(1)

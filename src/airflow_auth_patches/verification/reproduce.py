@@ -20,8 +20,8 @@ def reproduce(root: Path, environment: Environment, bugs: Sequence[Bug]) -> dict
     Run the reproducers of some bugs, each in a process of its own.
 
     :param root: the checkout of this project.
-    :return: ``{bug: outcome}``, in the words of `proving.run_tests`; of a parametrised test the first of the
-        worst, of a file that cannot be imported its error.
+    :return: ``{bug: outcome}``, in the words of `unit_tests.run_tests`; of a parametrised test the first
+        of the worst, of a file that cannot be imported its error.
     :raises Problem: when pytest did not run to its end.
     """
     if not bugs:
@@ -41,8 +41,8 @@ def run_files(root: Path, environment: Environment, files: Sequence[str]) -> dic
     Run test files of the series, each in a process of its own.
 
     :param root: the checkout of this project.
-    :return: ``{file: {test name: outcome}}``, as `proving.run_tests` gives it for a file; a file that cannot
-        be imported has its error under its own path.
+    :return: ``{file: {test name: outcome}}``, as `unit_tests.run_tests` gives it for a file; a file that
+        cannot be imported has its error under its own path.
     :raises Problem: when pytest did not run to its end.
     """
     if not files:

@@ -1,4 +1,4 @@
-"""Run one cell of the test matrix: the proofs of its patches, their guards, or upstream's tests."""
+"""Run one cell of the test matrix: the unit tests of its patches, their mutants, or upstream's tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from airflow_auth_patches.releases.releases import Pins
 from airflow_auth_patches.series.series import Series
 from airflow_auth_patches.util.progress import Progress, Silent
-from airflow_auth_patches.verification import proofs, prove, proving
+from airflow_auth_patches.verification import expectations, prove, unit_tests
 from airflow_auth_patches.verification import upstream_runs as upstream
 from airflow_auth_patches.verification.cells import Cell, Part
 from airflow_auth_patches.verification.matrix_results import Outcome
@@ -20,10 +20,10 @@ from airflow_auth_patches.verification.matrix_results import Outcome
 @dataclass
 class Runner:
     """
-    Runs cells as they are meant: proofs, guards, upstream's tests.
+    Run cells for real: unit tests, mutants, upstream's tests.
 
     :param root: the checkout of this project.
-    :param stopped: set when the matrix is interrupted; a cell then ends at its next proof.
+    :param stopped: set when the matrix is interrupted; a cell then ends after the test file that runs.
     """
 
     root: Path
@@ -43,7 +43,7 @@ class Runner:
         return self._judge(cell) if cell.part is Part.UPSTREAM else self._prove(cell)
 
     def _prove(self, cell: Cell) -> Outcome:
-        guards = cell.part is Part.GUARDS
+        mutants = cell.part is Part.MUTANTS
         rows = prove.prove(
             self.root,
             self.series,
@@ -51,17 +51,17 @@ class Runner:
             cell.pair,
             cell.python,
             cell.patches,
-            tests=not guards,
-            guards=guards,
+            tests=not mutants,
+            mutants=mutants,
             progress=self.progress,
         )
-        verdicts = []
+        results = []
         with closing(rows):
             for row in rows:
                 if self.stopped.is_set():
                     raise KeyboardInterrupt
-                verdicts.append(row.verdict)
-        return outcome_of(self.series.folder, verdicts)
+                results.append(row.result)
+        return outcome_of(self.series.folder, results)
 
     def _judge(self, cell: Cell) -> Outcome:
         # Pairs with the same provider lay its tests into the same folder.
@@ -78,37 +78,37 @@ class Runner:
         return Outcome(
             (*faults, *found.wrong),
             {
-                "pass on stock": proving.tally(found.stock).get("passed", 0),
-                "pass when patched": proving.tally(found.patched).get("passed", 0),
+                "pass on stock": unit_tests.tally(found.stock).get("passed", 0),
+                "pass when patched": unit_tests.tally(found.patched).get("passed", 0),
                 "unsteady": len(found.unsteady),
             },
         )
 
 
-def outcome_of(folder: Path, verdicts: Sequence[proving.Verdict]) -> Outcome:
+def outcome_of(folder: Path, results: Sequence[unit_tests.Result]) -> Outcome:
     """
-    Sum proofs up.
+    Sum results up.
 
     :param folder: the folder of the series.
-    :return: counted are the tests that were ``red`` on stock as they must, those ``kept`` on stock, those
-        ``green`` when patched, and the ``guards`` and patches ``alone`` that hold.
+    :return: the tests that failed on stock as they must, those that passed on stock as they must, those that
+        passed when patched, the mutants that were killed, and the patches that pass alone.
     """
     counts: dict[str, int] = {}
 
     def count(word: str, number: int) -> None:
         counts[word] = counts.get(word, 0) + number
 
-    for verdict in verdicts:
-        if verdict.what == "stock":
-            proof = proofs.load(folder, verdict.slug)
-            faulty = {line.partition(" ")[0] for line in verdict.wrong}
-            count("red", sum(name not in faulty for name in proof.red))
-            count("kept", sum(name not in faulty for name in proof.kept))
-        elif verdict.what == "patched":
-            count("green", verdict.counts.get("passed", 0))
-        elif verdict.what == "alone":
-            count("alone", not verdict.wrong)
+    for result in results:
+        if result.what == "stock":
+            expected = expectations.load(folder, result.slug)
+            faulty = {line.partition(" ")[0] for line in result.wrong}
+            count("failed_on_stock", sum(name not in faulty for name in expected.fails_on_stock))
+            count("passed_on_stock", sum(name not in faulty for name in expected.regression))
+        elif result.what == "patched":
+            count("passed_patched", result.counts.get("passed", 0))
+        elif result.what == "alone":
+            count("alone", not result.wrong)
         else:
-            count("guards", not verdict.wrong)
-    faults = tuple(f"{v.slug}, {v.what}: {fault}" for v in verdicts for fault in v.wrong)
-    return Outcome(faults if verdicts else ("No proof was run.",), counts)
+            count("mutants", not result.wrong)
+    faults = tuple(f"{v.slug}, {v.what}: {fault}" for v in results for fault in v.wrong)
+    return Outcome(faults if results else ("No test was run.",), counts)

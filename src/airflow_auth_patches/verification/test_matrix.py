@@ -26,7 +26,7 @@ from airflow_auth_patches.verification.cells import Cell
 from airflow_auth_patches.verification.matrix_results import Book, Outcome, Result, State
 
 Run = Callable[[Cell], Outcome]
-#: The environments that proofs make, see `pair_environments.folder_of`.
+#: The environments that unit tests make, see `pair_environments.folder_of`.
 KINDS = ("stock", "base", "patched", "alone")
 #: Why what a run gave is not kept.
 CHANGED = "something that it depends on changed while it ran"

@@ -27,7 +27,7 @@ from airflow_auth_patches.util import toml
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import attempt
 from airflow_auth_patches.util.progress import Progress, Silent
-from airflow_auth_patches.verification.proving import BRIEF, UNSET, outcome_of, tally
+from airflow_auth_patches.verification.unit_tests import BRIEF, UNSET, outcome_of, tally
 
 #: What upstream's tests import beside the extras of every environment.
 PACKAGES = ("authlib", "joserfc")
@@ -72,7 +72,7 @@ class Comparison:
     """
     What upstream's tests say of a stock and a patched environment.
 
-    :param stock: outcomes by test id, as :func:`.proving.run_tests` words them.
+    :param stock: outcomes by test id, as :func:`.unit_tests.run_tests` words them.
     :param patched: the same.
     :param broken: tests that pass on stock and do not on patched, and are not listed.
     :param listed: tests that do the same and are, with their reason.
@@ -143,7 +143,7 @@ def packages(
     """
     Return the folder with the packages that only upstream's tests need, making it if it is not there.
 
-    It goes on ``PYTHONPATH``, so that the environments of the proofs serve here too, as they are.
+    It goes on ``PYTHONPATH``, so that the environments of the unit tests serve here too, as they are.
 
     :param environment: one of the pair and Python.
     :raises Problem: when they cannot be installed; the folder is then gone.

@@ -1,0 +1,165 @@
+"""
+The expected outcomes of a patch's unit tests, and its mutants: ``patches/expectations/SLUG.toml``.
+
+A test is in one of three lists. ``fails-on-stock``: it fails on stock releases, by an assertion. ``new-api``:
+it uses what the patch adds, and says nothing about stock. ``regression``: it passes on both. Each
+``[[mutant]]`` replaces a piece of the patched file, and names the tests that then fail. With ``alone``, the
+tests also pass when the patch is the only one.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from airflow_auth_patches.series.series import Patch
+from airflow_auth_patches.util import toml
+from airflow_auth_patches.util.errors import Problem
+
+FOLDER = "expectations"
+KEYS = {"file", "alone", "fails-on-stock", "new-api", "regression", "mutant"}
+MUTANT_KEYS = {"name", "path", "old", "new", "killed-by"}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """
+    A change that takes one safeguard out of a patched file.
+
+    :param path: the monorepo path of the patched file.
+    :param old: the text to replace, which occurs once.
+    :param new: the text without the safeguard.
+    :param killed_by: the tests that fail with it, at least one.
+    """
+
+    name: str
+    path: str
+    old: str
+    new: str
+    killed_by: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Expectations:
+    """
+    What ``patches/expectations/SLUG.toml`` says.
+
+    :param path: that file.
+    :param file: the monorepo path of the unit tests.
+    :param alone: whether the tests also pass with no other patch.
+    """
+
+    path: Path
+    file: str
+    fails_on_stock: tuple[str, ...]
+    new_api: tuple[str, ...]
+    regression: tuple[str, ...]
+    mutants: tuple[Mutant, ...]
+    alone: bool = False
+
+    @property
+    def tests(self) -> tuple[str, ...]:
+        """All tests."""
+        return *self.fails_on_stock, *self.new_api, *self.regression
+
+    def mutants_of(self, patch: Patch) -> tuple[Mutant, ...]:
+        """Return the mutants of the files that a form of the patch edits."""
+        return tuple(mutant for mutant in self.mutants if mutant.path in patch.edits)
+
+
+def load(folder: Path, slug: str) -> Expectations:
+    """
+    Read the expectations of a patch.
+
+    :param folder: the folder of the series.
+    :raises Problem: when the file is missing or broken, has an unknown key, or a mutant that no test kills.
+    """
+    path = folder / FOLDER / f"{slug}.toml"
+    with toml.opened(path, "Correct it; docs/series.md describes it.") as raw:
+        _known(raw, KEYS)
+        return Expectations(
+            path,
+            raw["file"],
+            tuple(raw["fails-on-stock"]),
+            tuple(raw.get("new-api", ())),
+            tuple(raw.get("regression", ())),
+            tuple(map(_mutant, raw.get("mutant", ()))),
+            raw.get("alone", False),
+        )
+
+
+def _mutant(raw: Mapping[str, Any]) -> Mutant:
+    _known(raw, MUTANT_KEYS)
+    if not raw["killed-by"]:
+        raise ValueError(f"the mutant {raw['name']!r} is killed by no test")
+    return Mutant(raw["name"], raw["path"], raw["old"], raw["new"], tuple(raw["killed-by"]))
+
+
+def _known(raw: Mapping[str, Any], keys: set[str]) -> None:
+    if unknown := sorted(set(raw) - keys):
+        raise ValueError(f"unknown key {unknown[0]!r}; there are {', '.join(sorted(keys))}")
+
+
+def test_names(file: Path) -> set[str]:
+    """Return the names of the tests in a file, those of a class without its name."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return {
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+    }
+
+
+def faults(root: Path, folder: Path, patch: Patch) -> Iterator[tuple[Path, int, str]]:
+    """
+    Check the expectations of a patch against its trailers and its test file, without running the tests.
+
+    :return: file, line and fault.
+    """
+    try:
+        expected = load(folder, patch.slug)
+    except Problem as problem:
+        yield patch.path, 1, problem.what
+        return
+    if patch.tests != (expected.file,):
+        yield expected.path, 1, f"`file` is {expected.file}, but the patch's Tests trailer says otherwise."
+    if not (root / expected.file).is_file():
+        return
+    names = test_names(root / expected.file)
+    for name in sorted(names - set(expected.tests)):
+        yield expected.path, 1, f"{name} is in no list: fails-on-stock, new-api or regression."
+    for name in sorted(set(expected.tests) - names):
+        yield expected.path, 1, f"{name} is not in {expected.file}."
+    for name in sorted({name for name in expected.tests if expected.tests.count(name) > 1}):
+        yield expected.path, 1, f"{name} is listed twice."
+    if patch.cures and not expected.fails_on_stock:
+        yield expected.path, 1, "A patch that cures a bug has at least one test that fails on stock."
+    for mutant in expected.mutants:
+        if not {name.partition("[")[0] for name in mutant.killed_by} <= names:
+            yield expected.path, 1, f"The mutant {mutant.name} names tests that are not in {expected.file}."
+
+
+def mutant_faults(folder: Path, patch: Patch, after: Mapping[str, bytes]) -> Iterator[tuple[Path, int, str]]:
+    """
+    Check that the text which each mutant replaces occurs once in the patched files.
+
+    A variant may leave out a file, and with it the mutants of that file; the newest form leaves out none.
+
+    :param after: the patched files, by monorepo path.
+    :return: file, line and fault.
+    """
+    try:
+        expected = load(folder, patch.slug)
+    except Problem:
+        return  # reported by faults()
+    for mutant in expected.mutants if patch.variant is None else expected.mutants_of(patch):
+        found = after.get(mutant.path, b"").decode().count(mutant.old)
+        if found != 1:
+            yield (
+                expected.path,
+                1,
+                f"The text of the mutant {mutant.name!r} occurs {found} times in the patched file.",
+            )
