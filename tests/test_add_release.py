@@ -25,9 +25,9 @@ import airflow_auth_patches
 from airflow_auth_patches.cli.series import _fit_notes
 from airflow_auth_patches.releases import fetching, pinning, releases
 from airflow_auth_patches.releases.releases import CORE, FAB, Pins, Release
-from airflow_auth_patches.series import fit, hunks, series
+from airflow_auth_patches.series import compatibility, hunks, series
 from airflow_auth_patches.series.add_release import add_release
-from airflow_auth_patches.series.fit import Verdict
+from airflow_auth_patches.series.compatibility import Compatibility
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util.errors import Exit, Problem
 
@@ -82,7 +82,9 @@ def test_a_pinned_release_that_is_taken_out_comes_back_byte_for_byte(
         serving = [patch.name for patch in series.load(folder).serving(release) if patch.slug == each.slug]
         assert ([each.form] if each.in_range else []) == serving
         if each.in_range:
-            assert each.verdict is (Verdict.VARIANT if "~" in each.form else Verdict.APPLIES)
+            assert each.compatibility is (
+                Compatibility.VARIANT if "~" in each.form else Compatibility.APPLIES
+            )
 
 
 def test_the_command(pins: Pins, copy: Path) -> None:
@@ -106,8 +108,8 @@ def test_the_command(pins: Pins, copy: Path) -> None:
     assert path.read_text() == cut
     assert (told["written"], told["date"]) == (False, "2026-10-13")
     judged = {patch["patch"]: patch for patch in told["patches"]}
-    assert judged["flask-teardown-mutant"]["verdict"] == "applies"
-    assert judged["users-route"]["verdict"] == "not needed"
+    assert judged["flask-teardown-guard"]["compatibility"] == "applies"
+    assert judged["users-route"]["compatibility"] == "not needed"
     assert judged["users-route"]["why"] == "fixed in 3.4.0"
     assert "would be pinned" in " ".join(tool("--dry-run").split())
     assert path.read_text() == cut
@@ -133,13 +135,13 @@ def before(project: Series, pins: Pins, name: str) -> tuple[Series, Pins, Releas
 
 def test_a_release_in_no_range_is_judged_by_the_text(project: Series, pins: Pins) -> None:
     old, known, release = before(project, pins, "apache-airflow-core==3.3.2")
-    judged = {each.slug: each for each in fit.judge(old, known, release, fetching.sources(release))}
+    judged = {each.slug: each for each in compatibility.judge(old, known, release, fetching.sources(release))}
     assert not any(each.in_range for each in judged.values())
-    assert judged["pool-slots-session"].verdict is Verdict.APPLIES
+    assert judged["pool-slots-session"].compatibility is Compatibility.APPLIES
     assert judged["failed-run-session"].why == "fixed in 3.3.2"
-    assert judged["backfill-authorization-off-loop"].verdict is Verdict.NOT_NEEDED
+    assert judged["backfill-authorization-off-loop"].compatibility is Compatibility.NOT_NEEDED
     lists = judged["response-fields-lists"]
-    assert (lists.form, lists.verdict) == ("response-fields-lists~3.3.1", Verdict.NEEDS_VARIANT)
+    assert (lists.form, lists.compatibility) == ("response-fields-lists~3.3.1", Compatibility.NEEDS_VARIANT)
     for misfit in lists.misfits:
         line = (
             (project.folder / "airflow-core/response-fields-lists~3.3.1.patch")
@@ -154,8 +156,8 @@ def test_a_release_in_no_range_is_judged_by_the_text(project: Series, pins: Pins
 
 def test_a_variant_that_applies_is_named(project: Series, pins: Pins) -> None:
     old, known, release = before(project, pins, "apache-airflow-core==3.1.5")
-    judged = {each.slug: each for each in fit.judge(old, known, release, fetching.sources(release))}
-    assert judged["pool-slots-session"].verdict is Verdict.VARIANT
+    judged = {each.slug: each for each in compatibility.judge(old, known, release, fetching.sources(release))}
+    assert judged["pool-slots-session"].compatibility is Compatibility.VARIANT
     assert judged["pool-slots-session"].form == "pool-slots-session~3.1"
     assert not judged["pool-slots-session"].in_range
 
@@ -165,8 +167,8 @@ def test_what_upstream_has_taken_is_not_needed(project: Series, pins: Pins) -> N
     files = dict(fetching.sources(release))
     (patch,) = (p for p in old.patches if p.name == "pool-slots-session")
     files.update(hunks.apply_all(files, patch.edits))
-    judged = {each.slug: each for each in fit.judge(old, known, release, files)}
-    assert judged["pool-slots-session"].verdict is Verdict.NOT_NEEDED
+    judged = {each.slug: each for each in compatibility.judge(old, known, release, files)}
+    assert judged["pool-slots-session"].compatibility is Compatibility.NOT_NEEDED
     assert judged["pool-slots-session"].why == "what pool-slots-session edits is so already"
 
 
@@ -174,11 +176,11 @@ ADDED, SETTINGS = "airflow-core/src/airflow/added_module.py", "airflow-core/src/
 
 
 @pytest.mark.parametrize(
-    ("there", "verdict", "why"),
+    ("there", "expected", "why"),
     [
-        (None, Verdict.APPLIES, ""),
-        (b"LIMIT = 1\n", Verdict.NOT_NEEDED, "what added-module edits is so already"),
-        (b"LIMIT = 2\n", Verdict.NEEDS_VARIANT, ""),
+        (None, Compatibility.APPLIES, ""),
+        (b"LIMIT = 1\n", Compatibility.NOT_NEEDED, "what added-module edits is so already"),
+        (b"LIMIT = 2\n", Compatibility.NEEDS_VARIANT, ""),
     ],
 )
 @pytest.mark.parametrize("alone", [True, False])
@@ -187,7 +189,7 @@ def test_an_added_file_is_judged_by_what_the_release_has(
     pins: Pins,
     adding: Callable[..., Patch],
     there: bytes | None,
-    verdict: Verdict,
+    expected: Compatibility,
     why: str,
     alone: bool,
 ) -> None:
@@ -196,13 +198,13 @@ def test_an_added_file_is_judged_by_what_the_release_has(
     patch = adding("apache-airflow-core==3.3.2", {ADDED: "LIMIT = 1\n", **edited})
     if there is not None:
         files[ADDED] = there
-    if verdict is Verdict.NOT_NEEDED:
+    if expected is Compatibility.NOT_NEEDED:
         files |= {path: text.encode() for path, text in edited.items()}
     release = dataclasses.replace(NEW, version=Version("3.3.3"))
     patch = dataclasses.replace(patch, applies_to=SpecifierSet("==3.3.2"))
-    (judged,) = fit.judge(Series(project.folder, (patch,), {}), pins, release, files)
-    assert (judged.verdict, judged.why) == (verdict, why)
-    if verdict is Verdict.NEEDS_VARIANT:
+    (judged,) = compatibility.judge(Series(project.folder, (patch,), {}), pins, release, files)
+    assert (judged.compatibility, judged.why) == (expected, why)
+    if expected is Compatibility.NEEDS_VARIANT:
         (misfit,) = judged.misfits
         assert (misfit.path, misfit.what) == (ADDED, f"The file {ADDED} exists already.")
 
@@ -221,22 +223,22 @@ def test_what_upstream_has_taken_is_not_needed_in_range_either(project: Series, 
     (patch,) = (each for each in project.patches if each.name == "action-logging-off-loop")
     assert patch.serves(release)
     files.update(hunks.apply_all(files, patch.edits))
-    judged = {each.slug: each for each in fit.judge(project, pins, release, files)}
+    judged = {each.slug: each for each in compatibility.judge(project, pins, release, files)}
     taken = judged["action-logging-off-loop"]
-    assert (taken.verdict, taken.form, taken.in_range) == (Verdict.NOT_NEEDED, patch.name, True)
+    assert (taken.compatibility, taken.form, taken.in_range) == (Compatibility.NOT_NEEDED, patch.name, True)
     assert taken.why == "what action-logging-off-loop edits is so already"
     assert not taken.misfits
     assert _fit_notes(taken).endswith("; narrow Applies-To")
     others = [each for each in judged.values() if each is not taken and each.in_range]
-    assert {each.verdict for each in others} <= {Verdict.APPLIES, Verdict.VARIANT}
+    assert {each.compatibility for each in others} <= {Compatibility.APPLIES, Compatibility.VARIANT}
     assert others
 
 
 def test_another_form_than_the_one_in_range_is_to_be_widened(project: Series, pins: Pins) -> None:
     release, files = maintained(pins, "3.3.1")
-    judged = {each.slug: each for each in fit.judge(project, pins, release, files)}
+    judged = {each.slug: each for each in compatibility.judge(project, pins, release, files)}
     other = judged["authorization-off-loop"]
-    assert (other.verdict, other.form) == (Verdict.VARIANT, "authorization-off-loop~3.3.1")
+    assert (other.compatibility, other.form) == (Compatibility.VARIANT, "authorization-off-loop~3.3.1")
     assert not other.in_range
     assert _fit_notes(other) == "widen Applies-To"
     assert judged["action-logging-off-loop"].in_range
@@ -301,9 +303,9 @@ def test_a_whole_release_is_pinned(publish: Publish, copy: Path) -> None:
     found = releases.load(folder).release(f"{CORE.name}==3.3.9")
     assert found == added.release
     assert (found.pythons, found.date) == (NEW.pythons, NEW.date)
-    verdicts = {each.verdict for each in added.fits}
-    assert verdicts == {Verdict.NEEDS_VARIANT, Verdict.NOT_NEEDED}  # it has not one of the files
-    assert all(each.misfits for each in added.fits if each.verdict is Verdict.NEEDS_VARIANT)
+    found = {each.compatibility for each in added.fits}
+    assert found == {Compatibility.NEEDS_VARIANT, Compatibility.NOT_NEEDED}  # it has not one of the files
+    assert all(each.misfits for each in added.fits if each.compatibility is Compatibility.NEEDS_VARIANT)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from airflow_auth_patches.cli import app
 from airflow_auth_patches.contribute import backports as room
 from airflow_auth_patches.contribute.send_backports import Backported, backport
 from airflow_auth_patches.releases import fetching
-from airflow_auth_patches.series import series, tree, verdicts
+from airflow_auth_patches.series import affected, series, tree
 from airflow_auth_patches.util.errors import Exit, Problem
 
 ROOT = Path(__file__).parents[1]
@@ -92,8 +92,8 @@ def test_the_range_diff_shows_what_differs_and_no_more(made, project, pins):
 
 
 @pytest.fixture
-def without_verdicts(project, copy):
-    (copy / "patches" / verdicts.FILE).unlink(missing_ok=True)
+def without_results(project, copy):
+    (copy / "patches" / affected.FILE).unlink(missing_ok=True)
     return series.load(copy / "patches")
 
 
@@ -101,8 +101,8 @@ def notes(project, pins, *names: str) -> str:
     return "\n".join(backport(ROOT, project, pins, None, names, author=AUTHOR).notes)
 
 
-def test_a_line_without_the_code_is_not_affected(without_verdicts, pins):
-    told = notes(without_verdicts, pins, "revoked-token-leeway", "revoked-token-off-loop")
+def test_a_line_without_the_code_is_not_affected(without_results, pins):
+    told = notes(without_results, pins, "revoked-token-leeway", "revoked-token-off-loop")
     assert (
         "revoked-token-off-loop does not go to v3-1-test: 3.1.8 is not affected: it has no airflow-core/src"
         in told
@@ -111,30 +111,30 @@ def test_a_line_without_the_code_is_not_affected(without_verdicts, pins):
     assert "to main: backport-to-v3-3-test, backport-to-v3-2-test." in told
 
 
-def test_a_file_that_a_patch_adds_does_not_say_that_a_line_is_not_affected(without_verdicts, pins, adding):
+def test_a_file_that_a_patch_adds_does_not_say_that_a_line_is_not_affected(without_results, pins, adding):
     release = "apache-airflow-core==3.3.2"
     patch = adding(release, {"airflow-core/src/airflow/added_module.py": "LIMIT = 1\n"})
-    loaded = dataclasses.replace(without_verdicts, patches=(*without_verdicts.patches, patch))
+    loaded = dataclasses.replace(without_results, patches=(*without_results.patches, patch))
     line = room.lines(pins)[-1]
     told = room.why_not(loaded, pins, {}, patch.slug, line)
     assert told == "no form of it is for 3.1.8, but for 3.3.2 to 3.3.2"
 
 
-def test_what_upstream_has_fixed_does_not_go_to_main(without_verdicts, pins):
-    told = notes(without_verdicts, pins, "auth-manager-singleton")
+def test_what_upstream_has_fixed_does_not_go_to_main(without_results, pins):
+    told = notes(without_results, pins, "auth-manager-singleton")
     assert "does not go to main: fixed upstream in 3.2.0." in told
     assert "does not go to v3-2-test: fixed upstream in 3.2.0." in told
     assert "its own go to v3-1-test." in told
 
 
-def test_a_feature_is_for_no_branch_without_asking(without_verdicts, pins):
-    told = notes(without_verdicts, pins, "user-from-token-hook")
+def test_a_feature_is_for_no_branch_without_asking(without_results, pins):
+    told = notes(without_results, pins, "user-from-token-hook")
     assert "user-from-token-hook is of the kind feature; the branches take bug fixes only" in told
     assert "Labels" not in told
 
 
-def test_what_was_not_run_is_said(without_verdicts, pins):
-    told = notes(without_verdicts, pins, "action-logging-off-loop")
+def test_what_was_not_run_is_said(without_results, pins):
+    told = notes(without_results, pins, "action-logging-off-loop")
     assert "no form of it is for 3.1.8, but for 3.2.0 to 3.3.2" in told
     assert (
         "whether 3.1.8 has the bug was not run (`airflow-auth-patches judge apache-airflow-core==3.1.8`)"
@@ -146,26 +146,26 @@ def test_what_was_not_run_is_said(without_verdicts, pins):
     ("stock", "patched", "said"),
     [
         ("passed", None, "3.1.8 is not affected, as the reproducer says"),
-        ("failed: assert 1 == 2", None, "3.1.8 is open: its row waits elsewhere"),
-        ("failed: ImportError: no", None, "3.1.8 is unclear: failed: ImportError: no"),
+        ("failed: assert 1 == 2", None, "3.1.8: known issue, its row waits elsewhere"),
+        ("failed: ImportError: no", None, "3.1.8: unclear, failed: ImportError: no"),
     ],
 )
-def test_a_verdict_goes_before_what_text_can_tell(stock, patched, said, without_verdicts, pins):
+def test_recorded_result_goes_before_what_text_can_tell(stock, patched, said, without_results, pins):
     """Whether a line has a bug, its reproducer decides."""
     release, bug = "apache-airflow-core==3.1.8", "audit-log-freeze"
     entry = {
-        "beside": "x",
+        "installed_with": "x",
         "python": "3.11",
         "reproducer": "0",
         "stock": stock,
         "patched": patched,
         "patches": {},
-        "basis": "0",
+        "inputs": "0",
     }
-    (without_verdicts.folder / verdicts.FILE).write_text(json.dumps({release: {bug: entry}}))
+    (without_results.folder / affected.FILE).write_text(json.dumps({release: {bug: entry}}))
     why = ((SpecifierSet("==3.1.8"), "its row waits elsewhere"),)
-    bugs = {**without_verdicts.bugs, bug: dataclasses.replace(without_verdicts.bugs[bug], open_on=why)}
-    loaded = dataclasses.replace(without_verdicts, bugs=bugs)
+    bugs = {**without_results.bugs, bug: dataclasses.replace(without_results.bugs[bug], open_on=why)}
+    loaded = dataclasses.replace(without_results, bugs=bugs)
     assert f"does not go to v3-1-test: {said}." in notes(loaded, pins, "action-logging-off-loop")
 
 

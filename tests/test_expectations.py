@@ -12,7 +12,7 @@ import pytest
 
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.series import series
-from airflow_auth_patches.series.verdicts import fails_by_assertion
+from airflow_auth_patches.series.affected import fails_by_assertion
 from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.verification import expectations, prove, unit_tests
 

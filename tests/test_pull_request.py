@@ -145,7 +145,7 @@ def test_the_unit_tests_are_counted_as_the_proofs_have_them(bodies, project):
 
 
 def test_the_rows_of_all_scenarios_of_a_patch_are_in_one_table(bodies):
-    text = bodies[FAB, "flask-teardown-mutant"]
+    text = bodies[FAB, "flask-teardown-guard"]
     assert text.count("\n| --- |") == 1
     assert "| `truncated-page` |" in text
     assert "| `truncated-page-database` |" in text

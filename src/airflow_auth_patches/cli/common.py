@@ -12,8 +12,8 @@ import typer
 from airflow_auth_patches.releases import releases
 from airflow_auth_patches.releases.releases import Pins
 from airflow_auth_patches.series import series as series_room
+from airflow_auth_patches.series.affected import Status
 from airflow_auth_patches.series.series import Series
-from airflow_auth_patches.series.verdicts import Kind
 from airflow_auth_patches.util.errors import Exit, Problem
 
 EPILOG = (
@@ -100,7 +100,12 @@ def one_of(names: list[str] | None, everything: bool) -> None:
         raise Problem("--all and --patch exclude each other.", "Give one of them.", Exit.USAGE)
 
 
-def verdict_words(verdict: str) -> str:
-    """Return a verdict as it is printed: in red what must not be, in yellow what no patch is for."""
-    colour = {Kind.PATCHED: "green", Kind.OPEN: "yellow", Kind.NOT_AFFECTED: "dim", Kind.FIXED: "dim"}
-    return f"[{colour.get(Kind(verdict), 'bold red')}]{verdict}[/]"
+def coloured(status: str) -> str:
+    """Return an affected status as it is printed: red for a fault, yellow where there is no patch."""
+    colour = {
+        Status.PATCHED: "green",
+        Status.KNOWN_ISSUE: "yellow",
+        Status.NOT_AFFECTED: "dim",
+        Status.FIXED: "dim",
+    }
+    return f"[{colour.get(Status(status), 'bold red')}]{status}[/]"

@@ -15,7 +15,7 @@ from airflow_auth_patches.installation import plugin as admission
 from airflow_auth_patches.installation import status as command
 from airflow_auth_patches.installation import wheels
 from airflow_auth_patches.installation.advice import Upgrade
-from airflow_auth_patches.series import verdicts
+from airflow_auth_patches.series import affected
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Exit, Problem
@@ -143,12 +143,12 @@ def status(python: Python, json: Json = False) -> None:
         ],
     )
     for row in rows:
-        for cell in row.bugs:
-            bug = series.bugs[cell.bug]
-            by = verdicts.slugs([*cell.by, *bug.needs])
-            cure = f"cured by {by}" if cell.by else f"no patch: {cell.reason.rstrip('.')}"
+        for finding in row.bugs:
+            bug = series.bugs[finding.bug]
+            by = affected.slugs([*finding.by, *bug.needs])
+            cure = f"cured by {by}" if finding.by else f"no patch: {finding.reason.rstrip('.')}"
             show.out.print(
-                f"{cell.bug}: {bug.sees} ({cure}).",
+                f"{finding.bug}: {bug.sees} ({cure}).",
                 highlight=False,
                 markup=False,
                 soft_wrap=True,
@@ -180,8 +180,13 @@ def _standing(series: Series, row: command.Standing) -> dict[str, Any]:
         ],
         "notes": list(row.notes),
         "bugs": [
-            {"bug": cell.bug, "verdict": cell.kind.value, "by": list(cell.by), "reason": cell.reason}
-            for cell in row.bugs
+            {
+                "bug": finding.bug,
+                "status": finding.status.value,
+                "by": list(finding.by),
+                "reason": finding.reason,
+            }
+            for finding in row.bugs
         ],
         "upgrade": upgrade
         and {

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from airflow_auth_patches.cli.common import Json, ReleaseName, app, checkout, known, verdict_words
+from airflow_auth_patches.cli.common import Json, ReleaseName, app, checkout, coloured, known
 from airflow_auth_patches.releases import releases
 from airflow_auth_patches.series import add_release as add_command
-from airflow_auth_patches.series import laying, refreshing, sizes, verdicts
+from airflow_auth_patches.series import affected, laying, refreshing, sizes
 from airflow_auth_patches.series import series as series_room
-from airflow_auth_patches.series.fit import Fit, Verdict
+from airflow_auth_patches.series.compatibility import Compatibility, Fit
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Exit, Fault, Problem
@@ -49,20 +49,20 @@ def list_(
         raise Problem("--releases and --matrix exclude each other.", "Give one of them.", Exit.USAGE)
     series, pins = known()
     if matrix:
-        cells = verdicts.matrix(series, pins, verdicts.read(series.folder))
+        cells = affected.matrix(series, pins, affected.read(series.folder))
         if json:
-            show.as_json([verdicts.as_data(cell) for cell in cells])
+            show.as_json([affected.as_data(cell) for cell in cells])
             return
         for distribution in releases.DISTRIBUTIONS:
             show.table(
                 distribution.name,
-                ("bug", "releases", "verdict", "by, or why", "its reproducer"),
+                ("bug", "releases", "compatibility", "by, or why", "its reproducer"),
                 [
-                    (bug, span, verdict_words(verdict), escape(told), escape(did))
-                    for bug, span, verdict, told, did in verdicts.as_rows(cells, distribution)
+                    (bug, span, coloured(status), escape(told), escape(did))
+                    for bug, span, status, told, did in affected.as_rows(cells, distribution)
                 ],
             )
-        show.out.print(verdicts.LEGEND, soft_wrap=True)
+        show.out.print(affected.LEGEND, soft_wrap=True)
         return
     if pinned:
         rows: list[dict[str, Any]] = [
@@ -136,8 +136,8 @@ def check(
     pins = releases.load(folder)
     with show.Bars() as bars:
         faults, forms = lint.check(root, folder, pins, bars)
-    if not faults:  # what is in a broken series has no verdict
-        faults = lint.check_verdicts(root, series_room.load(folder), pins)
+    if not faults:  # a broken series has no status
+        faults = lint.check_affected(root, series_room.load(folder), pins)
     measured = [sizes.size(root, form.patch) for form in forms]
     if with_sizes:
         faults += [
@@ -175,9 +175,9 @@ def check(
 
 
 def _fit_notes(fit: Fit) -> str:
-    if fit.verdict is Verdict.NOT_NEEDED:
+    if fit.compatibility is Compatibility.NOT_NEEDED:
         return f"{fit.why}; narrow Applies-To" if fit.in_range else fit.why
-    if fit.verdict is Verdict.NEEDS_VARIANT:
+    if fit.compatibility is Compatibility.NEEDS_VARIANT:
         return "\n".join(str(misfit) for misfit in fit.misfits)
     return "in range" if fit.in_range else "widen Applies-To"
 
@@ -212,7 +212,7 @@ def add_release(
                     {
                         "patch": fit.slug,
                         "form": fit.form,
-                        "verdict": fit.verdict.value,
+                        "compatibility": fit.compatibility.value,
                         "in_range": fit.in_range,
                         "why": fit.why,
                         "hunks": [
@@ -227,8 +227,8 @@ def add_release(
         return
     show.table(
         f"The patches on {found}, as far as text can tell",
-        ("patch", "verdict", "form", "notes"),
-        [(fit.slug, fit.verdict.value, fit.form, _fit_notes(fit)) for fit in added.fits],
+        ("patch", "compatibility", "form", "notes"),
+        [(fit.slug, fit.compatibility.value, fit.form, _fit_notes(fit)) for fit in added.fits],
     )
     show.out.print("Whether the release has a bug, the bug's reproducer decides (bugs.toml).")
     show.out.print(

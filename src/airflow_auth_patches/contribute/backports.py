@@ -13,9 +13,9 @@ from airflow_auth_patches.contribute import export
 from airflow_auth_patches.contribute.export import Commit
 from airflow_auth_patches.releases.fetching import sources
 from airflow_auth_patches.releases.releases import CORE, Pins, Release
-from airflow_auth_patches.series import tree, verdicts
+from airflow_auth_patches.series import affected, tree
+from airflow_auth_patches.series.affected import Results, Status
 from airflow_auth_patches.series.series import Patch, Series
-from airflow_auth_patches.series.verdicts import Book, Kind
 from airflow_auth_patches.util.errors import Exit, Problem
 
 MAIN = "main"
@@ -90,12 +90,12 @@ def variants(series: Series, pins: Pins, names: Sequence[str]) -> list[Variant]:
                 "Export it for its newest release, without --backports.",
                 Exit.USAGE,
             )
-    book = verdicts.read(series.folder)
+    results = affected.read(series.folder)
     made = []
     for line in lines(pins):
         picked = series.select(line.release, names)
         slugs = {patch.slug for patch in picked}
-        left = {name: why_not(series, pins, book, name, line) for name in names if name not in slugs}
+        left = {name: why_not(series, pins, results, name, line) for name in names if name not in slugs}
         made.append(Variant(line, tuple(picked), left))
     if not any(variant.patches for variant in made if not variant.line.newest):
         told = "; ".join(f"{v.line.branch}: {why}" for v in made for why in v.left.values())
@@ -105,32 +105,36 @@ def variants(series: Series, pins: Pins, names: Sequence[str]) -> list[Variant]:
     return made
 
 
-def why_not(series: Series, pins: Pins, book: Book, slug: str, line: Line) -> str:
+def why_not(series: Series, pins: Pins, results: Results, slug: str, line: Line) -> str:
     """
     Say why a patch does not go to a line.
 
     Whether the line has the bug, its reproducer tells where that was run. Else text does as far as it can.
 
-    :param book: what was run.
+    :param results: what was run.
     """
     release = line.release
     forms = [patch for patch in series.patches if patch.slug == slug]
-    cells = [
-        verdicts.judge(series, pins, book, series.bugs[bug], release)
+    findings = [
+        affected.judge(series, pins, results, series.bugs[bug], release)
         for bug in dict.fromkeys(bug for patch in forms for bug in patch.cures)
     ]
-    if cells and all(cell.kind is Kind.NOT_AFFECTED for cell in cells):
+    if findings and all(finding.status is Status.NOT_AFFECTED for finding in findings):
         return f"{release.version} is not affected, as the reproducer says"
     fixed = [
         Version(text.rpartition(" ")[2]) for patch in forms for text in patch.trailers.get("Fixed-In", ())
     ]
     if fixed and min(fixed) <= release.version:
         return f"fixed upstream in {min(fixed)}"
-    if cells and all(cell.kind in (Kind.NOT_AFFECTED, Kind.FIXED) for cell in cells):
+    if findings and all(finding.status in (Status.NOT_AFFECTED, Status.FIXED) for finding in findings):
         return f"{release.version} has it fixed upstream, as the reproducer says"
-    if told := [cell for cell in cells if cell.kind in (Kind.OPEN, Kind.NOT_CURED, Kind.UNCLEAR)]:
-        return f"{release.version} is {told[0].kind.value}" + (
-            f": {told[0].reason}" if told[0].reason else ""
+    if told := [
+        finding
+        for finding in findings
+        if finding.status in (Status.KNOWN_ISSUE, Status.NOT_CURED, Status.UNCLEAR)
+    ]:
+        return f"{release.version}: {told[0].status.value}" + (
+            f", {told[0].reason}" if told[0].reason else ""
         )
     oldest = max(forms, key=lambda patch: len(patch.edits))
     stock = sources(release)
@@ -139,7 +143,7 @@ def why_not(series: Series, pins: Pins, book: Book, slug: str, line: Line) -> st
     versions = [each.version for each in pins.releases if any(patch.serves(each) for patch in forms)]
     asked = (
         ""
-        if not cells or any(c.kind is not Kind.NOT_RUN for c in cells)
+        if not findings or any(c.status is not Status.NOT_RUN for c in findings)
         else (f"; whether {release.version} has the bug was not run (`airflow-auth-patches judge {release}`)")
     )
     return f"no form of it is for {release.version}, but for {min(versions)} to {max(versions)}{asked}"

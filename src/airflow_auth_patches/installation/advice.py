@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from packaging.version import Version
 
 from airflow_auth_patches.releases.releases import CORE, FAB, Pins, Release
-from airflow_auth_patches.series import verdicts
+from airflow_auth_patches.series import affected
+from airflow_auth_patches.series.affected import Finding, Results, Status
 from airflow_auth_patches.series.series import Patch, Series
-from airflow_auth_patches.series.verdicts import Book, Cell, Kind
 
-#: Verdicts of a release that has the bug, as released.
-AFFECTED = (Kind.PATCHED, Kind.OPEN, Kind.NOT_CURED)
+#: The status of a bug on a release that has it, as released.
+AFFECTED = (Status.PATCHED, Status.KNOWN_ISSUE, Status.NOT_CURED)
 
 
 @dataclass(frozen=True)
@@ -35,37 +35,37 @@ class Upgrade:
     tested: bool
 
 
-def cells_of(
-    series: Series, pins: Pins, book: Book, release: Release, beside: Version | None = None
-) -> list[Cell]:
+def findings_of(
+    series: Series, pins: Pins, results: Results, release: Release, other: Version | None = None
+) -> list[Finding]:
     """
-    Return the verdicts on a release, in the order of the bugs.
+    Return the findings on a release, in the order of the bugs.
 
-    :param beside: the version of the other distribution; a bug that does not show beside it is left out.
+    :param other: the version of the other distribution; a bug that does not show with it is left out.
     """
     return [
-        verdicts.judge(series, pins, book, bug, release)
+        affected.judge(series, pins, results, bug, release)
         for bug in series.bugs.values()
-        if verdicts.distribution_of(bug) is release.distribution
-        and (beside is None or bug.beside.contains(beside, prereleases=True))
+        if affected.distribution_of(bug) is release.distribution
+        and (other is None or bug.beside.contains(other, prereleases=True))
     ]
 
 
-def held(series: Series, cells: Collection[Cell], applied: Collection[str]) -> list[Cell]:
+def held(series: Series, findings: Collection[Finding], applied: Collection[str]) -> list[Finding]:
     """
-    Return the verdicts on the bugs that users of an installed release can meet.
+    Return the findings on the bugs that users of an installed release can meet.
 
-    :param cells: the verdicts on it as released.
+    :param findings: those on it as released.
     :param applied: the slugs of the patches in it, and of those in the other distribution.
     """
 
-    def cured(cell: Cell) -> bool:
-        bug = series.bugs[cell.bug]
-        wanted = {name.partition("~")[0] for name in cell.by} | set(bug.needs)
+    def cured(finding: Finding) -> bool:
+        bug = series.bugs[finding.bug]
+        wanted = {name.partition("~")[0] for name in finding.by} | set(bug.needs)
         avoided = not set(applied).isdisjoint(bug.avoided_by)
-        return avoided or (cell.kind is Kind.PATCHED and wanted <= set(applied))
+        return avoided or (finding.status is Status.PATCHED and wanted <= set(applied))
 
-    return [cell for cell in cells if cell.kind in AFFECTED and not cured(cell)]
+    return [finding for finding in findings if finding.status in AFFECTED and not cured(finding)]
 
 
 def unmet(
@@ -120,7 +120,7 @@ def allowed(series: Series, pins: Pins, core: Version | None, python: str) -> li
 def upgrade(
     series: Series,
     pins: Pins,
-    book: Book,
+    results: Results,
     provider: Release,
     core: Version | None,
     python: str,
@@ -138,15 +138,21 @@ def upgrade(
     :param has: the bugs of the installed provider, as it is, with its patches.
     :return: ``None`` where no upgrade cures any of them.
     """
-    mine = {cell.bug for cell in cells_of(series, pins, book, provider, core) if cell.kind in AFFECTED}
+    mine = {
+        finding.bug
+        for finding in findings_of(series, pins, results, provider, core)
+        if finding.status in AFFECTED
+    }
     found: list[Upgrade] = []
     for release in allowed(series, pins, core, python):
         if release.version <= provider.version:
             continue
-        cells = cells_of(series, pins, book, release, core)
-        gone = {cell.bug for cell in cells if cell.kind in (Kind.FIXED, Kind.NOT_AFFECTED)}
+        findings = findings_of(series, pins, results, release, core)
+        gone = {finding.bug for finding in findings if finding.status in (Status.FIXED, Status.NOT_AFFECTED)}
         cures = tuple(bug for bug in has if bug in gone)
-        brings = tuple(cell.bug for cell in cells if cell.kind in AFFECTED and cell.bug not in has)
+        brings = tuple(
+            finding.bug for finding in findings if finding.status in AFFECTED and finding.bug not in has
+        )
         if len(mine.intersection(brings)) < len(cures):
             leaves = tuple(bug for bug in has if bug not in gone)
             tested = core is None or any(

@@ -11,9 +11,9 @@ from airflow_auth_patches.installation import advice, installed, wheels
 from airflow_auth_patches.installation.advice import Upgrade
 from airflow_auth_patches.installation.installed import Installed
 from airflow_auth_patches.releases.releases import CORE, FAB, Pins, yanked
-from airflow_auth_patches.series import verdicts
+from airflow_auth_patches.series import affected
+from airflow_auth_patches.series.affected import Finding
 from airflow_auth_patches.series.series import Patch, Series
-from airflow_auth_patches.series.verdicts import Cell
 from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.util.progress import Progress
 
@@ -27,7 +27,7 @@ class Standing:
     :param applied: the slugs of the patches in it.
     :param open: the patches that serve it and are not in it.
     :param notes: what there is to say, a line each.
-    :param bugs: the verdicts on the bugs that it has, as it is.
+    :param bugs: the findings on the bugs that it has, as it is.
     :param upgrade: what cures some of them with no patch, of the provider alone.
     """
 
@@ -36,7 +36,7 @@ class Standing:
     applied: tuple[str, ...]
     open: tuple[Patch, ...]
     notes: tuple[str, ...]
-    bugs: tuple[Cell, ...] = ()
+    bugs: tuple[Finding, ...] = ()
     upgrade: Upgrade | None = None
 
 
@@ -49,7 +49,7 @@ def status(python: Path, series: Series, pins: Pins, progress: Progress | None =
     :raises Problem: when there is no Airflow, or a pristine wheel to compare with cannot be fetched.
     """
     installation = installed.look(python, pins)
-    book = verdicts.read(series.folder)
+    results = affected.read(series.folder)
     core = next((found for found in installation.found if found.distribution is CORE), None)
     version = _version(core) if core else None
     everywhere = [slug for found in installation.found for slug in found.slugs]
@@ -80,14 +80,16 @@ def status(python: Path, series: Series, pins: Pins, progress: Progress | None =
             notes.append(f"{', '.join(p['name'] for p in others)} is of another series: apply again")
         if not open_ and not applied:
             notes.append("in no patch's range")
-        cells = advice.cells_of(series, pins, book, release, version if found.distribution is FAB else None)
-        if unknown := [cell.bug for cell in cells if cell.kind in verdicts.UNKNOWN]:
+        findings = advice.findings_of(
+            series, pins, results, release, version if found.distribution is FAB else None
+        )
+        if unknown := [finding.bug for finding in findings if finding.status in affected.UNKNOWN]:
             notes.append(f"not known: {', '.join(unknown)}")
-        bugs = tuple(advice.held(series, cells, everywhere))
+        bugs = tuple(advice.held(series, findings, everywhere))
         upgrade = None
         if found.distribution is FAB and bugs and not first:
-            has = [cell.bug for cell in bugs]
-            upgrade = advice.upgrade(series, pins, book, release, version, installation.runs, has)
+            has = [finding.bug for finding in bugs]
+            upgrade = advice.upgrade(series, pins, results, release, version, installation.runs, has)
         state = "changed" if wrong else "patched" if found.manifest else "pristine"
         rows.append(Standing(found, state, tuple(found.slugs), open_, tuple(notes), bugs, upgrade))
     return rows

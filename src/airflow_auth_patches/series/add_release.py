@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from airflow_auth_patches.releases import pinning
 from airflow_auth_patches.releases.fetching import sources
 from airflow_auth_patches.releases.releases import Pins, Release
-from airflow_auth_patches.series import fit
-from airflow_auth_patches.series.fit import Fit
+from airflow_auth_patches.series import compatibility
+from airflow_auth_patches.series.compatibility import Fit
 from airflow_auth_patches.series.series import Series
 from airflow_auth_patches.util.progress import Progress
 
@@ -18,7 +18,7 @@ class Added:
     """
     A release that was added, or would be.
 
-    :param fits: how each patch of its distribution stands to it.
+    :param fits: the compatibility of each patch of its distribution.
     """
 
     release: Release
@@ -38,7 +38,7 @@ def add_release(
     """
     dist, version = pinning.named(name, pins)
     release = pinning.find(dist, version, progress)
-    fits = tuple(fit.judge(series, pins, release, sources(release)))
+    fits = tuple(compatibility.judge(series, pins, release, sources(release)))
     if not dry_run:
         pinning.write(series.folder, release)
     return Added(release, fits)

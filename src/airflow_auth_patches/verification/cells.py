@@ -22,7 +22,7 @@ from airflow_auth_patches.releases.releases import Pair
 from airflow_auth_patches.series import series as series_room
 from airflow_auth_patches.series.series import Patch, Series, unlisted
 from airflow_auth_patches.util.errors import Exit, Problem
-from airflow_auth_patches.verification import basis, expectations, upstream
+from airflow_auth_patches.verification import expectations, inputs, upstream
 
 #: The Pythons of the matrix, and the one on which every pair is run.
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
@@ -168,7 +168,7 @@ class Ground:
         self.newest = releases.load(series.folder).newest_pair
         self._digests: dict[Path, str] = {}
         self._tests: dict[str, tuple[str, ...]] = {}
-        self.standin = basis.standin(root)
+        self.standin = inputs.standin(root)
 
     def serving(self, pair: Pair) -> list[Patch]:
         """Return the patches that serve a pair."""

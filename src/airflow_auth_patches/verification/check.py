@@ -13,7 +13,7 @@ It checks that
 * no variant could be one with another, and no two serve one release;
 * every test of a patch is listed in ``expectations/``, and no file that the series adds is in a pinned sdist;
 * core patches have a news line; `lint-upstream` judges those, and the added files;
-* the verdicts on the bugs are of the patches and reproducers that are here, and their page says the same.
+* the recorded results of the reproducers are up to date, and docs/affected.md is what they say.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from airflow_auth_patches.releases.releases import CORE, DISTRIBUTIONS, Distribution, Pins
-from airflow_auth_patches.series import verdicts
+from airflow_auth_patches.series import affected
 from airflow_auth_patches.series.deriving import Form, derive
 from airflow_auth_patches.series.series import (
     TRAILERS,
@@ -37,7 +37,7 @@ from airflow_auth_patches.series.series import (
 )
 from airflow_auth_patches.util.errors import Fault
 from airflow_auth_patches.util.progress import Progress, Silent
-from airflow_auth_patches.verification import expectations, staleness, verdict_page
+from airflow_auth_patches.verification import affected_page, expectations, outdated
 from airflow_auth_patches.verification.applying import applies, could_be_one, line_of
 
 REQUIRED_TRAILERS = ("Bug", "Forwarded", "Applies-To", "Tests")
@@ -81,20 +81,22 @@ def check(
     return sorted(set(faults), key=lambda fault: (str(fault.path), fault.line, fault.what)), forms
 
 
-def check_verdicts(root: Path, series: Series, pins: Pins) -> list[Fault]:
+def check_affected(root: Path, series: Series, pins: Pins) -> list[Fault]:
     """
-    Check that every verdict was run with what is here now, and that their page says the same.
+    Check that every recorded result is up to date, and that their page says the same.
 
     :param root: the checkout of this project.
     :return: every fault; empty when there is none.
-    :raises Problem: when the evidence cannot be read.
+    :raises Problem: when the results cannot be read.
     """
-    book = verdicts.read(series.folder)
+    book = affected.read(series.folder)
     again = "run `airflow-auth-patches judge`"
-    path = series.folder / verdicts.FILE
-    found = [Fault(path, 1, f"{what} ({again})") for what in staleness.faults(root, series, pins, book)]
-    if verdict_page.stale(root, series, pins, book):
-        found.append(Fault(root / verdict_page.FILE, 1, f"The page is not what the verdicts are: {again}."))
+    path = series.folder / affected.FILE
+    found = [Fault(path, 1, f"{what} ({again})") for what in outdated.faults(root, series, pins, book)]
+    if affected_page.outdated(root, series, pins, book):
+        found.append(
+            Fault(root / affected_page.FILE, 1, f"The page is not what {affected.FILE} says: {again}.")
+        )
     return found
 
 

@@ -23,7 +23,7 @@ JSON, HTML = "report.json", "report.html"
 #: What the words of `run_cell.outcome_of` mean.
 COUNTED = (
     "Unit tests failed on stock by an assertion, passed on stock where they guard what works, and passed "
-    "when patched. A mutant was killed by a named test. Alone are patches whose tests pass without the others. "
+    "when patched. A mutant was killed by a named test. Alone are patches whose tests pass without others. "
     "Upstream's own tests are counted where they pass, and as unsteady where they passed on stock only in "
     "one of two whole runs."
 )

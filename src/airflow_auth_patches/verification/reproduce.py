@@ -70,7 +70,7 @@ def _run(
             "AUTH_PATCHES_ONLY": "\n".join(only),
         },
     )
-    # What is kept as evidence names no folder of this machine, and reads the same for every environment.
+    # A recorded result names no folder of this machine, and reads the same for every environment.
     folders = (f"{environment.python.parents[1]}/", f"{root}/")
     return {test: _without(outcome, folders) for test, outcome in found.items()}
 

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases.releases import to_installed
-from airflow_auth_patches.series.verdicts import fails_by_assertion
+from airflow_auth_patches.series.affected import fails_by_assertion
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import attempt
 from airflow_auth_patches.verification.expectations import Expectations, Mutant

@@ -271,7 +271,7 @@ def compare(
     :param listed: those of the list that speak of the release.
     :param again: a second whole run, on stock and on patched. A test is unsteady that passes on both there:
         not alone, since what one test leaves behind for another is what a patch may have broken.
-    :param whole: whether all tests were run; only then can an entry of the list be stale.
+    :param whole: whether all tests were run; only then can an entry of the list be outdated.
     """
     differ = differing(stock, patched)
     unexpected = unlisted(differ, listed)

@@ -1,4 +1,4 @@
-"""A verdict comes from the runs of a bug's reproducer, and from nothing else."""
+"""The affected status of a bug comes from the runs of its reproducer alone."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from packaging.specifiers import SpecifierSet
 from airflow_auth_patches.installation import environments
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases.releases import CORE, FAB, Pins, Release
-from airflow_auth_patches.series import verdicts
+from airflow_auth_patches.series import affected
+from airflow_auth_patches.series.affected import Result, Results, Status
 from airflow_auth_patches.series.series import Bug, Series
-from airflow_auth_patches.series.verdicts import Book, Evidence, Kind
 from airflow_auth_patches.util.errors import Problem
-from airflow_auth_patches.verification import basis, reproduce, staleness, verdict_page
+from airflow_auth_patches.verification import affected_page, inputs, outdated, reproduce
 from airflow_auth_patches.verification import check as lint
 from airflow_auth_patches.verification import judge as matrix
 
@@ -28,8 +28,8 @@ RACE = "auth-manager-race"
 
 
 def now(series: Series, bug: Bug, release: Release) -> dict[str, str]:
-    """Give the patches that are to cure a bug on a release, as evidence has them."""
-    return verdicts.edits(series, bug, release)
+    """Give the patches that are to cure a bug on a release, as result has them."""
+    return affected.edits(series, bug, release)
 
 
 @pytest.fixture
@@ -40,64 +40,64 @@ def ask(project: Series, pins: Pins):
         entry = replace(project.bugs[bug], **fields)
         # Where none was to cure it, the series had none.
         series = project if any(patched for _, patched in outcomes.values()) else replace(project, patches=())
-        book: Book = {
+        results: Results = {
             name: {
-                bug: Evidence(
-                    "beside",
+                bug: Result(
+                    "other",
                     "3.11",
                     "0" * 64,
                     stock,
                     patched,
                     now(series, entry, pins.release(name)),
-                    "basis",
+                    "inputs",
                 )
             }
             for name, (stock, patched) in outcomes.items()
         }
-        return verdicts.judge(series, pins, book, entry, pins.release(release))
+        return affected.judge(series, pins, results, entry, pins.release(release))
 
     return judge
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "release", "kind"),
+    ("outcomes", "release", "status"),
     [
-        ({}, NEW, Kind.NOT_RUN),
-        ({NEW: (PASSED, None)}, NEW, Kind.NOT_AFFECTED),
-        ({NEW: (PASSED, None), OLD: (PASSED, None)}, NEW, Kind.NOT_AFFECTED),
-        ({NEW: (PASSED, None), OLD: (RED, PASSED)}, NEW, Kind.FIXED),
-        ({NEW: (RED, PASSED), OLD: (PASSED, None)}, OLD, Kind.NOT_AFFECTED),
-        ({OLD: (RED, PASSED)}, OLD, Kind.PATCHED),
-        ({OLD: (RED, RED)}, OLD, Kind.NOT_CURED),
-        ({OLD: (RED, None)}, OLD, Kind.OPEN),
-        ({OLD: ("error: ImportError: no such name", None)}, OLD, Kind.UNCLEAR),
-        ({OLD: ("failed: ImportError: no such name", PASSED)}, OLD, Kind.UNCLEAR),
-        ({OLD: ("skipped", None)}, OLD, Kind.UNCLEAR),
-        ({OLD: ("not run", None)}, OLD, Kind.UNCLEAR),
+        ({}, NEW, Status.NOT_RUN),
+        ({NEW: (PASSED, None)}, NEW, Status.NOT_AFFECTED),
+        ({NEW: (PASSED, None), OLD: (PASSED, None)}, NEW, Status.NOT_AFFECTED),
+        ({NEW: (PASSED, None), OLD: (RED, PASSED)}, NEW, Status.FIXED),
+        ({NEW: (RED, PASSED), OLD: (PASSED, None)}, OLD, Status.NOT_AFFECTED),
+        ({OLD: (RED, PASSED)}, OLD, Status.PATCHED),
+        ({OLD: (RED, RED)}, OLD, Status.NOT_CURED),
+        ({OLD: (RED, None)}, OLD, Status.KNOWN_ISSUE),
+        ({OLD: ("error: ImportError: no such name", None)}, OLD, Status.UNCLEAR),
+        ({OLD: ("failed: ImportError: no such name", PASSED)}, OLD, Status.UNCLEAR),
+        ({OLD: ("skipped", None)}, OLD, Status.UNCLEAR),
+        ({OLD: ("not run", None)}, OLD, Status.UNCLEAR),
     ],
 )
-def test_verdict(ask, outcomes, release, kind):
-    cell = ask(outcomes, release)
-    assert cell.kind is kind
-    assert cell.by == (("auth-manager-singleton",) if kind in (Kind.PATCHED, Kind.NOT_CURED) else ())
+def test_status(ask, outcomes, release, status):
+    finding = ask(outcomes, release)
+    assert finding.status is status
+    assert finding.by == (("auth-manager-singleton",) if status in (Status.PATCHED, Status.NOT_CURED) else ())
 
 
 def test_what_was_run_with_another_patch_says_nothing(project: Series, pins: Pins):
     bug, release = project.bugs[RACE], pins.release(OLD)
     patches = now(project, bug, release)
-    book: Book = {OLD: {RACE: Evidence("beside", "3.11", "0" * 64, RED, PASSED, patches, "basis")}}
-    assert verdicts.judge(project, pins, book, bug, release).kind is Kind.PATCHED
-    (patch,) = verdicts.cures(project, bug, release)
+    results: Results = {OLD: {RACE: Result("other", "3.11", "0" * 64, RED, PASSED, patches, "inputs")}}
+    assert affected.judge(project, pins, results, bug, release).status is Status.PATCHED
+    (patch,) = affected.cures(project, bug, release)
     edited = replace(patch, content=patch.content + b"\n")
     series = replace(project, patches=tuple(edited if p is patch else p for p in project.patches))
-    cell = verdicts.judge(series, pins, book, bug, release)
-    assert (cell.kind, cell.reason) == (Kind.NOT_RUN, "not since its patches changed")
+    finding = affected.judge(series, pins, results, bug, release)
+    assert (finding.status, finding.reason) == (Status.NOT_RUN, "not since its patches changed")
 
 
 def test_code_that_is_not_there_is_not_affected_where_the_bug_says_what_is_missing(ask):
     missing = {OLD: ("error: ModuleNotFoundError: No module named 'airflow.models.revoked_token'", None)}
-    assert ask(missing, OLD).kind is Kind.UNCLEAR
-    assert ask(missing, OLD, absent=r"'airflow\.models\.revoked_token'$").kind is Kind.NOT_AFFECTED
+    assert ask(missing, OLD).status is Status.UNCLEAR
+    assert ask(missing, OLD, absent=r"'airflow\.models\.revoked_token'$").status is Status.NOT_AFFECTED
 
 
 def test_what_is_open_says_why(ask):
@@ -107,33 +107,35 @@ def test_what_is_open_says_why(ask):
 
 
 def test_book_is_written_and_read(tmp_path: Path):
-    assert verdicts.read(tmp_path) == {}
-    book: Book = {OLD: {RACE: Evidence("beside", "3.11", "0" * 64, RED, PASSED, {"a-patch": "1"}, "basis")}}
-    verdicts.write(tmp_path, book)
-    assert verdicts.read(tmp_path) == book
-    assert [path.name for path in tmp_path.iterdir()] == [verdicts.FILE]
-    (tmp_path / verdicts.FILE).write_text('{"x": 3}')
-    with pytest.raises(Problem, match=r"verdicts\.json cannot be read"):
-        verdicts.read(tmp_path)
+    assert affected.read(tmp_path) == {}
+    results: Results = {
+        OLD: {RACE: Result("other", "3.11", "0" * 64, RED, PASSED, {"a-patch": "1"}, "inputs")}
+    }
+    affected.write(tmp_path, results)
+    assert affected.read(tmp_path) == results
+    assert [path.name for path in tmp_path.iterdir()] == [affected.FILE]
+    (tmp_path / affected.FILE).write_text('{"x": 3}')
+    with pytest.raises(Problem, match=r"affected\.json cannot be read"):
+        affected.read(tmp_path)
 
 
-def test_releases_with_one_verdict_are_one_row(project: Series, pins: Pins):
-    book: Book = {
+def test_releases_with_one_status_are_one_row(project: Series, pins: Pins):
+    results: Results = {
         str(release): {
-            RACE: Evidence(
-                "beside",
+            RACE: Result(
+                "other",
                 "3.11",
                 "0" * 64,
                 *((RED, PASSED) if old else (PASSED, None)),
                 now(project, project.bugs[RACE], release),
-                "basis",
+                "inputs",
             )
         }
         for release in pins.releases
         if release.distribution is CORE
         for old in [release.version.minor == 1]
     }
-    rows = [row for row in verdicts.as_rows(verdicts.matrix(project, pins, book), CORE) if row[0] == RACE]
+    rows = [row for row in affected.as_rows(affected.matrix(project, pins, results), CORE) if row[0] == RACE]
     assert rows == [
         (RACE, "3.1.0 to 3.1.8", "patched", "auth-manager-singleton", "stock failed, patched passed"),
         (RACE, "3.2.0 to 3.3.2", "fixed upstream", "", "stock passed"),
@@ -141,56 +143,56 @@ def test_releases_with_one_verdict_are_one_row(project: Series, pins: Pins):
 
 
 def test_every_bug_is_judged_on_every_release_of_its_distribution(project: Series, pins: Pins):
-    cells = verdicts.matrix(project, pins, {})
-    assert len(cells) == len({(cell.bug, str(cell.release)) for cell in cells})
-    assert {cell.bug for cell in cells} == set(project.bugs)
-    assert {str(cell.release) for cell in cells} == {str(release) for release in pins.releases}
+    findings = affected.matrix(project, pins, {})
+    assert len(findings) == len({(finding.bug, str(finding.release)) for finding in findings})
+    assert {finding.bug for finding in findings} == set(project.bugs)
+    assert {str(finding.release) for finding in findings} == {str(release) for release in pins.releases}
 
 
 @pytest.fixture
-def fresh(project: Series, pins: Pins, root: Path) -> Evidence:
-    """Return evidence on the race and core 3.1.8 of which nothing is stale."""
+def fresh(project: Series, pins: Pins, root: Path) -> Result:
+    """Return a result on the race and core 3.1.8 that is up to date."""
     release, bug = pins.release(OLD), project.bugs[RACE]
-    pair = basis.companion(pins, bug, release)
-    return Evidence(
+    pair = inputs.companion(pins, bug, release)
+    return Result(
         str(pair.fab),
         "3.11",
-        basis.digest(root, bug),
+        inputs.digest(root, bug),
         RED,
         PASSED,
         now(project, bug, release),
-        basis.fingerprint(root, project, pair, "3.11", patched=True),
+        inputs.fingerprint(root, project, pair, "3.11", patched=True),
     )
 
 
 @pytest.fixture
 def told(project: Series, pins: Pins, root: Path):
-    """Return what is wrong with some evidence on the race and core 3.1.8."""
+    """Return what is wrong with a result on the race and core 3.1.8."""
 
-    def told(evidence: Evidence, root: Path = root, series: Series = project, pins: Pins = pins) -> list[str]:
-        found = staleness.faults(root, series, pins, {OLD: {RACE: evidence}})
+    def told(result: Result, root: Path = root, series: Series = project, pins: Pins = pins) -> list[str]:
+        found = outdated.faults(root, series, pins, {OLD: {RACE: result}})
         start = f"{RACE} on {OLD} "
         return [line.removeprefix(start) for line in found if line.startswith(start)]
 
     return told
 
 
-def test_faults_name_what_is_wrong(told, fresh: Evidence):
+def test_faults_name_what_is_wrong(told, fresh: Result):
     assert told(fresh) == []
     assert told(replace(fresh, reproducer="0" * 64)) == ["was run with another reproducer."]
     assert told(replace(fresh, patches={})) == ["was run with other patches."]
     assert told(replace(fresh, patched=RED)) == [f"is not cured: {RED}"]
-    assert told(replace(fresh, patched=None)) == ["is open, and bugs.toml does not say why."]
+    assert told(replace(fresh, patched=None)) == ["is a known issue, and bugs.toml does not say why."]
     assert told(replace(fresh, stock=PASSED)) == [
         "is not affected, and auth-manager-singleton is to cure it."
     ]
     assert f"is not affected, and when patched: {RED}" in told(replace(fresh, stock=PASSED, patched=RED))
 
 
-def test_what_was_run_in_another_environment_is_stale(told, fresh: Evidence, project: Series, pins: Pins):
-    other = ["was run with another series, another stand-in, or in another environment."]
+def test_what_was_run_in_another_environment_is_outdated(told, fresh: Result, project: Series, pins: Pins):
+    other = ["was run with another series, another plugin stub, or in another environment."]
     (pair,) = (
-        each for each in pins.pairs if each is basis.companion(pins, project.bugs[RACE], pins.release(OLD))
+        each for each in pins.pairs if each is inputs.companion(pins, project.bugs[RACE], pins.release(OLD))
     )
     day = replace(pair, exclude_newer=pair.exclude_newer + timedelta(days=1))
     bounded = replace(pair, fab=replace(pair.fab, constraints=("fastapi<0.118",)))
@@ -198,14 +200,14 @@ def test_what_was_run_in_another_environment_is_stale(told, fresh: Evidence, pro
         pairs = tuple(changed if each is pair else each for each in pins.pairs)
         assert told(fresh, pins=replace(pins, pairs=pairs)) == other
     assert told(replace(fresh, python="3.12")) == other
-    assert told(replace(fresh, beside="apache-airflow-providers-fab==3.3.0")) == [
-        f"was run beside apache-airflow-providers-fab==3.3.0, and not {pair.fab}."
+    assert told(replace(fresh, installed_with="apache-airflow-providers-fab==3.3.0")) == [
+        f"was run with apache-airflow-providers-fab==3.3.0, and not with {pair.fab}."
     ]
 
 
-def test_what_was_run_with_another_series_is_stale(told, fresh: Evidence, project: Series):
+def test_what_was_run_with_another_series_is_outdated(told, fresh: Result, project: Series):
     """The race is cured by a patch of core; it ran with all others too."""
-    other = ["was run with another series, another stand-in, or in another environment."]
+    other = ["was run with another series, another plugin stub, or in another environment."]
     fab = [patch for patch in project.patches if patch.slug == "appbuilder-init-lock"]
     assert (
         told(fresh, series=replace(project, patches=tuple(p for p in project.patches if p not in fab)))
@@ -219,7 +221,7 @@ def test_what_was_run_with_another_series_is_stale(told, fresh: Evidence, projec
     assert told(fresh, series=replace(project, patches=patches)) == []
 
 
-def test_what_was_run_with_another_stand_in_is_stale(told, fresh: Evidence, root: Path, tmp_path: Path):
+def test_what_was_run_with_another_plugin_stub_is_outdated(told, fresh: Result, root: Path, tmp_path: Path):
     shutil.copytree(root / "tests/standin", tmp_path / "tests/standin")
     for dist in (CORE, FAB):
         shutil.copytree(root / dist.root / "tests", tmp_path / dist.root / "tests")
@@ -227,57 +229,57 @@ def test_what_was_run_with_another_stand_in_is_stale(told, fresh: Evidence, root
     with (tmp_path / "tests/standin/pytest.ini").open("a") as file:
         file.write("# changed\n")
     assert told(fresh, root=tmp_path) == [
-        "was run with another series, another stand-in, or in another environment."
+        "was run with another series, another plugin stub, or in another environment."
     ]
 
 
-def test_what_is_left_over_is_a_fault(fresh: Evidence, project: Series, pins: Pins, root: Path):
-    book = {OLD: {"no-such-bug": fresh}, "apache-airflow-core==3.0.0": {RACE: fresh}}
-    found = set(staleness.faults(root, project, pins, book))
-    assert f"no-such-bug on {OLD} is in verdicts.json, and is none of the series." in found
-    assert f"{RACE} on apache-airflow-core==3.0.0 is in verdicts.json, and is none of the series." in found
-    assert staleness.of_the_series(project, pins, {**book, NEW: {RACE: fresh}}) == {
+def test_what_is_left_over_is_a_fault(fresh: Result, project: Series, pins: Pins, root: Path):
+    results = {OLD: {"no-such-bug": fresh}, "apache-airflow-core==3.0.0": {RACE: fresh}}
+    found = set(outdated.faults(root, project, pins, results))
+    assert f"no-such-bug on {OLD} is in affected.json, but not in the series." in found
+    assert f"{RACE} on apache-airflow-core==3.0.0 is in affected.json, but not in the series." in found
+    assert outdated.of_the_series(project, pins, {**results, NEW: {RACE: fresh}}) == {
         OLD: {},
         NEW: {RACE: fresh},
     }
 
 
-def test_a_reason_outlives_no_open_verdict(fresh: Evidence, project: Series, pins: Pins, root: Path):
+def test_a_reason_outlives_no_known_issue(fresh: Result, project: Series, pins: Pins, root: Path):
     bug = replace(project.bugs[RACE], open_on=((SpecifierSet("==3.1.8"), "a reason"),))
     series = replace(project, bugs={**project.bugs, RACE: bug}, patches=())
 
-    def reasons(evidence: Evidence) -> list[str]:
-        found = staleness.faults(root, series, pins, {OLD: {RACE: evidence}})
-        return [line for line in found if "take it out of bugs.toml" in line and line.startswith(RACE)]
+    def reasons(result: Result) -> list[str]:
+        found = outdated.faults(root, series, pins, {OLD: {RACE: result}})
+        return [line for line in found if "correct bugs.toml" in line and line.startswith(RACE)]
 
     unpatched = replace(fresh, patched=None, patches={})
     assert reasons(unpatched) == []
     assert reasons(replace(unpatched, stock=PASSED)) == [
-        f"{RACE} is open on no release of ==3.1.8: take it out of bugs.toml."
+        f"{RACE} is a known issue of no release of ==3.1.8: correct bugs.toml."
     ]
 
 
 def test_every_release_has_a_companion_that_is_pinned(project: Series, pins: Pins):
     for release in pins.releases:
         for bug in project.bugs.values():
-            if verdicts.distribution_of(bug) is release.distribution:
-                pair = basis.companion(pins, bug, release)
+            if affected.distribution_of(bug) is release.distribution:
+                pair = inputs.companion(pins, bug, release)
                 assert release in (pair.core, pair.fab)
                 assert pair in pins.pairs
 
 
 def test_a_bug_that_shows_beside_some_releases_is_judged_beside_one(project: Series, pins: Pins):
     release, bug = pins.release("apache-airflow-providers-fab==3.6.5"), project.bugs["public-user-freeze"]
-    assert basis.companion(pins, bug, release).core.version in bug.beside
-    assert basis.companion(pins, project.bugs["wedged-session"], release).core.version not in bug.beside
+    assert inputs.companion(pins, bug, release).core.version in bug.beside
+    assert inputs.companion(pins, project.bugs["wedged-session"], release).core.version not in bug.beside
     with pytest.raises(Problem, match="nothing to judge public-user-freeze on"):
-        basis.companion(pins, replace(bug, beside=SpecifierSet(">4")), release)
+        inputs.companion(pins, replace(bug, beside=SpecifierSet(">4")), release)
 
 
 def test_a_release_in_no_pair_is_judged_beside_one_of_its_day(project: Series, pins: Pins):
     alone = replace(pins, pairs=())
     for release in pins.releases:
-        pair = basis.companion(alone, project.bugs[RACE], release)
+        pair = inputs.companion(alone, project.bugs[RACE], release)
         beside = pair.fab if pair.core is release else pair.core
         assert release in (pair.core, pair.fab)
         assert beside.distribution is not release.distribution
@@ -304,50 +306,50 @@ def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
 def test_what_holds_is_not_run_again(copy: Path, project: Series, pins: Pins, runs: list[str]):
     (copy / "docs").mkdir()
-    (copy / "patches" / verdicts.FILE).unlink()
+    (copy / "patches" / affected.FILE).unlink()
     series = replace(project, folder=copy / "patches")
     wanted = [pins.release(OLD)]
 
-    def judged(**words) -> dict[str, Kind]:
-        (cells,) = matrix.judge(copy, series, pins, "3.11", wanted, **words)
-        return {cell.bug: cell.kind for cell in cells}
+    def judged(**words) -> dict[str, Status]:
+        (findings,) = matrix.judge(copy, series, pins, "3.11", wanted, **words)
+        return {finding.bug: finding.status for finding in findings}
 
     first = judged()
-    assert first[RACE] is Kind.PATCHED
-    assert first["logout-not-revoked"] is Kind.OPEN  # no patch of it is for 3.1
+    assert first[RACE] is Status.PATCHED
+    assert first["logout-not-revoked"] is Status.KNOWN_ISSUE  # no patch of it is for 3.1
     count = len(runs)
     assert count > len(first)
     assert judged() == first
     assert len(runs) == count
     judged(again=True)
     assert len(runs) == 2 * count
-    book = verdicts.read(series.folder)
+    results = affected.read(series.folder)
     unclear, not_cured = "second-connection-pools", RACE
-    book[OLD][unclear] = replace(book[OLD][unclear], stock="error: it did not start")
-    book[OLD][not_cured] = replace(book[OLD][not_cured], patched=RED)
-    book[OLD]["no-such-bug"] = book[OLD][RACE]
-    verdicts.write(series.folder, book)
+    results[OLD][unclear] = replace(results[OLD][unclear], stock="error: it did not start")
+    results[OLD][not_cured] = replace(results[OLD][not_cured], patched=RED)
+    results[OLD]["no-such-bug"] = results[OLD][RACE]
+    affected.write(series.folder, results)
     assert judged() == first
     assert len(runs) == 2 * count + 4  # stock and patched, of two
-    book = verdicts.read(series.folder)
-    page = (copy / verdict_page.FILE).read_text()
-    assert page == verdict_page.render(series, pins, book)
-    assert not verdict_page.stale(copy, series, pins, book)
+    results = affected.read(series.folder)
+    page = (copy / affected_page.FILE).read_text()
+    assert page == affected_page.render(series, pins, results)
+    assert not affected_page.outdated(copy, series, pins, results)
     assert f"| `{RACE}` | 3.1.8 | patched | auth-manager-singleton | stock failed, patched passed |" in page
-    del book[OLD][RACE]
-    assert verdict_page.stale(copy, series, pins, book)
+    del results[OLD][RACE]
+    assert affected_page.outdated(copy, series, pins, results)
 
 
 def test_outcome_on_stock_is_kept_when_only_patches_change(
     copy: Path, project: Series, pins: Pins, runs: list[str]
 ):
     (copy / "docs").mkdir()
-    (copy / "patches" / verdicts.FILE).unlink()
+    (copy / "patches" / affected.FILE).unlink()
     series = replace(project, folder=copy / "patches")
 
-    def judged(series: Series) -> dict[str, Kind]:
-        (cells,) = matrix.judge(copy, series, pins, "3.11", [pins.release(OLD)])
-        return {cell.bug: cell.kind for cell in cells}
+    def judged(series: Series) -> dict[str, Status]:
+        (findings,) = matrix.judge(copy, series, pins, "3.11", [pins.release(OLD)])
+        return {finding.bug: finding.status for finding in findings}
 
     first = judged(series)
     runs.clear()
@@ -367,11 +369,11 @@ def test_outcome_on_stock_is_kept_when_only_patches_change(
 
 
 def test_the_page_has_a_cell_for_every_bug_and_release(project: Series, pins: Pins):
-    page = verdict_page.render(project, pins, {}).splitlines()
+    page = affected_page.render(project, pins, {}).splitlines()
     for bug in project.bugs.values():
-        mine = [r for r in pins.releases if r.distribution is verdicts.distribution_of(bug)]
+        mine = [r for r in pins.releases if r.distribution is affected.distribution_of(bug)]
         assert f"| `{bug.slug}` | " + " | ".join(["not run"] * len(mine)) + " |" in page
 
 
-def test_the_verdicts_are_of_what_is_here(root: Path, project: Series, pins: Pins):
-    assert [str(fault) for fault in lint.check_verdicts(root, project, pins)] == []
+def test_recorded_results_are_up_to_date(root: Path, project: Series, pins: Pins):
+    assert [str(fault) for fault in lint.check_affected(root, project, pins)] == []

@@ -1,4 +1,4 @@
-"""What an outcome rests on beside its reproducer: the environment, and what is run with it."""
+"""Inputs, other than the test, that determine the result of a reproducer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_auth_patches.releases.releases import CORE, Pair, Pins, Release
 from airflow_auth_patches.series.series import Bug, Series
 from airflow_auth_patches.util.errors import Exit, Problem
 
-#: To be raised when the words of an outcome, or which one counts, become others: all are stale then.
+#: Raise it when the words of an outcome change: all results are outdated then.
 FORM = 0
 #: Days after the later of two releases as of which a pair that is not pinned is resolved.
 SETTLED = 3
@@ -22,7 +22,7 @@ def companion(pins: Pins, bug: Bug, release: Release) -> Pair:
     """
     Return the pair in which a bug is judged on a release: the first that is pinned, else one of its day.
 
-    Where the bug shows only beside some releases of the other distribution, it is one of those.
+    Where the bug shows only with some releases of the other distribution, it is one of those.
 
     :raises Problem: when no such release is as old.
     """
@@ -57,9 +57,9 @@ def digest(root: Path, bug: Bug) -> str:
 
 def fingerprint(root: Path, series: Series, pair: Pair, python: str, *, patched: bool) -> str:
     """
-    Return the SHA-256 of what decides an outcome beside the reproducer, in hexadecimal.
+    Return the SHA-256 of the inputs other than the reproducer, in hexadecimal.
 
-    That is what is installed, the stand-in with which the tests run, and, where patches were applied, the
+    They are what is installed, the plugin stub with which the tests run, and, where patches were applied, the
     edits of all that serve the pair, in their order: a reproducer runs with the whole series.
 
     :param root: the checkout of this project.
@@ -76,7 +76,7 @@ def fingerprint(root: Path, series: Series, pair: Pair, python: str, *, patched:
 
 def standin(root: Path) -> str:
     """
-    Return the SHA-256 of the stand-in of ``tests/standin``, in hexadecimal.
+    Return the SHA-256 of the plugin stub, ``tests/standin``, in hexadecimal.
 
     :param root: the checkout of this project.
     """

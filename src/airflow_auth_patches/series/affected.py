@@ -1,4 +1,4 @@
-"""What each bug is to each release, told by its reproducer alone."""
+"""Whether a bug affects a release: the recorded results of its reproducer, and what they say."""
 
 from __future__ import annotations
 
@@ -16,76 +16,77 @@ from airflow_auth_patches.series.series import Bug, Patch, Series
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.files import write_whole
 
-FILE = "verdicts.json"
+FILE = "affected.json"
 #: How pytest words a failure that is an assertion, and not an error of another kind.
 ASSERTION = re.compile(r"(AssertionError|assert\b|Failed: )")
 
 
-class Kind(str, Enum):
-    """What a bug is to a release."""
+class Status(str, Enum):
+    """The affected status of a bug on a release."""
 
     NOT_AFFECTED = "not affected"  #: the code that fails is not there
     FIXED = "fixed upstream"  #: it is not there any more
     PATCHED = "patched"  #: it fails on stock, and passes with a patch of the series
-    OPEN = "open"  #: it fails on stock, and no patch is for that release
+    KNOWN_ISSUE = "known issue"  #: it fails on stock, and no patch is for that release
     NOT_CURED = "not cured"  #: it fails with the patch that is to cure it
     UNCLEAR = "unclear"  #: the reproducer neither passed nor failed by an assertion
     NOT_RUN = "not run"  #: nothing is known
 
 
-#: Verdicts that say nothing of the release.
-UNKNOWN = (Kind.NOT_RUN, Kind.UNCLEAR)
+#: Those that say nothing of the release.
+UNKNOWN = (Status.NOT_RUN, Status.UNCLEAR)
 LEGEND = (
     "Not affected: the reproducer passes on stock, or the code that fails is not there. Fixed upstream: it "
     "passes, and failed on an older release. Patched: it fails on stock, and passes with the "
     "series, of which the named patches are for it. "
-    "Open: it fails, and there is no patch."
+    "Known issue: it fails, and there is no patch."
 )
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Result:
     """
     One run of a reproducer on a release.
 
-    :param beside: the release of the other distribution that was installed with it.
+    :param installed_with: the release of the other distribution that was installed with it.
     :param python: the Python version, as in ``3.11``.
-    :param reproducer: the SHA-256 of the reproducer then, see `basis.digest`.
+    :param reproducer: the SHA-256 of the reproducer then, see `inputs.digest`.
     :param stock: the outcome on stock, in the words of `unit_tests.run_tests`.
     :param patched: the outcome with the whole series; ``None`` where no patch is for it.
     :param patches: the SHA-256 of the edits of those that cure it there, by name.
-    :param basis: what else decided the outcomes, see `basis.fingerprint`.
-    :param stock_basis: the same for the outcome on stock alone, which the patches do not decide.
+    :param inputs: the hash of what else determines the outcomes, see `inputs.fingerprint`.
+    :param stock_inputs: the same for the outcome on stock alone, which the patches do not decide.
     """
 
-    beside: str
+    installed_with: str
     python: str
     reproducer: str
     stock: str
     patched: str | None
     patches: Mapping[str, str]
-    basis: str
-    stock_basis: str = ""
+    inputs: str
+    stock_inputs: str = ""
 
 
 @dataclass(frozen=True)
-class Cell:
+class Finding:
     """
-    The verdict on a bug and a release.
+    The affected status of a bug on a release.
 
     :param by: the names of the patches that cure it there.
-    :param reason: why it is open, or what is not as it must be.
+    :param reason: why it is a known issue, or what is not as it must be.
+    :param result: the recorded result that says so.
     """
 
     release: Release
     bug: str
-    kind: Kind
+    status: Status
     by: tuple[str, ...] = ()
     reason: str = ""
-    evidence: Evidence | None = None
+    result: Result | None = None
 
 
-Book = dict[str, dict[str, Evidence]]
+Results = dict[str, dict[str, Result]]
 
 
 def fails_by_assertion(outcome: str) -> bool:
@@ -93,12 +94,12 @@ def fails_by_assertion(outcome: str) -> bool:
     return outcome.startswith("failed: ") and bool(ASSERTION.match(outcome.removeprefix("failed: ")))
 
 
-def read(folder: Path) -> Book:
+def read(folder: Path) -> Results:
     """
-    Read the evidence.
+    Read the recorded results.
 
     :param folder: the folder of the series.
-    :return: ``{release: {bug: evidence}}``; empty where nothing was run yet.
+    :return: ``{release: {bug: result}}``; empty where nothing was run yet.
     :raises Problem: when the file is broken.
     """
     path = folder / FILE
@@ -107,20 +108,20 @@ def read(folder: Path) -> Book:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         return {
-            release: {bug: Evidence(**entry) for bug, entry in bugs.items()} for release, bugs in raw.items()
+            release: {bug: Result(**entry) for bug, entry in bugs.items()} for release, bugs in raw.items()
         }
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise Problem(f"{path} cannot be read: {error!r}.", "Restore it from the repository.") from error
 
 
-def write(folder: Path, book: Book) -> None:
+def write(folder: Path, results: Results) -> None:
     """
-    Write the evidence, whole or not at all.
+    Write the results, whole or not at all.
 
     :param folder: the folder of the series.
     :raises Problem: when it cannot be written.
     """
-    data = {release: {bug: asdict(each) for bug, each in bugs.items()} for release, bugs in book.items()}
+    data = {release: {bug: asdict(each) for bug, each in bugs.items()} for release, bugs in results.items()}
     write_whole(folder / FILE, json.dumps(data, indent=1, sort_keys=True) + "\n")
 
 
@@ -146,41 +147,43 @@ def edits(series: Series, bug: Bug, release: Release) -> dict[str, str]:
     return {patch.name: patch.edits_sha256 for patch in cures(series, bug, release)}
 
 
-def judge(series: Series, pins: Pins, book: Book, bug: Bug, release: Release) -> Cell:
+def judge(series: Series, pins: Pins, results: Results, bug: Bug, release: Release) -> Finding:
     """
-    Say what a bug is to a release, from the runs of its reproducer and from nothing else.
+    Return the status of a bug on a release, from the runs of its reproducer alone.
 
     What passes on stock is fixed where an older release fails, and else was never affected.
 
-    :param book: the evidence.
+    :param results: the recorded results.
     """
-    found = book.get(str(release), {}).get(bug.slug)
+    found = results.get(str(release), {}).get(bug.slug)
     if found is None:
-        return Cell(release, bug.slug, Kind.NOT_RUN)
+        return Finding(release, bug.slug, Status.NOT_RUN)
     if dict(found.patches) != edits(series, bug, release):
-        return Cell(release, bug.slug, Kind.NOT_RUN, reason="not since its patches changed", evidence=found)
+        return Finding(
+            release, bug.slug, Status.NOT_RUN, reason="not since its patches changed", result=found
+        )
     if _absent(bug, found.stock):
-        return Cell(release, bug.slug, Kind.NOT_AFFECTED, evidence=found)
+        return Finding(release, bug.slug, Status.NOT_AFFECTED, result=found)
     if found.stock == "passed":
         older = [
-            book.get(str(each), {}).get(bug.slug)
+            results.get(str(each), {}).get(bug.slug)
             for each in pins.releases
             if each.distribution is release.distribution and each.version < release.version
         ]
         fails = any(each is not None and fails_by_assertion(each.stock) for each in older)
-        return Cell(release, bug.slug, Kind.FIXED if fails else Kind.NOT_AFFECTED, evidence=found)
+        return Finding(release, bug.slug, Status.FIXED if fails else Status.NOT_AFFECTED, result=found)
     if not fails_by_assertion(found.stock):
-        return Cell(release, bug.slug, Kind.UNCLEAR, reason=found.stock, evidence=found)
+        return Finding(release, bug.slug, Status.UNCLEAR, reason=found.stock, result=found)
     if found.patched is None:
-        return Cell(release, bug.slug, Kind.OPEN, reason=reason_of(bug, release), evidence=found)
+        return Finding(release, bug.slug, Status.KNOWN_ISSUE, reason=reason_of(bug, release), result=found)
     by = tuple(sorted(found.patches))
     if found.patched != "passed":
-        return Cell(release, bug.slug, Kind.NOT_CURED, by, found.patched, found)
-    return Cell(release, bug.slug, Kind.PATCHED, by, evidence=found)
+        return Finding(release, bug.slug, Status.NOT_CURED, by, found.patched, found)
+    return Finding(release, bug.slug, Status.PATCHED, by, result=found)
 
 
 def reason_of(bug: Bug, release: Release) -> str:
-    """Tell why a bug is open on a release, as ``bugs.toml`` says; empty where it says nothing."""
+    """Return why a bug is a known issue of a release, as ``bugs.toml`` says; empty where it says nothing."""
     return next((why for versions, why in bug.open_on if release.version in versions), "")
 
 
@@ -188,49 +191,53 @@ def _absent(bug: Bug, outcome: str) -> bool:
     return bug.absent is not None and bool(re.search(bug.absent, outcome))
 
 
-def matrix(series: Series, pins: Pins, book: Book) -> list[Cell]:
+def matrix(series: Series, pins: Pins, results: Results) -> list[Finding]:
     """
     Judge every bug on every pinned release of its distribution.
 
-    :param book: the evidence.
+    :param results: the recorded results.
     :return: in the order of the releases, then of the bugs.
     """
     return [
-        judge(series, pins, book, bug, release)
+        judge(series, pins, results, bug, release)
         for release in pins.releases
         for bug in series.bugs.values()
         if distribution_of(bug) is release.distribution
     ]
 
 
-def as_rows(cells: Sequence[Cell], distribution: Distribution) -> list[tuple[str, str, str, str, str]]:
+def as_rows(findings: Sequence[Finding], distribution: Distribution) -> list[tuple[str, str, str, str, str]]:
     """
-    Lay the verdicts of a distribution out for people: releases in a row with the same verdict together.
+    Return the rows of a table for a distribution; consecutive releases of one status share a row.
 
-    :return: for each bug, in the order of the releases: bug, releases, verdict, what cures it or why not, and
+    :return: for each bug, in the order of the releases: bug, releases, status, what cures it or why not, and
         what its reproducer did there.
     """
-    mine = [cell for cell in cells if cell.release.distribution is distribution]
+    mine = [finding for finding in findings if finding.release.distribution is distribution]
     rows = []
-    for bug in dict.fromkeys(cell.bug for cell in mine):
+    for bug in dict.fromkeys(finding.bug for finding in mine):
         same = groupby(
-            (cell for cell in mine if cell.bug == bug),
-            key=lambda cell: (cell.kind.value, slugs(cell.by) or cell.reason, _did(cell.evidence)),
+            (finding for finding in mine if finding.bug == bug),
+            key=lambda finding: (
+                finding.status.value,
+                slugs(finding.by) or finding.reason,
+                _did(finding.result),
+            ),
         )
-        for (verdict, told, did), some in same:
-            versions = [str(cell.release.version) for cell in some]
+        for (status, told, did), some in same:
+            versions = [str(finding.release.version) for finding in some]
             span = versions[0] if len(versions) == 1 else f"{versions[0]} to {versions[-1]}"
-            rows.append((bug, span, verdict, told, did))
+            rows.append((bug, span, status, told, did))
     return rows
 
 
-def _did(evidence: Evidence | None) -> str:
-    if evidence is None:
+def _did(result: Result | None) -> str:
+    if result is None:
         return ""
-    stock = "failed" if fails_by_assertion(evidence.stock) else evidence.stock
-    if evidence.patched is None:
+    stock = "failed" if fails_by_assertion(result.stock) else result.stock
+    if result.patched is None:
         return f"stock {stock}"
-    return f"stock {stock}, patched {'failed' if fails_by_assertion(evidence.patched) else evidence.patched}"
+    return f"stock {stock}, patched {'failed' if fails_by_assertion(result.patched) else result.patched}"
 
 
 def slugs(names: Sequence[str]) -> str:
@@ -238,18 +245,18 @@ def slugs(names: Sequence[str]) -> str:
     return ", ".join(dict.fromkeys(name.partition("~")[0] for name in names))
 
 
-def as_data(cell: Cell) -> dict[str, Any]:
+def as_data(finding: Finding) -> dict[str, Any]:
     """
-    Give a verdict as plain data, for JSON.
+    Return a finding as plain data, for JSON.
 
-    :return: ``release``, ``bug``, ``verdict``, ``by`` (names of patches), ``reason`` and ``evidence``, which
-        is the fields of `Evidence` or ``None``.
+    :return: ``release``, ``bug``, ``status``, ``by`` (names of patches), ``reason`` and ``result``, which
+        is the fields of `Result` or ``None``.
     """
     return {
-        "release": str(cell.release),
-        "bug": cell.bug,
-        "verdict": cell.kind.value,
-        "by": list(cell.by),
-        "reason": cell.reason,
-        "evidence": asdict(cell.evidence) if cell.evidence else None,
+        "release": str(finding.release),
+        "bug": finding.bug,
+        "status": finding.status.value,
+        "by": list(finding.by),
+        "reason": finding.reason,
+        "result": asdict(finding.result) if finding.result else None,
     }

@@ -1,4 +1,4 @@
-"""Tell of every patch how it stands to a release that the series did not know, as far as text can tell."""
+"""Report whether each patch applies to a newly added release."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from airflow_auth_patches.series import hunks
 from airflow_auth_patches.series.series import Patch, Series
 
 
-class Verdict(str, Enum):
-    """What text tells; whether a release has the bug, its reproducer decides."""
+class Compatibility(str, Enum):
+    """Whether the text of a patch applies; whether a release has the bug, its reproducer decides."""
 
     APPLIES = "applies"
     VARIANT = "applies as a variant"
@@ -25,11 +25,11 @@ class Verdict(str, Enum):
 @dataclass(frozen=True)
 class Misfit:
     """
-    A hunk that has no place.
+    A rejected hunk.
 
     :param path: the file that it edits.
     :param patch: the name of the patch.
-    :param line: the line of the patch file on which the hunk stands, from 1.
+    :param line: the line of the patch file of the hunk, from 1.
     """
 
     path: str
@@ -44,18 +44,18 @@ class Misfit:
 @dataclass(frozen=True)
 class Fit:
     """
-    How a patch stands to a release.
+    The compatibility of a patch with a release.
 
     :param form: the name of the patch or variant that applies, or comes nearest; of what is not needed, the
         one in range if there is one.
     :param in_range: whether the ``Applies-To`` of that form has the release already.
     :param why: why it is not needed; empty otherwise.
-    :param misfits: the hunks of the nearest form that have no place, the first of each file.
+    :param misfits: the rejected hunks of the nearest form, the first of each file.
     """
 
     slug: str
     form: str
-    verdict: Verdict
+    compatibility: Compatibility
     in_range: bool
     why: str = ""
     misfits: tuple[Misfit, ...] = ()
@@ -69,7 +69,7 @@ def judge(series: Series, pins: Pins, release: Release, files: Mapping[str, byte
     it is for the release before either.
 
     :param files: the sources of the release, at their paths in the monorepo.
-    :return: a verdict for each slug, in series order.
+    :return: one for each slug, in series order.
     """
     now = dict(files)
     beside = _beside(pins, release)
@@ -92,14 +92,14 @@ def judge(series: Series, pins: Pins, release: Release, files: Mapping[str, byte
         if misfits and not in_range and not any(patch.serves(beside) for patch in forms):
             why = why or f"has no place, and {beside.version} is in no range of it either"
         if why:
-            verdict, misfits = Verdict.NOT_NEEDED, ()
+            judged, misfits = Compatibility.NOT_NEEDED, ()
             patch = forms[0] if in_range else patch  # its range is to be narrowed
         elif misfits:
-            verdict = Verdict.NEEDS_VARIANT
+            judged = Compatibility.NEEDS_VARIANT
         else:
-            verdict = Verdict.VARIANT if patch.variant else Verdict.APPLIES
+            judged = Compatibility.VARIANT if patch.variant else Compatibility.APPLIES
             now.update(hunks.apply_all(now, patch.edits))
-        fits.append(Fit(slug, patch.name, verdict, patch.serves(release), why, misfits))
+        fits.append(Fit(slug, patch.name, judged, patch.serves(release), why, misfits))
     return fits
 
 

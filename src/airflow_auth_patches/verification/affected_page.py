@@ -1,0 +1,114 @@
+"""The page ``docs/affected.md``: the affected status of every bug on every release."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from airflow_auth_patches.releases.releases import DISTRIBUTIONS, Distribution, Pins
+from airflow_auth_patches.series import affected
+from airflow_auth_patches.series.affected import Finding, Results, Status
+from airflow_auth_patches.series.series import Series
+from airflow_auth_patches.util.files import write_whole
+
+FILE = "docs/affected.md"
+#: A status in one word, for the wide tables.
+SHORT = {
+    Status.NOT_AFFECTED: "·",
+    Status.FIXED: "fixed",
+    Status.PATCHED: "**patched**",
+    Status.KNOWN_ISSUE: "**known issue**",
+    Status.NOT_CURED: "**not cured**",
+    Status.UNCLEAR: "?",
+    Status.NOT_RUN: "not run",
+}
+HEAD = """\
+# Every bug on every release
+Written by `airflow-auth-patches judge`, and checked by `airflow-auth-patches check`: do not edit it.
+
+The reproducer of a bug is one unit test. It runs on each release, as released and with the series applied, \
+and its outcomes alone give the status. {legend} In the wide tables `·` is not affected.
+
+`airflow-auth-patches list --matrix` prints this page, and with `--json` the recorded result of each: what \
+the runs gave, the Python, the release of the other distribution that was installed, and the hashes of the \
+reproducer, of the patches' edits and of all other inputs. They are in `patches/affected.json`.
+"""
+
+
+def render(series: Series, pins: Pins, results: Results) -> str:
+    """
+    Write the page.
+
+    :param results: the recorded results.
+    :return: its text, Markdown.
+    """
+    findings = affected.matrix(series, pins, results)
+    parts = [HEAD.format(legend=affected.LEGEND)]
+    for dist in DISTRIBUTIONS:
+        mine = [finding for finding in findings if finding.release.distribution is dist]
+        parts += [
+            f"\n## {dist.name}\n\n",
+            *_wide(mine),
+            "\n",
+            *_grouped(findings, dist),
+            f"\nInstalled with: {_companions(mine)}.\n",
+        ]
+    parts += ["\n## The reproducers\n\n", *_reproducers(series)]
+    return "".join(parts)
+
+
+def _row(*columns: str) -> str:
+    return f"| {' | '.join(columns)} |\n"
+
+
+def _wide(findings: Sequence[Finding]) -> Iterator[str]:
+    releases = list(dict.fromkeys(finding.release for finding in findings))
+    yield _row("bug", *(str(release.version) for release in releases))
+    yield _row(*["---"] * (len(releases) + 1))
+    by_place = {(finding.bug, finding.release): finding for finding in findings}
+    for bug in dict.fromkeys(finding.bug for finding in findings):
+        yield _row(f"`{bug}`", *(SHORT[by_place[bug, release].status] for release in releases))
+
+
+def _grouped(findings: Sequence[Finding], dist: Distribution) -> Iterator[str]:
+    yield _row("bug", "releases", "status", "by, or why", "its reproducer")
+    yield _row(*["---"] * 5)
+    for bug, span, status, told, did in affected.as_rows(findings, dist):
+        yield _row(f"`{bug}`", span, status, told, did.replace("|", "\\|"))
+
+
+def _companions(findings: Sequence[Finding]) -> str:
+    found = dict.fromkeys(
+        (
+            str(finding.release.version),
+            finding.result.installed_with.partition("==")[2],
+            finding.result.python,
+        )
+        for finding in findings
+        if finding.result
+    )
+    return ", ".join(f"{mine} with {other} on Python {python}" for mine, other, python in found) or "nothing"
+
+
+def _reproducers(series: Series) -> Iterator[str]:
+    yield _row("bug", "what a user sees", "its reproducer")
+    yield _row(*["---"] * 3)
+    for bug in series.bugs.values():
+        file, _, name = (bug.reproducer or "").partition("::")
+        yield _row(f"`{bug.slug}`", bug.sees, f"[`{name}`](../{file})")
+
+
+def write(root: Path, series: Series, pins: Pins, results: Results) -> None:
+    """
+    Write the page to its place.
+
+    :param root: the checkout of this project.
+    :raises Problem: when it cannot be written.
+    """
+    write_whole(root / FILE, render(series, pins, results))
+
+
+def outdated(root: Path, series: Series, pins: Pins, results: Results) -> bool:
+    """Check whether the page differs from the recorded results."""
+    path = root / FILE
+    return not path.exists() or path.read_text(encoding="utf-8") != render(series, pins, results)

@@ -1,0 +1,123 @@
+"""Which recorded results of reproducers are outdated, and which reproducers must run again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+from airflow_auth_patches.releases.releases import Pins, Release
+from airflow_auth_patches.series import affected
+from airflow_auth_patches.series.affected import Finding, Results, Status
+from airflow_auth_patches.series.series import Bug, Series
+from airflow_auth_patches.verification import inputs
+
+#: Those that a run of `judge` gives another chance: what a busy machine did may be told as not cured.
+DUE = (*affected.UNKNOWN, Status.NOT_CURED)
+
+
+def of_the_series(series: Series, pins: Pins, results: Results) -> Results:
+    """Return the results without those of releases and bugs that are not known any more."""
+    findings = affected.matrix(series, pins, results)
+    return {
+        str(release): {bug: results[str(release)][bug] for bug in bugs if bug in results[str(release)]}
+        for release, some in groupby(findings, key=lambda finding: finding.release)
+        if str(release) in results
+        for bugs in [[finding.bug for finding in some]]
+    }
+
+
+def is_due(
+    root: Path, series: Series, pins: Pins, results: Results, bug: Bug, release: Release, python: str
+) -> bool:
+    """
+    Check whether a reproducer must run on a release: it did not, its inputs changed, or it was inconclusive.
+
+    :param root: the checkout of this project.
+    :param python: the Python version on which it is to be run.
+    """
+    finding = affected.judge(series, pins, results, bug, release)
+    if finding.result is None or finding.result.python != python or finding.status in DUE:
+        return True
+    return any(_outdated(root, series, pins, bug, finding))
+
+
+def stock_holds(
+    root: Path, series: Series, pins: Pins, results: Results, bug: Bug, release: Release, python: str
+) -> bool:
+    """
+    Check whether the recorded outcome on the stock release is up to date, whatever became of the patches.
+
+    :param root: the checkout of this project.
+    :param python: the Python version on which it is to be run.
+    """
+    finding = affected.judge(series, pins, results, bug, release)
+    found = finding.result
+    if found is None or found.python != python or finding.status in (Status.UNCLEAR, Status.NOT_CURED):
+        return False
+    pair = inputs.companion(pins, bug, release)
+    return found.reproducer == inputs.digest(root, bug) and found.stock_inputs == inputs.fingerprint(
+        root, series, pair, python, patched=False
+    )
+
+
+def _outdated(root: Path, series: Series, pins: Pins, bug: Bug, finding: Finding) -> Iterator[str]:
+    found = finding.result
+    assert found is not None
+    if found.reproducer != inputs.digest(root, bug):
+        yield "was run with another reproducer"
+    if dict(found.patches) != affected.edits(series, bug, finding.release):
+        yield "was run with other patches"
+        return
+    pair = inputs.companion(pins, bug, finding.release)
+    other = pair.fab if finding.release is pair.core else pair.core
+    if found.installed_with != str(other):
+        yield f"was run with {found.installed_with}, and not with {other}"
+    elif found.inputs != inputs.fingerprint(root, series, pair, found.python, patched=bool(found.patches)):
+        yield "was run with another series, another plugin stub, or in another environment"
+
+
+def faults(root: Path, series: Series, pins: Pins, results: Results) -> Iterator[str]:
+    """
+    Return what is wrong with the recorded results: missing, outdated, or inconclusive ones.
+
+    A bug that passes on stock and has a patch that cures it there, or fails there when patched, is wrong too.
+
+    :param root: the checkout of this project.
+    :param results: the recorded results.
+    :return: a sentence each.
+    """
+    for finding in affected.matrix(series, pins, results):
+        where = f"{finding.bug} on {finding.release}"
+        bug = series.bugs[finding.bug]
+        if finding.result is None:
+            yield f"{where} was not run."
+            continue
+        if finding.status in (Status.NOT_CURED, Status.UNCLEAR):
+            yield f"{where} is {finding.status.value}: {finding.reason}"
+        if finding.status is Status.KNOWN_ISSUE and not finding.reason:
+            yield f"{where} is a known issue, and bugs.toml does not say why."
+        for what in _outdated(root, series, pins, bug, finding):
+            yield f"{where} {what}."
+        if finding.status in (Status.NOT_AFFECTED, Status.FIXED):
+            if finding.result.patches:
+                names = ", ".join(finding.result.patches)
+                yield f"{where} is {finding.status.value}, and {names} is to cure it."
+            if finding.result.patched not in (None, "passed"):
+                yield f"{where} is {finding.status.value}, and when patched: {finding.result.patched}"
+    yield from _left_over(series, pins, results)
+
+
+def _left_over(series: Series, pins: Pins, results: Results) -> Iterator[str]:
+    findings = affected.matrix(series, pins, results)
+    wanted = {(str(finding.release), finding.bug) for finding in findings}
+    for release, bugs in results.items():
+        for bug in bugs:
+            if (release, bug) not in wanted:
+                yield f"{bug} on {release} is in {affected.FILE}, but not in the series."
+    for known in series.bugs.values():
+        mine = [finding for finding in findings if finding.bug == known.slug]
+        for versions, _ in known.open_on:
+            kinds = {finding.status for finding in mine if finding.release.version in versions}
+            if not kinds & {Status.KNOWN_ISSUE, Status.NOT_RUN}:
+                yield f"{known.slug} is a known issue of no release of {versions}: correct bugs.toml."
