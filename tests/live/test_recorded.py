@@ -104,3 +104,12 @@ def test_table_has_a_column_of_days_when_they_differ(path: Path) -> None:
     text = recorded.table(recorded.read(path))
     assert "| scenario | releases | stock | patched | measured |\n" in text
     assert text.splitlines()[-1].endswith("| 1 May 2026 |")
+
+
+def test_page_of_a_bug_has_the_scenarios_that_show_it(path: Path) -> None:
+    recorded.record(path, [data("token-race"), data("session-cleanup")], DAY, "3.11", NAMES)
+    text = recorded.of_bugs(path, "dead-connection-500")
+    assert text.startswith("- `session-cleanup`: 20 rounds")
+    assert "token-race" not in text
+    with pytest.raises(Problem, match="No recorded scenario shows no-such-bug"):
+        recorded.of_bugs(path, "dead-connection-500", "no-such-bug")

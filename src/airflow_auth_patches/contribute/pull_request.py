@@ -52,7 +52,11 @@ def body(
         parts += ["### What a user sees", "\n".join(seen)]
     parts += ["### What changes, and why", marked(reflowed(export.linked(patch)))]
     parts += _others(series, pins, patch)
-    parts += ["### Measurements", *_measured(root, series, pins, patch), _unit_tests(series, patch)]
+    parts += [
+        "### Measurements",
+        *_measured(root, series, pins, patch),
+        expectations.summary(expectations.load(series.folder, patch.slug), patch),
+    ]
     parts += ["### How to verify", *_verify(pins, release, commit)]
     if patch.trade_off:
         parts += ["### Trade-off", _sentence(patch.trade_off)]
@@ -141,28 +145,6 @@ def _measured(root: Path, series: Series, pins: Pins, patch: Patch) -> list[str]
         "To repeat it in a checkout of airflow-auth-patches, after `make setup`:",
         "```\n" + "\n".join(commands) + "\n```",
     ]
-
-
-def _unit_tests(series: Series, patch: Patch) -> str:
-    expected = expectations.load(series.folder, patch.slug)
-    counted = (
-        (len(expected.fails_on_stock), "fails", "fail", "without this change, by an assertion on behaviour"),
-        (len(expected.regression), "passes", "pass", "with it and without it"),
-        (len(expected.new_api), "is", "are", "on what it adds"),
-    )
-    told = [
-        f"{number} {one if number == 1 else many} {when}" for number, one, many, when in counted if number
-    ]
-    text = f"Of the unit tests that come with it, {'; '.join(told)}."
-    mutants = len(expected.mutants_of(patch))
-    if mutants == 1:
-        text += " A named test fails without its one safeguard."
-    elif mutants:
-        text += (
-            f" Each of its {mutants} safeguards (a lock, a second check) was removed in turn, and a named "
-            "test failed each time."
-        )
-    return text
 
 
 def breeze(pins: Pins, release: Release) -> list[str]:

@@ -116,6 +116,23 @@ def table(rows: Iterable[Result]) -> str:
     return f"{told}:\n\n{markdown_table(head, lines)}"
 
 
+def of_bugs(path: Path, *bugs: str) -> str:
+    """
+    Return the recorded rows of the scenarios that show some bugs, for the page of a bug.
+
+    :param path: the file.
+    :param bugs: their slugs.
+    :return: Markdown: what the scenarios do, and what was seen.
+    :raises Problem: when the file cannot be read, or no scenario shows one of the bugs.
+    """
+    rows = [row for row in read(path) if set(bugs) & set(row["bugs"])]
+    if missing := set(bugs) - {bug for row in rows for bug in row["bugs"]}:
+        raise Problem(
+            f"No recorded scenario shows {', '.join(sorted(missing))}.", "Record one of its scenarios."
+        )
+    return f"{abouts(rows)}\n\n{table(rows)}"
+
+
 def abouts(rows: Iterable[Result]) -> str:
     """Return a list of what the scenarios of some recorded rows do, as Markdown."""
     return "\n".join(dict.fromkeys(f"- `{row['scenario']}`: {row['about']}." for row in rows))

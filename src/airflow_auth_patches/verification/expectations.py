@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from airflow_auth_patches.series import series
 from airflow_auth_patches.series.series import Patch
 from airflow_auth_patches.util import toml
 from airflow_auth_patches.util.errors import Problem
@@ -101,6 +102,39 @@ def _mutant(raw: Mapping[str, Any]) -> Mutant:
 def _known(raw: Mapping[str, Any], keys: set[str]) -> None:
     if unknown := sorted(set(raw) - keys):
         raise ValueError(f"unknown key {unknown[0]!r}; there are {', '.join(sorted(keys))}")
+
+
+def summary(expected: Expectations, patch: Patch) -> str:
+    """Return a sentence on the number of a patch's tests and mutants, for a pull request or a page."""
+    counted = (
+        (len(expected.fails_on_stock), "fails", "fail", "without this change, by an assertion on behaviour"),
+        (len(expected.regression), "passes", "pass", "with it and without it"),
+        (len(expected.new_api), "is", "are", "on what it adds"),
+    )
+    told = [
+        f"{number} {one if number == 1 else many} {when}" for number, one, many, when in counted if number
+    ]
+    text = f"Of the unit tests that come with it, {'; '.join(told)}."
+    mutants = len(expected.mutants_of(patch))
+    if mutants == 1:
+        text += " A named test fails without its one safeguard."
+    elif mutants:
+        text += (
+            f" Each of its {mutants} safeguards (a lock, a second check) was removed in turn, and a named "
+            "test failed each time."
+        )
+    return text
+
+
+def summaries(folder: Path, *slugs: str) -> str:
+    """
+    Return the summaries of patches as a Markdown list, for the page of a bug.
+
+    :param folder: the folder of the series.
+    :raises Problem: when the series cannot be read.
+    """
+    patches = {patch.slug: patch for patch in series.load(folder).patches if patch.variant is None}
+    return "\n".join(f"- `{slug}`: {summary(load(folder, slug), patches[slug])}" for slug in slugs)
 
 
 def test_names(file: Path) -> set[str]:
