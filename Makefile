@@ -6,8 +6,8 @@ TOOLS_AS_OF = 2026-11-20T00:00:00Z
 export PYTHONDONTWRITEBYTECODE =
 VENV = .venv
 # Pages with tables that cog makes from the series and from docs/results/.
-GENERATED = README.md docs/bugs.md docs/demonstration.md docs/limit.md docs/patches.md \
-	docs/bugs/pool-hold-and-wait.md docs/bugs/second-connection.md docs/bugs/revocation-query.md
+GENERATED = README.md docs/bugs.md docs/demonstration.md docs/limit.md docs/patches.md docs/route-sweep.md \
+	$(sort $(wildcard docs/bugs/*.md))
 TOOL = $(VENV)/bin/airflow-auth-patches
 
 # The tool's own tests share nothing; tests in Airflow environments share them, and keep all cores busy alone.
@@ -72,7 +72,7 @@ tree: setup ## lay out a release with its patches as commits: make tree RELEASE=
 refresh: setup ## write the commits edited there back to patches/: make refresh RELEASE=...
 	$(TOOL) refresh $(RELEASE)
 
-docs: setup ## write the tables that are generated from the series and from recorded results
+docs: setup ## write the tables of the documents from the series and the recorded results
 	$(VENV)/bin/cog -r $(GENERATED)
 
 limit: setup ## measure what each patch adds to the limit, into docs/results/limit.json
