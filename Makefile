@@ -54,7 +54,7 @@ lint: setup ## ruff, mypy, shellcheck, the generated tables and lint-upstream
 	$(VENV)/bin/cog --check --diff $(GENERATED)
 	$(TOOL) lint-upstream
 
-lint-upstream: setup ## look at our files as upstream's hooks and reviewers will: ARGS=--all for every form
+lint-upstream: setup ## check the series by the rules of upstream's hooks and reviewers: ARGS=--all for every form
 	$(TOOL) lint-upstream $(ARGS)
 
 test-upstream: setup ## the provider's own tests, stock and patched, a pair of each minor, or PAIR=3.3.2+3.10.2
@@ -66,10 +66,10 @@ test-matrix: setup ## the unit tests on every pair of releases; resumable: make 
 check: setup ## the lint of the series
 	$(TOOL) check
 
-tree: setup ## lay out a release with its patches as commits: make tree RELEASE=apache-airflow-core==3.3.2
+tree: setup ## import a release and its patches into a git tree: make tree RELEASE=apache-airflow-core==3.3.2
 	$(TOOL) tree $(RELEASE)
 
-refresh: setup ## write the commits edited there back to patches/: make refresh RELEASE=...
+refresh: setup ## export the commits of that tree to patches/: make refresh RELEASE=...
 	$(TOOL) refresh $(RELEASE)
 
 docs: setup ## write the tables of the documents from the series and the recorded results

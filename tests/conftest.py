@@ -110,24 +110,24 @@ def adding(tmp_path: Path, pins: Pins) -> Callable[..., Patch]:
         """
         release = pins.release(name)
         dist = release.distribution
-        laid = tree.Tree(tmp_path / f"tree-of-{slug}", release)
-        laid.folder.mkdir()
+        release_tree = tree.Tree(tmp_path / f"tree-of-{slug}", release)
+        release_tree.folder.mkdir()
         paths = {*files, *(path for patch in after for path in patch.edits)}
         stock = fetching.sources(release)
-        tree.write_files(laid.folder, {path: stock[path] for path in paths if path in stock})
+        tree.write_files(release_tree.folder, {path: stock[path] for path in paths if path in stock})
         for patch in after:
-            tree.edit(laid, patch)
-        laid.git("init", "--quiet", "--initial-branch=main")
-        laid.commit("As it was\n")
-        tree.write_files(laid.folder, {path: text.encode() for path, text in files.items()})
+            tree.edit(release_tree, patch)
+        release_tree.git("init", "--quiet", "--initial-branch=main")
+        release_tree.commit("As it was\n")
+        tree.write_files(release_tree.folder, {path: text.encode() for path, text in files.items()})
         subject = slug.replace("-", " ").capitalize()
-        laid.commit(
+        release_tree.commit(
             f"{subject}\n\nThe server takes too much.\n\nBug: https://example.org\nForwarded: no\n"
             f"Applies-To: {dist.name} =={release.version}\n{trailers}"
         )
         file = folder / dist.folder / f"{slug}.patch"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(tree.format_commit(laid, "HEAD", {}))
+        file.write_bytes(tree.format_commit(release_tree, "HEAD", {}))
         return series.read_patch(file, dist)
 
     return make

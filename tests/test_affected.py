@@ -91,7 +91,7 @@ def test_what_was_run_with_another_patch_says_nothing(project: Series, pins: Pin
     edited = replace(patch, content=patch.content + b"\n")
     series = replace(project, patches=tuple(edited if p is patch else p for p in project.patches))
     finding = affected.judge(series, pins, results, bug, release)
-    assert (finding.status, finding.reason) == (Status.NOT_RUN, "not since its patches changed")
+    assert (finding.status, finding.reason) == (Status.NOT_RUN, "its patches changed after the last run")
 
 
 def test_code_that_is_not_there_is_not_affected_where_the_bug_says_what_is_missing(ask):
@@ -182,15 +182,15 @@ def test_faults_name_what_is_wrong(told, fresh: Result):
     assert told(replace(fresh, reproducer="0" * 64)) == ["was run with another reproducer."]
     assert told(replace(fresh, patches={})) == ["was run with other patches."]
     assert told(replace(fresh, patched=RED)) == [f"is not cured: {RED}"]
-    assert told(replace(fresh, patched=None)) == ["is a known issue, and bugs.toml does not say why."]
+    assert told(replace(fresh, patched=None)) == ["is a known issue, but bugs.toml gives no reason."]
     assert told(replace(fresh, stock=PASSED)) == [
-        "is not affected, and auth-manager-singleton is to cure it."
+        "is not affected, but auth-manager-singleton claims to cure it."
     ]
-    assert f"is not affected, and when patched: {RED}" in told(replace(fresh, stock=PASSED, patched=RED))
+    assert f"is not affected, but when patched: {RED}" in told(replace(fresh, stock=PASSED, patched=RED))
 
 
 def test_what_was_run_in_another_environment_is_outdated(told, fresh: Result, project: Series, pins: Pins):
-    other = ["was run with another series, another plugin stub, or in another environment."]
+    other = ["was run with another series, another pytest plugin stub, or in another environment."]
     (pair,) = (
         each for each in pins.pairs if each is inputs.companion(pins, project.bugs[RACE], pins.release(OLD))
     )
@@ -201,13 +201,13 @@ def test_what_was_run_in_another_environment_is_outdated(told, fresh: Result, pr
         assert told(fresh, pins=replace(pins, pairs=pairs)) == other
     assert told(replace(fresh, python="3.12")) == other
     assert told(replace(fresh, installed_with="apache-airflow-providers-fab==3.3.0")) == [
-        f"was run with apache-airflow-providers-fab==3.3.0, and not with {pair.fab}."
+        f"was run with apache-airflow-providers-fab==3.3.0, not with {pair.fab}."
     ]
 
 
 def test_what_was_run_with_another_series_is_outdated(told, fresh: Result, project: Series):
     """The race is cured by a patch of core; it ran with all others too."""
-    other = ["was run with another series, another plugin stub, or in another environment."]
+    other = ["was run with another series, another pytest plugin stub, or in another environment."]
     fab = [patch for patch in project.patches if patch.slug == "appbuilder-init-lock"]
     assert (
         told(fresh, series=replace(project, patches=tuple(p for p in project.patches if p not in fab)))
@@ -229,7 +229,7 @@ def test_what_was_run_with_another_plugin_stub_is_outdated(told, fresh: Result, 
     with (tmp_path / "tests/standin/pytest.ini").open("a") as file:
         file.write("# changed\n")
     assert told(fresh, root=tmp_path) == [
-        "was run with another series, another plugin stub, or in another environment."
+        "was run with another series, another pytest plugin stub, or in another environment."
     ]
 
 
@@ -255,7 +255,7 @@ def test_a_reason_outlives_no_known_issue(fresh: Result, project: Series, pins: 
     unpatched = replace(fresh, patched=None, patches={})
     assert reasons(unpatched) == []
     assert reasons(replace(unpatched, stock=PASSED)) == [
-        f"{RACE} is a known issue of no release of ==3.1.8: correct bugs.toml."
+        f"{RACE} is not a known issue of any release of ==3.1.8: correct bugs.toml."
     ]
 
 
@@ -272,7 +272,7 @@ def test_a_bug_that_shows_beside_some_releases_is_judged_beside_one(project: Ser
     release, bug = pins.release("apache-airflow-providers-fab==3.6.5"), project.bugs["public-user-freeze"]
     assert inputs.companion(pins, bug, release).core.version in bug.beside
     assert inputs.companion(pins, project.bugs["wedged-session"], release).core.version not in bug.beside
-    with pytest.raises(Problem, match="nothing to judge public-user-freeze on"):
+    with pytest.raises(Problem, match="No pair is available to run the reproducer of public-user-freeze"):
         inputs.companion(pins, replace(bug, beside=SpecifierSet(">4")), release)
 
 

@@ -12,7 +12,7 @@ from packaging.specifiers import SpecifierSet
 from typer.testing import CliRunner
 
 from airflow_auth_patches.cli import app
-from airflow_auth_patches.contribute import backports as room
+from airflow_auth_patches.contribute import backports
 from airflow_auth_patches.contribute.send_backports import Backported, backport
 from airflow_auth_patches.releases import fetching
 from airflow_auth_patches.series import affected, series, tree
@@ -34,7 +34,7 @@ def commits_of(made: Backported) -> dict[str, Path]:
 
 
 def test_a_line_is_its_newest_pinned_release(pins):
-    found = [(line.branch, line.label, str(line.release.version)) for line in room.lines(pins)]
+    found = [(line.branch, line.label, str(line.release.version)) for line in backports.lines(pins)]
     assert found == [
         ("main", "backport-to-v3-3-test", "3.3.2"),
         ("v3-2-test", "backport-to-v3-2-test", "3.2.2"),
@@ -53,14 +53,14 @@ def test_a_line_is_its_newest_pinned_release(pins):
 def test_each_line_takes_its_variant_under_its_title(branch, version, title, made, project, pins, tmp_path):
     release = pins.release(f"apache-airflow-core=={version}")
     patch = next(p for p in project.serving(release) if p.slug == SLUG)
-    laid = tree.Tree(tmp_path / "picture", release)
+    release_tree = tree.Tree(tmp_path / "picture", release)
     stock = fetching.sources(release)
-    tree.write_files(laid.folder, {path: stock[path] for path in patch.edits if path in stock})
-    laid.git("init", "--quiet", "--initial-branch=main")
-    laid.commit("as released\n")
-    laid.git("am", "--keep-non-patch", commits_of(made)[branch])
-    assert laid.git("log", "-1", "--format=%s").strip() == title.format(patch.subject)
-    names = laid.git("diff", "--name-only", "HEAD~1").split()
+    tree.write_files(release_tree.folder, {path: stock[path] for path in patch.edits if path in stock})
+    release_tree.git("init", "--quiet", "--initial-branch=main")
+    release_tree.commit("as released\n")
+    release_tree.git("am", "--keep-non-patch", commits_of(made)[branch])
+    assert release_tree.git("log", "-1", "--format=%s").strip() == title.format(patch.subject)
+    names = release_tree.git("diff", "--name-only", "HEAD~1").split()
     assert sorted(names) == sorted(
         [*patch.edits, *patch.tests, "airflow-core/newsfragments/70001.bugfix.rst"]
     )
@@ -115,29 +115,29 @@ def test_a_file_that_a_patch_adds_does_not_say_that_a_line_is_not_affected(witho
     release = "apache-airflow-core==3.3.2"
     patch = adding(release, {"airflow-core/src/airflow/added_module.py": "LIMIT = 1\n"})
     loaded = dataclasses.replace(without_results, patches=(*without_results.patches, patch))
-    line = room.lines(pins)[-1]
-    told = room.why_not(loaded, pins, {}, patch.slug, line)
-    assert told == "no form of it is for 3.1.8, but for 3.3.2 to 3.3.2"
+    line = backports.lines(pins)[-1]
+    told = backports.why_not(loaded, pins, {}, patch.slug, line)
+    assert told == "its forms are for 3.3.2 to 3.3.2, not for 3.1.8"
 
 
 def test_what_upstream_has_fixed_does_not_go_to_main(without_results, pins):
     told = notes(without_results, pins, "auth-manager-singleton")
     assert "does not go to main: fixed upstream in 3.2.0." in told
     assert "does not go to v3-2-test: fixed upstream in 3.2.0." in told
-    assert "its own go to v3-1-test." in told
+    assert "Open a pull request to v3-1-test." in told
 
 
 def test_a_feature_is_for_no_branch_without_asking(without_results, pins):
     told = notes(without_results, pins, "user-from-token-hook")
-    assert "user-from-token-hook is of the kind feature; the branches take bug fixes only" in told
+    assert "user-from-token-hook is of the kind feature. The branches accept only bug fixes" in told
     assert "Labels" not in told
 
 
 def test_what_was_not_run_is_said(without_results, pins):
     told = notes(without_results, pins, "action-logging-off-loop")
-    assert "no form of it is for 3.1.8, but for 3.2.0 to 3.3.2" in told
+    assert "its forms are for 3.2.0 to 3.3.2, not for 3.1.8" in told
     assert (
-        "whether 3.1.8 has the bug was not run (`airflow-auth-patches judge apache-airflow-core==3.1.8`)"
+        "to check whether 3.1.8 has the bug, run `airflow-auth-patches judge apache-airflow-core==3.1.8`"
         in told
     )
 
@@ -145,7 +145,7 @@ def test_what_was_not_run_is_said(without_results, pins):
 @pytest.mark.parametrize(
     ("stock", "patched", "said"),
     [
-        ("passed", None, "3.1.8 is not affected, as the reproducer says"),
+        ("passed", None, "3.1.8 is not affected, according to the reproducer"),
         ("failed: assert 1 == 2", None, "3.1.8: known issue, its row waits elsewhere"),
         ("failed: ImportError: no", None, "3.1.8: unclear, failed: ImportError: no"),
     ],
@@ -172,9 +172,13 @@ def test_recorded_result_goes_before_what_text_can_tell(stock, patched, said, wi
 @pytest.mark.parametrize(
     ("name", "code", "said"),
     [
-        ("user-cache", Exit.USAGE, "providers are released from main only and are never backported"),
+        ("user-cache", Exit.USAGE, "providers are released only from main and have no backports"),
         ("nonsense", Exit.USAGE, "no patch 'nonsense'"),
-        ("logout-revokes-first", Exit.REFUSED, "nothing to backport: main: fixed upstream in 3.2.2"),
+        (
+            "logout-revokes-first",
+            Exit.REFUSED,
+            "nothing to backport of logout-revokes-first: main: fixed upstream in 3.2.2",
+        ),
     ],
 )
 def test_what_has_no_backport_is_refused(name, code, said, project, pins, tmp_path):
@@ -187,15 +191,21 @@ def test_what_has_no_backport_is_refused(name, code, said, project, pins, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--backports", "--output", "out"), "--backports needs the patch to send"),
-        (("--backports", "--patch", SLUG), "Give --output, --range-diff or both"),
+        (("--backports", "--output", "out"), "--backports needs a patch to export"),
+        (
+            ("--backports", "--patch", SLUG),
+            "The target of the export is missing. Use --output, --range-diff or both",
+        ),
         (
             ("--backports", "--patch", SLUG, "--release", "apache-airflow-core==3.3.2"),
-            "takes the newest release",
+            "--backports cannot be combined with --release or --checkout",
         ),
-        (("--backports", "--patch", SLUG, "--checkout", "."), "makes no branch"),
-        (("--range-diff", "--patch", SLUG, "--bodies"), "--bodies writes files"),
-        (("--output", "out"), "Give --release, or --backports"),
+        (
+            ("--backports", "--patch", SLUG, "--checkout", "."),
+            "--backports cannot be combined with --release or --checkout",
+        ),
+        (("--range-diff", "--patch", SLUG, "--bodies"), "--bodies needs a folder to write into"),
+        (("--output", "out"), "The release to export is missing. Use --release or --backports"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments, said, tmp_path, monkeypatch):
@@ -216,4 +226,4 @@ def test_the_command_writes_a_folder_for_each_branch_and_shows_how_they_differ(t
         assert f"{output}/{branch}/0001-{SLUG}.patch\n" in done.output
         assert [path.name for path in (output / branch).iterdir()] == [f"0001-{SLUG}.patch"]
     assert "\nmain..v3-1-test\n1:  " in done.output
-    assert "give it with --pr" in done.output
+    assert "add it with --pr" in done.output

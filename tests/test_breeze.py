@@ -99,9 +99,9 @@ def test_every_line_has_only_what_is_allowed(backend: str, core: bool) -> None:
 @pytest.mark.parametrize(
     ("wish", "said"),
     [
-        (Wish("oracle"), "--backend cannot be 'oracle'. It is one of sqlite, mysql, postgres."),
+        (Wish("oracle"), "--backend cannot be 'oracle'. Use one of: sqlite, mysql, postgres."),
         (Wish("sqlite", "3"), "The backend sqlite has no versions."),
-        (Wish("mysql", "17"), "--mysql-version cannot be '17'. It is one of 8.0, 8.4."),
+        (Wish("mysql", "17"), "--mysql-version cannot be '17'. Use one of: 8.0, 8.4."),
         (Wish("postgres", "8.4"), "--postgres-version cannot be '8.4'"),
         (Wish(auth_manager="Fab"), "--auth-manager cannot be 'Fab'"),
         (Wish(executor="SequentialExecutor"), "--executor cannot be 'SequentialExecutor'"),
@@ -283,7 +283,7 @@ def test_what_is_to_run_may_be_said(shell: Shell, airflow: Checkout) -> None:
     assert {"--db-reset", "--load-example-dags"} <= told.keys()
     refused = shell("start-fab", "--dry-run", "--core", "--use-airflow-version", "3.2.2", airflow.folder)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert "no patch of core is loaded" in refused.stderr
+    assert "patches of core are not loaded" in refused.stderr
 
 
 def test_a_branch_that_changed_neither_is_refused(shell: Shell, airflow: Checkout) -> None:
@@ -304,7 +304,7 @@ def test_a_branch_that_is_not_checked_out_is_refused(shell: Shell, airflow: Chec
 @pytest.mark.parametrize("script", ["apply-to-checkout", "start-fab", "stop"])
 def test_what_is_no_checkout_of_airflow_is_refused(shell: Shell, tmp_path: Path, script: str) -> None:
     (tmp_path / "other").mkdir()
-    for place, said in (("nowhere", "is no folder"), ("other", "is no checkout of Airflow")):
+    for place, said in (("nowhere", "is not a folder"), ("other", "is not a checkout of Airflow")):
         done = shell(script, "--dry-run", tmp_path / place, GIT_CEILING_DIRECTORIES=str(tmp_path))
         assert (done.returncode, done.stdout) == (2, "")
         assert f"{tmp_path / place} {said}" in done.stderr
@@ -319,11 +319,11 @@ def test_what_is_missing_is_named_and_nothing_is_run(shell: Shell, airflow: Chec
     shell.add("breeze", "echo never")
     done = shell(script, airflow.folder)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "Docker was not found" in done.stderr
+    assert "Docker, which Breeze needs, was not found" in done.stderr
     shell.add("docker", "echo starting >&2; echo 'no daemon there' >&2; exit 1")
     done = shell(script, airflow.folder)
     assert (done.returncode, done.stdout) == (6, "")
-    assert "Docker does not answer: no daemon there" in done.stderr
+    assert "Docker does not respond: no daemon there" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -377,7 +377,7 @@ def test_the_nearest_of_upstreams_branches_and_tags_is_the_base(airflow: Checkou
 
 def test_a_base_that_is_none_is_refused(airflow: Checkout) -> None:
     airflow.git("branch", "--quiet", "-m", "main", "topic")
-    with pytest.raises(Problem, match="neither a tag nor a branch of upstream that topic could come from"):
+    with pytest.raises(Problem, match="has no tag or upstream branch from which topic could start"):
         branch.look(airflow.folder)
     with pytest.raises(Problem, match="has no branch, tag or commit 'nowhere'"):
         branch.look(airflow.folder, base="nowhere")
@@ -442,7 +442,9 @@ def test_a_checkout_that_is_older_than_the_series_is_refused(
     airflow: Checkout, project: Series, pins: Pins
 ) -> None:
     airflow.write("airflow-core/src/airflow/__init__.py", '__version__ = "3.0.6"\n')
-    with pytest.raises(Problem, match=r"has apache-airflow-core 3\.0\.6, which is older than the series"):
+    with pytest.raises(
+        Problem, match=r"has apache-airflow-core 3\.0\.6, which is older than the oldest release"
+    ):
         branch.release_for(airflow.folder, project, pins, None)
     airflow.write("airflow-core/src/airflow/__init__.py", '__version__ = "3.2.2.dev0"\n')
     assert str(branch.release_for(airflow.folder, project, pins, None)) == "apache-airflow-core==3.2.2"
@@ -536,7 +538,7 @@ EXPECTED = {"airflow/models/a.py": blob(b"patched\n")}
 
 
 def proven(port: int) -> running.Seen:
-    place = running.beside(Path(sys.executable), port)
+    place = running.local_place(Path(sys.executable), port)
     seen = running.inspect(place, list(EXPECTED))
     running.prove(place, seen, EXPECTED)
     return seen
@@ -562,12 +564,12 @@ def test_a_process_that_is_older_than_the_patched_files_is_not(site: Path) -> No
         file.with_suffix(".new").write_text("patched\n")
         os.utime(file.with_suffix(".new"), (0, 0))
         file.with_suffix(".new").replace(file)
-        with pytest.raises(Problem, match=r"a\.py is patched, and was changed after process \d+ began"):
+        with pytest.raises(Problem, match=r"a\.py changed after the start of process \d+"):
             proven(port)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("stock\n", r"a\.py is not what the patches"), (None, "not there")]
+    ("text", "said"), [("stock\n", r"a\.py does not have the patched content"), (None, "does not exist")]
 )
 def test_other_code_is_not_proven(site: Path, text: str | None, said: str) -> None:
     file = site / "airflow/models/a.py"
@@ -592,7 +594,7 @@ def test_a_package_that_comes_first_hides_the_patched_one(
     with listening(port):
         proven(port)  # `airflow` is in both, `airflow.models` is a package in the second alone
         (first / "models" / "__init__.py").touch()
-        with pytest.raises(Problem, match=r"a\.py is not there"):
+        with pytest.raises(Problem, match=r"a\.py does not exist"):
             proven(port)
 
 
@@ -601,25 +603,25 @@ def test_a_process_of_another_environment_is_not_proven(site: Path) -> None:
     port = free_port()
     with listening(port, library=False):
         with pytest.raises(
-            Problem, match=rf"which listens on port {port}, does not run on the packages of .*, but on none"
+            Problem, match=rf"which listens on port {port}, does not use the packages of .*, but none"
         ):
             proven(port)
 
 
 def test_a_port_on_which_nobody_listens_is_told(site: Path) -> None:
-    with pytest.raises(Problem, match="Nothing that this user may look at listens"):
+    with pytest.raises(Problem, match="No process that this user can inspect listens"):
         proven(free_port())
-    with pytest.raises(Problem, match="cannot tell what runs there"):
-        running.inspect(running.beside(Path("/bin/false"), 1), [])
+    with pytest.raises(Problem, match="cannot inspect the server"):
+        running.inspect(running.local_place(Path("/bin/false"), 1), [])
     with pytest.raises(Problem, match="is not an interpreter"):
-        running.beside(Path("/nowhere"), 1)
+        running.local_place(Path("/nowhere"), 1)
 
 
 @pytest.mark.parametrize(
     "url", ["https://127.0.0.1:28080", "http://example.org:28080", "http://127.0.0.1", "28080", "http://[:1"]
 )
 def test_an_address_elsewhere_is_refused(url: str) -> None:
-    with pytest.raises(Problem, match="is no address of a port on this machine"):
+    with pytest.raises(Problem, match="is not a URL of a port on this machine"):
         verify.port_of(url)
     assert verify.port_of("http://localhost:28080") == 28080
 
@@ -686,15 +688,15 @@ def test_a_failure_of_the_patched_code_is_another_thing(contained: Verify) -> No
 def test_a_wrong_password_is_a_usage_error(contained: Verify) -> None:
     done = contained(token=401)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "answered 401 to a lone request for a token" in done.stderr
-    assert "Give --username and --password" in done.stderr
+    assert "returned 401 to a single token request" in done.stderr
+    assert "Use --username and --password" in done.stderr
 
 
 def test_a_server_that_runs_other_code_is_not_asked(contained: Verify, airflow: Checkout) -> None:
     airflow.write(CORE_FILE, "stock\n")
     done = contained()
     assert (done.returncode, done.stdout) == (2, "")
-    assert "The patched code is not what runs" in done.stderr
+    assert "The server does not run the patched code" in done.stderr
     airflow.git("switch", "--quiet", "--discard-changes", "topic")
     done = contained("--patch", "auth-manager-singleton")
     assert (done.returncode, done.stdout) == (2, "")
@@ -712,25 +714,25 @@ def test_a_branch_without_installed_files_is_not_asked(
     airflow: Checkout, project: Series, pins: Pins
 ) -> None:
     airflow.branch("topic", "airflow-core/tests/unit/test_a.py", subject=project.patches[0].subject)
-    with pytest.raises(Problem, match=r"topic of .* changed no file that is installed since refs/heads/main"):
+    with pytest.raises(Problem, match=r"topic of .* changed no installed file since refs/heads/main"):
         expect(Subject(checkout=airflow.folder), project, pins, Silent())
 
 
 @pytest.mark.parametrize(
     ("subject", "url", "said"),
     [
-        (Subject(), "127.0.0.1:28080", "It must be known which code is to run"),
+        (Subject(), "127.0.0.1:28080", "The code that the server must run is unknown"),
         (
             Subject(container="c", python=Path(sys.executable)),
             "127.0.0.1:28080",
-            "It must be known which code",
+            "The code that the server must run is unknown",
         ),
-        (Subject(branch="topic"), "127.0.0.1:28080", "--branch and --base are of a checkout"),
+        (Subject(branch="topic"), "127.0.0.1:28080", "--branch and --base need a checkout"),
         (Subject(python=Path("/nowhere")), "127.0.0.1:28080", "is not an interpreter"),
         (Subject(python=Path(sys.executable)), "127.0.0.1:28080", "has no Airflow"),
-        (Subject(checkout=Path("/nowhere")), "127.0.0.1:28080", "is no folder"),
+        (Subject(checkout=Path("/nowhere")), "127.0.0.1:28080", "is not a folder"),
         (Subject(patches=["nonsense"]), "127.0.0.1:28080", "no patch 'nonsense'"),
-        (Subject(), "example.org:28080", "is no address of a port on this machine"),
+        (Subject(), "example.org:28080", "is not a URL of a port on this machine"),
     ],
 )
 def test_whatever_keeps_from_the_proof_is_a_usage_error(
@@ -746,7 +748,7 @@ def test_the_container_of_a_port_is_found(shell: Shell, monkeypatch: pytest.Monk
     with pytest.raises(Problem, match="docker was not found"):
         running.published(28080)
     shell.add("docker", "echo no daemon >&2; exit 1")
-    with pytest.raises(Problem, match="Docker does not answer: no daemon"):
+    with pytest.raises(Problem, match="Docker does not respond: no daemon"):
         running.published(28080)
     shell.add(
         "docker",

@@ -16,7 +16,7 @@ from airflow_auth_patches.verification.cells import (
     Cell,
     Part,
     choose,
-    still_holds,
+    inputs_unchanged,
     supported,
     unsupported,
 )
@@ -49,11 +49,11 @@ def test_a_named_python_is_the_only_one_where_it_is_supported(root, project, pin
     chosen = choose(root, project, pins.pairs, ["3.13", "3.14"])
     assert {cell.python for cell in chosen} == {"3.13", "3.14"}
     assert all(cell.python in supported(cell.pair) for cell in chosen)
-    with pytest.raises(Problem, match=r"No pair that was chosen supports Python 3\.9") as raised:
+    with pytest.raises(Problem, match=r"No chosen pair supports Python 3\.9") as raised:
         choose(root, project, pins.pairs, ["3.9", "3.11"])
     assert raised.value.exit_code == Exit.USAGE
     assert "3.9, 3.10, 3.11" not in raised.value.remedy
-    assert "They support 3.10, 3.11, 3.12, 3.13, 3.14." in raised.value.remedy
+    assert "Choose one of 3.10, 3.11, 3.12, 3.13, 3.14." in raised.value.remedy
 
 
 def test_pairs_that_do_not_support_a_named_python_are_named(pins):
@@ -202,9 +202,9 @@ def test_cells_differ_from_each_other(root, project, pins):
 def test_a_cell_holds_until_what_it_depends_on_changes(copy, edit, holds):
     folder = copy / "patches"
     (cell,) = choose(copy, series.load(folder), [releases.load(folder).pair(NEW)], ["3.11"])
-    assert still_holds(copy, folder, cell)
+    assert inputs_unchanged(copy, folder, cell)
     edit(copy)
-    assert still_holds(copy, folder, cell) is holds
+    assert inputs_unchanged(copy, folder, cell) is holds
 
 
 def test_a_patch_out_of_its_series_is_proven_too(copy):

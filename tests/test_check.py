@@ -71,39 +71,39 @@ def test_a_whole_copy_has_none(copy, faults):
 def test_one_broken_context_line_is_named(copy, faults, patch):
     edit(copy / patch, r"(?<=\n) (?=    )", " #")
     found = faults()
-    assert any(fault.startswith(f"{patch}: It does not apply to") for fault in found)
+    assert any(fault.startswith(f"{patch}: The patch does not apply to") for fault in found)
 
 
 @pytest.mark.parametrize(
     ("path", "pattern", "new", "said"),
     [
         (CORE_SERIES, r"^auth-manager-singleton$", "", "The patch is not listed in `series`"),
-        (CORE_SERIES, r"\Z", "nothing\n", f"{CORE_SERIES}: nothing is listed, but there is no"),
+        (CORE_SERIES, r"\Z", "nothing\n", f"{CORE_SERIES}: nothing is listed, but nothing.patch does"),
         (CORE_SERIES, r"\Z", "auth-manager-singleton\n", f"{CORE_SERIES}: .* is listed twice"),
-        (SINGLETON, r"^Subject: \[PATCH\] ", "Subject: [PATCH] fix: ", "The subject is imperative"),
-        (SINGLETON, r"^Subject: \[PATCH\] .*$", "Subject: [PATCH] A" + "b" * 69, "69 is the most"),
+        (SINGLETON, r"^Subject: \[PATCH\] ", "Subject: [PATCH] fix: ", "The subject must start"),
+        (SINGLETON, r"^Subject: \[PATCH\] .*$", "Subject: [PATCH] A" + "b" * 69, "Use at most 69"),
         (SINGLETON, r"^Bug: .*\n", "", f"{SINGLETON}: The trailer Bug is missing"),
         (SINGLETON, r"^Tests: .*\n", "", f"{SINGLETON}: The trailer Tests is missing"),
-        (SINGLETON, r"^Bug: ", "Bugs: ", f"{SINGLETON}: Bugs is no trailer"),
+        (SINGLETON, r"^Bug: ", "Bugs: ", f"{SINGLETON}: Bugs is not a trailer"),
         (SINGLETON, r"^Cures: ", "Cures: nothing, ", f"{SINGLETON}: nothing is not in bugs"),
-        (SINGLETON, r"^Tests: ", "Requires: revoked-token-cache\nTests: ", "does not come before it"),
-        (SINGLETON, r"^Forwarded: .*$", "Forwarded: perhaps", f"{SINGLETON}: Forwarded is a URL"),
-        (SINGLETON, r"^Tests: .*$", "Tests: airflow-core/tests/unit/none.py", "There is no airflow"),
+        (SINGLETON, r"^Tests: ", "Requires: revoked-token-cache\nTests: ", "is not listed before this patch"),
+        (SINGLETON, r"^Forwarded: .*$", "Forwarded: perhaps", f"{SINGLETON}: Forwarded must be a URL"),
+        (SINGLETON, r"^Tests: .*$", "Tests: airflow-core/tests/unit/none.py", "none.py does not exist"),
         (SINGLETON, r"^Applies-To: .*$", "Applies-To: apache-airflow-core ==2.0", "serves no pinned release"),
         (SINGLETON, r"^Applies-To: .*$", "Applies-To: flask ==2.0", "Applies-To must be apache-airflow-core"),
         (SINGLETON, r"^Applies-To: .*$", "Applies-To: apache-airflow-core >==2", "Invalid specifier"),
         (SINGLETON, r"^@@ -", "@ -", f"{SINGLETON}: .*parse"),
         (SINGLETON, r"^\+(?=[^+])", "+)", "does not compile"),
-        (SINGLETON, r"^index [0-9a-f]{4}", "index 0000", "not in the form that `refresh"),
-        (OLDER_CACHE, r"^Applies-To: .*$", "Applies-To: apache-airflow-core >=3.2,<3.4", "serves .* too"),
+        (SINGLETON, r"^index [0-9a-f]{4}", "index 0000", "differs from what `refresh"),
+        (OLDER_CACHE, r"^Applies-To: .*$", "Applies-To: apache-airflow-core >=3.2,<3.4", "also serves "),
         (EXPECTATIONS, r"^fails-on-stock = \[", 'fails-on-stock = ["test_none", ', "test_none is not in"),
-        (EXPECTATIONS, r"^file = \"", 'file = "x', "trailer says otherwise"),
+        (EXPECTATIONS, r"^file = \"", 'file = "x', "trailer names another file"),
         (EXPECTATIONS, r"^old = '''", "old = '''nowhere ", "occurs 0 times"),
         ("patches/bugs.toml", r"::test_one_instance_under_concurrency", "::test_none", "does not exist"),
         ("patches/bugs.toml", r"\Z", '\n[new]\ntitle = "new"\nsees = "new"\nlinks = []\n',
          "neither cured by a patch nor known open"),
         ("airflow-core/tests/unit/api_fastapi/test_auth_manager_singleton.py", r"\Z",
-         "\n\ndef test_forgotten():\n    pass\n", "test_forgotten has no place"),
+         "\n\ndef test_forgotten():\n    pass\n", "test_forgotten is in no list"),
     ],
 )  # fmt: skip
 def test_a_fault_is_found(copy, faults, path, pattern, new, said):
@@ -137,14 +137,14 @@ def test_size_is_held_against_the_budget(copy, project):
 def test_a_listed_patch_that_is_gone(copy, faults):
     (copy / LOCK).unlink()
     assert (
-        f"{FAB}/series: appbuilder-init-lock is listed, but there is no appbuilder-init-lock.patch."
+        f"{FAB}/series: appbuilder-init-lock is listed, but appbuilder-init-lock.patch does not exist."
         in faults()
     )
 
 
 def test_a_file_that_does_not_belong(copy, faults):
     (copy / CORE / "notes.txt").write_text("notes\n")
-    assert f"{CORE}/notes.txt: A file that is neither `series` nor a patch." in faults()
+    assert f"{CORE}/notes.txt: The file is neither `series` nor a patch. Remove it." in faults()
 
 
 def test_a_variant_that_could_be_one(copy, pins):
@@ -154,19 +154,19 @@ def test_a_variant_that_could_be_one(copy, pins):
     edit(twin, r"^Applies-To: .*$", "Applies-To: apache-airflow-core ==3.1.3")
     few = few_of(pins)
     wider = dataclasses.replace(few, releases=(*few.releases, pins.release("apache-airflow-core==3.1.3")))
-    assert any("auth-manager-singleton does the same on its releases" in fault for fault in told(copy, wider))
+    assert any("auth-manager-singleton gives the same files" in fault for fault in told(copy, wider))
 
 
 def test_an_added_file_that_upstream_has(copy, faults):
     taken = "providers/fab/tests/unit/fab/auth_manager/test_fab_auth_manager.py"
     (copy / taken).write_text("# taken\n")
-    assert any(fault.startswith(f"{taken}: ") and "in its sdist" in fault for fault in faults())
+    assert any(fault.startswith(f"{taken}: ") and "already has that file" in fault for fault in faults())
 
 
 def test_a_core_patch_without_news(copy, faults):
     for path in (copy / "airflow-core/newsfragments").glob("*.rst"):
         path.unlink()
-    assert any(fault.startswith(f"{SINGLETON}: No news line") for fault in faults())
+    assert any(fault.startswith(f"{SINGLETON}: No news fragment") for fault in faults())
 
 
 ADDED, EDITED = "airflow-core/src/airflow/added_module.py", "airflow-core/src/airflow/settings.py"
@@ -202,7 +202,7 @@ def test_a_patch_that_adds_a_file_has_no_faults(faults, add):
     [
         ("airflow-core/docs/new.rst", "docs/new.rst, which apache-airflow-core does not install"),
         ("airflow-core/tests/unit/test_new.py", "test_new.py, which apache-airflow-core does not install"),
-        ("providers/fab/src/airflow/providers/fab/new.py", "is not of apache-airflow-core"),
+        ("providers/fab/src/airflow/providers/fab/new.py", "is not a file of apache-airflow-core"),
     ],
 )
 def test_an_added_file_is_one_that_is_installed(faults, add, path, said):
@@ -215,7 +215,7 @@ def test_an_added_file_that_the_release_has_does_not_apply(copy, faults, add):
     taken = "airflow-core/src/airflow/configuration.py"
     file = copy / ADDITION
     file.write_bytes(file.read_bytes().replace(ADDED.encode(), taken.encode()))
-    said = f"It does not apply to apache-airflow-core==3.3.2: The file {taken} exists already."
+    said = f"The patch does not apply to apache-airflow-core==3.3.2: The file {taken} already exists."
     assert f"{ADDITION}: {said}" in faults()
 
 
@@ -223,12 +223,14 @@ def test_an_added_file_that_the_project_has_too(copy, faults, add):
     add(ADDED)
     (copy / ADDED).parent.mkdir(parents=True)
     (copy / ADDED).write_text("LIMIT = 2\n")
-    assert f"{ADDED}: added-module adds that file too: keep one of the two." in faults()
+    assert f"{ADDED}: added-module also adds that file. Keep one of the two." in faults()
 
 
 def test_an_added_file_that_does_not_compile(copy, faults, add):
     add(ADDED, text="def f(:\n")
-    assert any(fault.startswith(f"{ADDITION}: {ADDED} of ") and "not compile" in fault for fault in faults())
+    assert any(
+        fault.startswith(f"{ADDITION}: Patched {ADDED} of ") and "not compile" in fault for fault in faults()
+    )
     line = (copy / ADDITION).read_text().splitlines().index(f"+++ b/{ADDED}") + 1
     assert line_of(series.read_patch(copy / ADDITION, releases.CORE), f"+++ b/{ADDED}") == line
 
@@ -236,4 +238,4 @@ def test_an_added_file_that_does_not_compile(copy, faults, add):
 def test_an_added_file_in_another_form_than_that_of_refresh(copy, faults, add):
     add(ADDED)
     edit(copy / ADDITION, r"^(index 0{40}\.\.)[0-9a-f]{40}$", r"\g<1>" + "1" * 40)
-    assert any("not in the form that `refresh" in fault for fault in faults())
+    assert any("differs from what `refresh" in fault for fault in faults())

@@ -218,7 +218,7 @@ def test_a_hunk_without_a_place_is_merged_three_way(upstream, send, project):
     first = context(project)[0][1:]
     upstream.replace(EDITED, first, first.rstrip(b"\n") + b"  # changed\n")
     done = send()
-    assert done.told == (f"{SLUG}: {EDITED}: hunk 1 had no place; merged three-way, so look at it",)
+    assert done.told == (f"{SLUG}: {EDITED}: hunk 1 rejected, then merged three-way: review it",)
     text = upstream.git("show", f"{BRANCH}:{EDITED}")
     assert "  # changed\n" in text
     assert "from sqlalchemy import inspect\n" in text
@@ -250,7 +250,7 @@ def test_a_conflict_is_refused_with_its_hunk_and_nothing_is_changed(upstream, se
         if line.startswith(b"-")
     )
     upstream.replace(EDITED, removed, b"    entirely = 'different'\n")
-    refused(upstream, send, f"{EDITED}: hunk", f"{number} had no place, and a three-way merge conflicts")
+    refused(upstream, send, f"{EDITED}: hunk", f"{number} rejected, and a three-way merge conflicts")
 
 
 def test_a_file_that_is_gone_is_refused(upstream, send):
@@ -262,13 +262,13 @@ def test_a_file_that_is_gone_is_refused(upstream, send):
 def test_an_added_file_that_is_there_and_differs_is_refused(upstream, send):
     upstream.write({TEST: b"another\n"})
     upstream.commit("Add it")
-    refused(upstream, send, f"{TEST}: the checkout has another one")
+    refused(upstream, send, f"{TEST}: the checkout has a file with that name and other content")
 
 
 def test_an_added_file_whose_name_is_a_folder_is_refused(upstream, send):
     upstream.write({f"{TEST}/x": b"another\n"})
     upstream.commit("Add it")
-    refused(upstream, send, f"{TEST}: the checkout has something else of that name")
+    refused(upstream, send, f"{TEST}: the checkout has a folder or link with that name")
 
 
 def test_an_added_file_that_is_there_already_is_no_reason(upstream, send):
@@ -280,7 +280,7 @@ def test_an_added_file_that_is_there_already_is_no_reason(upstream, send):
 def test_what_has_the_patch_already_is_refused(upstream, send):
     send(branch="done")
     upstream.git("checkout", "--quiet", "done")
-    refused(upstream, send, f"has what {SLUG} does already")
+    refused(upstream, send, f"already has the edits of {SLUG}")
 
 
 def test_modes_are_kept(upstream, send):
@@ -303,7 +303,7 @@ def test_a_file_with_carriage_returns_elsewhere_is_kept_byte_for_byte(upstream, 
 @pytest.mark.parametrize("name", [BRANCH, "auth-patches", f"{BRANCH}/deeper"])
 def test_a_branch_in_the_way_is_left(name, upstream, send):
     upstream.git("branch", name)
-    refused(upstream, send, f"has the branch {name} already")
+    refused(upstream, send, f"already has the branch {name}")
 
 
 def test_a_branch_that_comes_meanwhile_is_left_and_nothing_is_written(upstream, send, wrapped, tmp_path):
@@ -373,20 +373,20 @@ def test_the_users_settings_of_git_write_nothing(upstream, send):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--checkout", "nowhere"), "nowhere is no folder"),
-        (("--checkout", "plain"), "plain is no git repository: fatal: not a git repository"),
+        (("--checkout", "nowhere"), "nowhere is not a folder"),
+        (("--checkout", "plain"), "plain is not a git repository: fatal: not a git repository"),
         (("--checkout", "empty"), "empty has no commit HEAD"),
         (("--checkout", "airflow", "--at", "v9-9-test"), "airflow has no commit v9-9-test"),
         (("--checkout", "airflow", "--at", "--help"), "airflow has no commit --help"),
-        (("--checkout", "other"), "other at HEAD is no checkout of Airflow 3: it has no airflow-core/src"),
-        (("--checkout", "airflow", "--branch", "a..b"), "'a..b' is no name of a branch"),
-        (("--checkout", "airflow", "--branch", "-x"), "'-x' is no name of a branch"),
-        (("--checkout", "airflow", "--branch", "@{-1}"), "'@{-1}' is no name of a branch"),
-        (("--checkout", "airflow", "--branch", "HEAD"), "'HEAD' is no name of a branch"),
-        (("--checkout", "airflow", "--branch", ""), "'' is no name of a branch"),
-        (("--branch", "mine", "--output", "out"), "--branch and --at are for a checkout"),
-        ((), "Give --output, --checkout or both"),
-        (("--checkout", "airflow", "--bodies"), "--bodies writes files"),
+        (("--checkout", "other"), "other at HEAD is not a checkout of Airflow 3: it has no airflow-core/src"),
+        (("--checkout", "airflow", "--branch", "a..b"), "'a..b' is not a valid branch name"),
+        (("--checkout", "airflow", "--branch", "-x"), "'-x' is not a valid branch name"),
+        (("--checkout", "airflow", "--branch", "@{-1}"), "'@{-1}' is not a valid branch name"),
+        (("--checkout", "airflow", "--branch", "HEAD"), "'HEAD' is not a valid branch name"),
+        (("--checkout", "airflow", "--branch", ""), "'' is not a valid branch name"),
+        (("--branch", "mine", "--output", "out"), "--branch and --at need a checkout"),
+        ((), "The target of the export is missing. Use --output, --checkout or both"),
+        (("--checkout", "airflow", "--bodies"), "--bodies needs a folder to write into"),
     ],
 )
 def test_bad_input_is_one_sentence_and_changes_nothing(arguments, said, upstream, tmp_path, monkeypatch):
@@ -412,7 +412,7 @@ def test_the_command_says_what_moved_and_where_the_branch_is(upstream):
     done = CliRunner().invoke(app, ["export", *fixed, "--checkout", str(upstream.path)])
     assert done.exit_code == 0, done.output
     assert f"{SLUG}: {EDITED}: hunk 1 moved by +1 lines\n" in done.output
-    assert done.output.endswith(f"{upstream.path} has the branch {BRANCH}.\n")
+    assert done.output.endswith(f"Created the branch {BRANCH} in {upstream.path}.\n")
 
 
 def test_a_file_of_an_earlier_patch_is_read_as_that_left_it(tmp_path, project, pins):
@@ -425,9 +425,9 @@ def test_a_file_of_an_earlier_patch_is_read_as_that_left_it(tmp_path, project, p
     done = export(ROOT, project, pins, upstream.release, None, author=AUTHOR, target=Target(upstream.path))
     assert done.told
     assert all(line.endswith(" moved by +1 lines") for line in done.told)
-    laid = Upstream(tmp_path / "as-released", project, pins.release(FAB))
-    same = export(ROOT, project, pins, laid.release, None, author=AUTHOR, target=Target(laid.path))
-    expected = laid.git("show", f"{same.branch}:{twice}")
+    stock = Upstream(tmp_path / "as-released", project, pins.release(FAB))
+    same = export(ROOT, project, pins, stock.release, None, author=AUTHOR, target=Target(stock.path))
+    expected = stock.git("show", f"{same.branch}:{twice}")
     assert upstream.git("show", f"{done.branch}:{twice}") == f"# one\n{expected}"
 
 
@@ -500,8 +500,8 @@ def test_a_source_file_that_a_checkout_has_already_is_no_reason(upstream, additi
 @pytest.mark.parametrize(
     ("there", "said"),
     [
-        ({ADDED: b"LIMIT = 3\n"}, f"{ADDED}: the checkout has another one"),
-        ({f"{ADDED}/x": b"x\n"}, f"{ADDED}: the checkout has something else of that name"),
+        ({ADDED: b"LIMIT = 3\n"}, f"{ADDED}: the checkout has a file with that name and other content"),
+        ({f"{ADDED}/x": b"x\n"}, f"{ADDED}: the checkout has a folder or link with that name"),
     ],
 )
 def test_another_source_file_in_the_place_of_an_added_one_is_refused(upstream, addition, there, said):
@@ -517,7 +517,7 @@ def test_another_source_file_in_the_place_of_an_added_one_is_refused(upstream, a
 def test_a_checkout_that_has_an_addition_already_is_refused(upstream, addition):
     upstream.write({ADDED: b"LIMIT = 1\n"})
     upstream.replace(SETTINGS, *edit_of_settings(upstream))
-    with pytest.raises(Problem, match="has what added-module does already"):
+    with pytest.raises(Problem, match="already has the edits of added-module"):
         addition()
 
 

@@ -60,6 +60,7 @@ def test_starts_with_an_empty_home():
 def test_cured_by_a_patch():
     assert airflow.INSTALLED == "patched"
 """
+UTILITY = "def f(session):\n    add_default_pool_if_not_exists(session)\n"
 FILES = {
     "pyproject.toml": '[tool.pytest.ini_options]\npythonpath = ["airflow-core/src", "airflow-core/tests"]\n',
     "airflow-core/src/airflow/__init__.py": "raise RuntimeError('not what is installed')\n",
@@ -70,6 +71,7 @@ FILES = {
     "airflow-core/tests/unit/models/test_pool.py": "def test_of_what_no_patch_touches():\n    assert False\n",
     "devel-common/src/tests_common/__init__.py": "",
     "devel-common/src/tests_common/pytest_plugin.py": PLUGIN,
+    "devel-common/src/tests_common/test_utils/db.py": UTILITY,
     "scripts/generate.py": GENERATE,
 }
 
@@ -149,6 +151,12 @@ def test_only_what_is_committed_is_unpacked_and_the_checkout_is_as_it_was(airflo
     assert git(airflow, "status", "--porcelain") == "M  pyproject.toml\n"
 
 
+def test_utilities_call_a_newer_release_by_keyword(unpacked):
+    """Since 3.3.0 the function takes no positional argument."""
+    text = (unpacked / "devel-common/src/tests_common/test_utils/db.py").read_text()
+    assert text == UTILITY.replace("(session)\n", "(session=session)\n")
+
+
 def test_unpacking_again_replaces_the_first(airflow, unpacked, environment, pins):
     (unpacked / "left.py").touch()
     with opened(airflow, pins.find(CORE, "3.3.2")) as checkout:
@@ -186,10 +194,10 @@ def test_a_commit_without_tests_of_core_is_refused(airflow, environment, pins, t
     [
         (["--only", "models"], "Name a checkout with --checkout."),
         (["--at", "3.2.0"], "Name a checkout with --checkout."),
-        (["--checkout", "."], "Name one pair with --pair."),
+        (["--checkout", "."], "Name it with --pair."),
         (
             ["--checkout", ".", "--pair", "3.3.2+3.10.2", "--pair", "3.2.0+3.6.0"],
-            "Name one pair with --pair.",
+            "Name it with --pair.",
         ),
     ],
 )

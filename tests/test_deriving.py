@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_auth_patches.series import deriving, laying, refreshing, series, tree
+from airflow_auth_patches.series import deriving, exporting, importing, series, tree
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.verification import check as lint
@@ -25,27 +25,31 @@ def edited(copy: Path, pins, name: str, old: str, new: str, *, message: tuple[st
     """Edit the commit of a patch in the tree of its newest release, and return the tree."""
     loaded = series.load(copy / "patches")
     patch = named(loaded, name)
-    laid = laying.lay(copy, loaded, pins, tree.newest(patch, pins))
-    commits = laid.git("rev-list", "--reverse", f"{tree.BASE}..HEAD").split()
-    commit = next(c for c in commits if laid.git("notes", f"--ref={tree.NOTES}", "show", c).strip() == name)
+    imported = importing.import_patches(copy, loaded, pins, tree.newest(patch, pins))
+    commits = imported.git("rev-list", "--reverse", f"{tree.BASE}..HEAD").split()
+    commit = next(
+        c for c in commits if imported.git("notes", f"--ref={tree.NOTES}", "show", c).strip() == name
+    )
     later = commits[commits.index(commit) + 1 :]
-    laid.git("reset", "--quiet", "--hard", commit)
-    file = laid.folder / PATH
+    imported.git("reset", "--quiet", "--hard", commit)
+    file = imported.folder / PATH
     assert old in file.read_text()
     file.write_text(file.read_text().replace(old, new))
-    text = laid.git("log", "-1", "--format=%B")
-    laid.git("commit", "--quiet", "--all", "--amend", "-F", "-", stdin=text.replace(*(message or ("", ""))))
-    laid.git("notes", f"--ref={tree.NOTES}", "add", "--force", "-m", name, "HEAD")
+    text = imported.git("log", "-1", "--format=%B")
+    imported.git(
+        "commit", "--quiet", "--all", "--amend", "-F", "-", stdin=text.replace(*(message or ("", "")))
+    )
+    imported.git("notes", f"--ref={tree.NOTES}", "add", "--force", "-m", name, "HEAD")
     for each in later:
-        laid.git("cherry-pick", "--no-commit", each)
-        laid.commit(laid.git("log", "-1", "--format=%B", each), date="2026-11-20T12:00:00+0000")
-        which = laid.git("notes", f"--ref={tree.NOTES}", "show", each).strip()
-        laid.git("notes", f"--ref={tree.NOTES}", "add", "-m", which, "HEAD")
-    return laid
+        imported.git("cherry-pick", "--no-commit", each)
+        imported.commit(imported.git("log", "-1", "--format=%B", each), date="2026-11-20T12:00:00+0000")
+        which = imported.git("notes", f"--ref={tree.NOTES}", "show", each).strip()
+        imported.git("notes", f"--ref={tree.NOTES}", "add", "-m", which, "HEAD")
+    return imported
 
 
-def refresh(copy: Path, pins, laid) -> set[str]:
-    written = refreshing.refresh(copy, series.load(copy / "patches"), pins, laid.release)
+def refresh(copy: Path, pins, imported) -> set[str]:
+    written = exporting.refresh(copy, series.load(copy / "patches"), pins, imported.release)
     return {path.stem for path in written}
 
 
@@ -66,9 +70,9 @@ LOCAL = (
 
 
 def test_older_form_follows_an_edit_of_the_newest(copy, pins):
-    laid = edited(copy, pins, NEWEST, *LOCAL, message=("Test\nsuites", "Fast test\nsuites"))
+    imported = edited(copy, pins, NEWEST, *LOCAL, message=("Test\nsuites", "Fast test\nsuites"))
 
-    assert {NEWEST, OLDER} <= refresh(copy, pins, laid)
+    assert {NEWEST, OLDER} <= refresh(copy, pins, imported)
 
     again = series.load(copy / "patches")
     newest, older = named(again, NEWEST), named(again, OLDER)
@@ -76,24 +80,26 @@ def test_older_form_follows_an_edit_of_the_newest(copy, pins):
     assert lines(older) == lines(newest)
     assert older.body.replace(">=3.2.0,<=3.3.1", "==3.3.2") == newest.body
     assert older.trailers["Applies-To"] == ("apache-airflow-core >=3.2.0,<=3.3.1",)
-    assert refreshing.refresh(copy, again, pins, None) == []
+    assert exporting.refresh(copy, again, pins, None) == []
 
 
 def test_edit_of_a_derived_form_is_refused(copy, pins):
     before = {path: path.read_bytes() for path in (copy / "patches/airflow-core").iterdir()}
-    laid = edited(copy, pins, OLDER, *LOCAL)
+    imported = edited(copy, pins, OLDER, *LOCAL)
 
-    with pytest.raises(Problem, match=f"The edits of {OLDER} would be lost: it follows {NEWEST}") as refused:
-        refresh(copy, pins, laid)
+    with pytest.raises(
+        Problem, match=f"The edits of {OLDER} would be lost, because it is derived from {NEWEST}"
+    ) as refused:
+        refresh(copy, pins, imported)
 
     assert "apache-airflow-core==3.3.2" in refused.value.remedy
     assert {path: path.read_bytes() for path in before} == before
 
 
 def test_trailer_keeps_an_edit_of_an_older_form(copy, pins):
-    laid = edited(copy, pins, OLDER, *LOCAL, message=("Tests:", "By-Hand: for this test\nTests:"))
+    imported = edited(copy, pins, OLDER, *LOCAL, message=("Tests:", "By-Hand: for this test\nTests:"))
 
-    assert OLDER in refresh(copy, pins, laid)
+    assert OLDER in refresh(copy, pins, imported)
 
     again = series.load(copy / "patches")
     assert b"+    found = _AuthManagerState.instance\n" in named(again, OLDER).content
@@ -107,7 +113,7 @@ def test_form_edited_by_hand_keeps_its_own_message(copy, pins):
     path = copy / "patches/airflow-core/request-session.patch"
     path.write_text(path.read_text().replace("As many requests for", "So many requests for", 1))
 
-    refreshing.refresh(copy, series.load(copy / "patches"), pins, None)
+    exporting.refresh(copy, series.load(copy / "patches"), pins, None)
 
     again = series.load(copy / "patches")
     assert "So many requests for" in named(again, derived).body

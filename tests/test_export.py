@@ -14,13 +14,13 @@ import pytest
 from typer.testing import CliRunner
 
 from airflow_auth_patches.cli import app
-from airflow_auth_patches.contribute import export as room
+from airflow_auth_patches.contribute.export import NEWS, message, news_lines
 from airflow_auth_patches.contribute.send import Exported, export
 from airflow_auth_patches.installation import environments, wheels
 from airflow_auth_patches.installation.pair_environments import folder_of
 from airflow_auth_patches.releases import fetching, releases
 from airflow_auth_patches.releases.releases import to_installed
-from airflow_auth_patches.series import laying, series, tree
+from airflow_auth_patches.series import importing, series, tree
 from airflow_auth_patches.series.series import Patch
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.verification import upstream
@@ -35,13 +35,13 @@ FAB, OLD_FAB = "apache-airflow-providers-fab==3.10.2", "apache-airflow-providers
 class Sent:
     """A release's tree, in which `sent` is the picture of the release with the exported commits on it."""
 
-    laid: tree.Tree
+    imported: tree.Tree
     patches: list[Patch]
     exported: Exported
 
     @property
     def commits(self) -> list[str]:
-        return self.laid.git("rev-list", "--reverse", "released..sent").split()
+        return self.imported.git("rev-list", "--reverse", "released..sent").split()
 
 
 @pytest.fixture(scope="module", params=[CORE, OLD_CORE, FAB, OLD_FAB])
@@ -52,14 +52,14 @@ def sent(request, tmp_path_factory, pins):
     loaded = series.load(root / "patches")
     release = pins.release(request.param)
     exported = export(root, loaded, pins, release, root / "out", author=AUTHOR)
-    laid = laying.lay(root, loaded, pins, release)
-    laid.git("tag", "released", "main~" + str(len(loaded.serving(release)) + 1))
-    laid.git("checkout", "--quiet", "-b", "sent", "released")
+    imported = importing.import_patches(root, loaded, pins, release)
+    imported.git("tag", "released", "main~" + str(len(loaded.serving(release)) + 1))
+    imported.git("checkout", "--quiet", "-b", "sent", "released")
     for file in exported.files:
-        laid.git("apply", "--check", file)
-        laid.git("am", file)
-        laid.git("apply", "--check", "--reverse", file)
-    return Sent(laid, loaded.serving(release), exported)
+        imported.git("apply", "--check", file)
+        imported.git("am", file)
+        imported.git("apply", "--check", "--reverse", file)
+    return Sent(imported, loaded.serving(release), exported)
 
 
 @pytest.mark.parametrize("name", [str(release) for release in releases.load(ROOT / "patches").releases])
@@ -132,39 +132,41 @@ def test_the_tests_of_an_exported_tree_pass_in_it(pins, project, tmp_path):
 
 
 def test_git_am_leaves_the_files_that_the_tree_has(sent):
-    news = room.news_lines(ROOT / "patches")
+    news = news_lines(ROOT / "patches")
     mine = {path for patch in sent.patches for path in patch.tests}
-    mine |= {f"{room.NEWS}/{news[patch.slug]}" for patch in sent.patches if patch.slug in news}
-    others = set(tree.added_files(ROOT, sent.laid.release)) - mine
+    mine |= {f"{NEWS}/{news[patch.slug]}" for patch in sent.patches if patch.slug in news}
+    others = set(tree.added_files(ROOT, sent.imported.release)) - mine
     assert len(mine) >= len(sent.patches)
-    difference = sent.laid.git("diff", "--name-status", "sent", "main").splitlines()
+    difference = sent.imported.git("diff", "--name-status", "sent", "main").splitlines()
     assert set(difference) == {f"A\t{path}" for path in others}
-    assert sent.laid.git("status", "--porcelain") == ""
+    assert sent.imported.git("status", "--porcelain") == ""
 
 
 def test_each_patch_is_one_commit_with_its_edits_tests_and_news(sent):
-    news = room.news_lines(ROOT / "patches")
+    news = news_lines(ROOT / "patches")
     assert len(sent.commits) == len(sent.patches) == len(sent.exported.files)
     for patch, commit in zip(sent.patches, sent.commits, strict=True):
-        paths = sent.laid.git("diff", "--name-only", f"{commit}^", commit).split()
-        lines = [f"{room.NEWS}/{news[patch.slug]}"] if patch.slug in news else []
+        paths = sent.imported.git("diff", "--name-only", f"{commit}^", commit).split()
+        lines = [f"{NEWS}/{news[patch.slug]}"] if patch.slug in news else []
         assert sorted(paths) == sorted({*patch.edits, *patch.tests, *lines})
 
 
 def test_core_and_provider_are_never_in_one_commit(sent):
-    root = sent.laid.release.distribution.root
-    for path in sent.laid.git("diff", "--name-only", "released", "sent").split():
+    root = sent.imported.release.distribution.root
+    for path in sent.imported.git("diff", "--name-only", "released", "sent").split():
         assert path.startswith(f"{root}/") or (root == "airflow-core" and path.startswith("shared/"))
 
 
 def test_author_date_and_message_pass_through_the_mail(sent):
     for patch, commit in zip(sent.patches, sent.commits, strict=True):
-        author, date, subject = sent.laid.git("log", "-1", "--format=%an <%ae>%n%aD%n%s", commit).splitlines()
+        author, date, subject = sent.imported.git(
+            "log", "-1", "--format=%an <%ae>%n%aD%n%s", commit
+        ).splitlines()
         assert author == AUTHOR
         assert date == patch.date
         assert subject == patch.subject
         assert len(subject) < 70
-        assert sent.laid.git("log", "-1", "--format=%B", commit).strip() == room.message(patch).strip()
+        assert sent.imported.git("log", "-1", "--format=%B", commit).strip() == message(patch).strip()
 
 
 def test_no_trailer_of_this_series_goes_out(sent):
@@ -178,18 +180,18 @@ def test_no_trailer_of_this_series_goes_out(sent):
 
 
 def test_the_same_commits_are_the_same_bytes(sent, pins, project, tmp_path):
-    again = export(ROOT, project, pins, sent.laid.release, tmp_path / "again", author=AUTHOR)
+    again = export(ROOT, project, pins, sent.imported.release, tmp_path / "again", author=AUTHOR)
     assert [file.read_bytes() for file in again.files] == [file.read_bytes() for file in sent.exported.files]
 
 
 def test_every_added_file_is_of_a_patch_or_a_reproducer(project):
-    news = room.news_lines(project.folder)
+    news = news_lines(project.folder)
     assert set(news) <= {patch.slug for patch in project.patches if patch.distribution is releases.CORE}
     assert {p.slug for p in project.patches if p.distribution is releases.CORE and p.cures} <= set(news)
-    lines = {path.name for path in (ROOT / room.NEWS).iterdir()}
+    lines = {path.name for path in (ROOT / NEWS).iterdir()}
     assert sorted(lines) == sorted(news.values())
     for line in lines:
-        assert (ROOT / room.NEWS / line).read_text().count("\n") == 1
+        assert (ROOT / NEWS / line).read_text().count("\n") == 1
     tests = {path for patch in project.patches for path in patch.tests}
     tests |= {(bug.reproducer or "").partition("::")[0] for bug in project.bugs.values()}
     added = {
@@ -221,22 +223,22 @@ def test_one_number_is_not_for_two_news_lines(pins, project, tmp_path):
 
 def test_a_number_in_a_message_is_linked_and_a_count_is_not(project):
     patch = next(p for p in project.patches if p.slug == "auth-manager-singleton")
-    text = room.message(patch)
+    text = message(patch)
     assert "This is the core half of #62431, without" in text
     assert "Unlike #62214, which was reverted" in text
     assert "On 3.1.6 with FAB provider 3.3.0, 49 of 50\nrequests failed" in text
     assert text.endswith("\n\nrelated: #61108\nrelated: #62431\n")
     counts = dataclasses.replace(patch, body="50,000 and 12345.6, /12345, v12345 and 123456.\n\nBug: none")
-    assert room.message(counts).splitlines()[2] == "50,000 and 12345.6, /12345, v12345 and 123456."
+    assert message(counts).splitlines()[2] == "50,000 and 12345.6, /12345, v12345 and 123456."
 
 
 @pytest.mark.parametrize(
     ("release", "names", "said"),
     [
-        (OLD_FAB, ["users-route"], "Providers are released from main only"),
+        (OLD_FAB, ["users-route"], "Providers are released only from main"),
         (OLD_FAB, ["users-route"], "users-route is not for main: upstream's model has plain dates"),
-        (OLD_CORE, ["auth-manager-singleton"], "can do harm without appbuilder-init-lock"),
-        (CORE, ["request-admission"], "The news lines of request-admission have the numbers of issues"),
+        (OLD_CORE, ["auth-manager-singleton"], "co-requires appbuilder-init-lock"),
+        (CORE, ["request-admission"], "The newsfragments of request-admission are named for issues"),
     ],
 )
 def test_the_sender_is_told(release, names, said, pins, project, tmp_path):
@@ -261,7 +263,7 @@ def test_a_message_that_names_another_patch_of_ours_is_pointed_out(copy, pins, t
     names = ["security-manager-swap"]
     loaded = series.load(copy / "patches")
     done = export(copy, loaded, pins, pins.release(FAB), tmp_path / "out", names, author=AUTHOR)
-    assert "The message of security-manager-swap names users-route" in "".join(done.notes)
+    assert "The message of security-manager-swap mentions users-route" in "".join(done.notes)
 
 
 def test_a_provider_patch_for_the_newest_release_is_for_main(pins, project, tmp_path):
@@ -275,7 +277,7 @@ def test_a_commit_of_core_and_provider_is_refused(copy, pins, tmp_path):
     path.write_bytes(path.read_bytes().replace(b"Tests: ", wrong, 1))
     loaded = series.load(copy / "patches")
     names = ["security-manager-swap"]
-    with pytest.raises(Problem, match="not of apache-airflow-providers-fab"):
+    with pytest.raises(Problem, match="does not belong to apache-airflow-providers-fab"):
         export(copy, loaded, pins, pins.release(FAB), tmp_path / "out", names, author=AUTHOR)
     assert not (tmp_path / "out").exists()
 
@@ -283,16 +285,16 @@ def test_a_commit_of_core_and_provider_is_refused(copy, pins, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("--release", "apache-airflow-core==1.0"), Exit.USAGE, "not among the pinned releases"),
-        (("--release", CORE, "--author", "nobody"), Exit.USAGE, "'nobody' is no author"),
-        (("--release", CORE, "--author", "A <a@b>\nBcc: <c@d>"), Exit.USAGE, "is no author"),
-        (("--release", CORE), Exit.USAGE, "Git does not know who sends"),
+        (("--release", "apache-airflow-core==1.0"), Exit.USAGE, "is not pinned"),
+        (("--release", CORE, "--author", "nobody"), Exit.USAGE, "'nobody' is not a valid author"),
+        (("--release", CORE, "--author", "A <a@b>\nBcc: <c@d>"), Exit.USAGE, "is not a valid author"),
+        (("--release", CORE), Exit.USAGE, "The author of the commits is unknown"),
         (("--release", CORE, "--author", AUTHOR, "--pr", "0"), Exit.USAGE, "--pr"),
         (("--release", CORE, "--author", AUTHOR, "--patch", "nonsense"), Exit.USAGE, "no patch 'nonsense'"),
         (
             ("--release", CORE, "--author", AUTHOR, "--patch", "users-route"),
             Exit.REFUSED,
-            f"users-route does not serve {CORE}",
+            f"users-route is not for {CORE}",
         ),
         (
             (
@@ -304,7 +306,7 @@ def test_a_commit_of_core_and_provider_is_refused(copy, pins, tmp_path):
                 "user-cache",
             ),
             Exit.REFUSED,
-            "builds on user-session",
+            "requires user-session",
         ),
     ],
 )
@@ -317,7 +319,7 @@ def test_bad_input_has_its_exit_code_and_makes_no_folder(arguments, code, said, 
 
 
 @pytest.mark.parametrize(
-    ("name", "code", "said"), [("", Exit.REFUSED, "is not empty"), ("mine", Exit.USAGE, "is no folder")]
+    ("name", "code", "said"), [("", Exit.REFUSED, "is not empty"), ("mine", Exit.USAGE, "is not a folder")]
 )
 def test_what_is_in_the_way_is_left_as_it_is(name, code, said, pins, project, tmp_path):
     (tmp_path / "mine").write_text("mine")
@@ -336,7 +338,7 @@ def test_the_command_by_default_sends_as_who_git_says(tmp_path, nobody):
     assert done.returncode == 0, done.stderr
     assert [Path(line) for line in done.stdout.splitlines()] == [output / "0001-users-route.patch"]
     assert "\nFrom: Ann Sender <ann@example.org>\n" in (output / "0001-users-route.patch").read_text()
-    assert "Providers are released from main only" in done.stderr
+    assert "Providers are released only from main" in done.stderr
     again = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert again.returncode == Exit.REFUSED
     assert "is not empty" in again.stderr

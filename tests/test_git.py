@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from airflow_auth_patches.contribute import branch
-from airflow_auth_patches.contribute import checkout as room
+from airflow_auth_patches.contribute.checkout import name_branch
 from airflow_auth_patches.releases.checkout import opened
 from airflow_auth_patches.releases.releases import CORE, DISTRIBUTIONS, Pins
 
@@ -67,6 +67,6 @@ def test_a_branch_is_made_where_it_is_named(named: Path, pins: Pins) -> None:
     with opened(named, pins.release("apache-airflow-core==3.3.2")) as named_checkout:
         assert named_checkout.read("airflow-core/src/airflow/named.py") == b"x = 1\n"
         made = named_checkout.git("hash-object", "-w", "--stdin", stdin="new\n").strip()
-        room.name_branch(named_checkout, "made", named_checkout.base)
+        name_branch(named_checkout, "made", named_checkout.base)
     assert git(named, "rev-parse", "made") == git(named, "rev-parse", "named")
     assert git(named, "cat-file", "blob", made) == "new\n"

@@ -105,7 +105,7 @@ def test_reverses():
     ("spoil", "said"),
     [
         (lambda p: p.replace(b"@@ -", b"@ -"), "parse"),
-        (lambda p: p.replace(b"+nine\n", b"+nine\n+ten\n"), "lines that it says|parse"),
+        (lambda p: p.replace(b"+nine\n", b"+nine\n+ten\n"), "lines that its header says|parse"),
         (lambda p: p.replace(b"index ", b"new file mode 100644\nindex "), "An added file must not be empty"),
         (lambda p: p.replace(b"index ", b"new file mode 100755\nindex "), "must have the mode 100644"),
         (lambda p: p.replace(b"index ", b"old mode 100644\nnew mode 100755\nindex "), "not change the mode"),
@@ -135,7 +135,7 @@ def test_a_broken_patch_is_refused_with_a_line(spoil, said):
         (lambda p: p.replace(b"@@ -0,0 +1,2 @@\n+a\n", b"@@ -1 +1,2 @@\n a\n"), "one hunk that only adds"),
         (lambda p: p.replace(b"+b\n", b"+b\n\\ No newline at end of file\n"), "newline"),
         (lambda p: p + git_addition(b"").replace(b"f.py", b"g.py"), "An added file must not be empty"),
-        (lambda p: p + p, "in two places"),
+        (lambda p: p + p, "two diffs of f"),
     ],
 )
 def test_a_broken_addition_is_refused_with_a_line(spoil, said):
@@ -162,7 +162,7 @@ def test_creates_the_file_that_git_creates(lines):
 def test_refuses_to_create_a_file_that_exists():
     patch = git_addition(b"a\nb\n")
     for there in (b"", b"a\nb\n", b"other\n"):
-        with pytest.raises(hunks.HunkFault, match=r"The file f\.py exists already") as raised:
+        with pytest.raises(hunks.HunkFault, match=r"The file f\.py already exists") as raised:
             hunks.apply_all({"f.py": there}, hunks.parse(patch))
         assert patch.splitlines()[raised.value.line - 1].startswith(b"@@ ")
         assert git_apply(there, patch) is None

@@ -107,9 +107,8 @@ def test_exactly_the_named_patches(environment, project, pins):
 
 def test_half_of_a_cure_that_does_harm_alone_is_refused(environment, project, pins):
     before = snapshot(environment)
-    with pytest.raises(
-        Problem, match="auth-manager-singleton without appbuilder-init-lock does harm"
-    ) as raised:
+    said = r"auth-manager-singleton breaks the installed \S+ \S+ without appbuilder-init-lock"
+    with pytest.raises(Problem, match=said) as raised:
         patching.plan(environment.python, project, pins, ["auth-manager-singleton"])
     assert "--patch auth-manager-singleton --patch appbuilder-init-lock" in raised.value.remedy
     assert snapshot(environment) == before
@@ -179,7 +178,7 @@ def test_a_failure_in_the_middle_puts_back_what_was_there(environment, project, 
     with pytest.raises((Problem, Cut)) as raised:
         patching.apply(planned, pins)
     if isinstance(error, Problem):
-        assert "What was installed before is back." in str(raised.value)
+        assert "The previous installation was restored." in str(raised.value)
         assert raised.value.exit_code == Exit.FAILED
     assert release_files(snapshot(environment)) == release_files(before)
     assert states(environment, project, pins)["providers-fab"] == ("patched", ("session-cleanup",))
@@ -197,14 +196,14 @@ def test_a_wheel_that_the_installer_refuses_leaves_everything(environment, proje
 
     planned = patching.plan(environment.python, project, pins)
     monkeypatch.setattr(wheels, "build", spoiled)
-    with pytest.raises(Problem, match="What was installed before is back") as raised:
+    with pytest.raises(Problem, match="The previous installation was restored") as raised:
         patching.apply(planned, pins)
     assert raised.value.exit_code == Exit.FAILED
     assert release_files(snapshot(environment)) == release_files(before)
 
 
 def test_a_patch_for_another_release_is_refused_with_its_range(environment, project, pins):
-    with pytest.raises(Problem, match=r"revoked-token-cache is for .* and 3\.1\.6 is installed"):
+    with pytest.raises(Problem, match=r"revoked-token-cache is for .* but 3\.1\.6 is installed"):
         patching.plan(environment.python, project, pins, ["revoked-token-cache"])
     with pytest.raises(Problem, match="no patch 'nonsense'") as raised:
         patching.plan(environment.python, project, pins, ["nonsense"])
@@ -249,7 +248,7 @@ def test_a_release_that_the_series_does_not_know_is_refused(
     (row,) = status(environment.python, project, pins)
     assert (row.state, row.open) == (state, ())
     assert said in row.notes[0]
-    assert "Upgrade it, at least to" in row.notes[0]
+    assert re.search(r"Upgrade it to 3\.\d\.\d or later", row.notes[0])
 
 
 def test_airflow_2_is_out_of_scope(tmp_path, project, pins, python):
@@ -275,9 +274,9 @@ def test_core_alone_declares_the_requirement_that_a_patch_adds(tmp_path, project
     assert "cachetools" not in versions(environment)
 
     traded = dataclasses.replace(project, patches=tuple(p for p in project.patches if p.trade_off))
-    with pytest.raises(Problem, match=r"served only by revoked-token-cache, not chosen: see --all"):
+    with pytest.raises(Problem, match=r"\(revoked-token-cache\) need --all or --patch"):
         patching.plan(environment.python, traded, pins)
-    with pytest.raises(Problem, match=r"need cachetools>=6\.0\.0") as raised:
+    with pytest.raises(Problem, match=r"require cachetools>=6\.0\.0") as raised:
         patching.plan(environment.python, project, pins, everything=True)
     assert "pip install 'cachetools>=6.0.0'" in raised.value.remedy
 

@@ -104,17 +104,17 @@ def patched(tmp_path, monkeypatch) -> Callable[..., Patched]:
         dist: Distribution = CORE,
     ) -> Patched:
         release = sdist(tmp_path / "cache", dist, before)
-        laid = tree.Tree(tmp_path / "tree", release)
-        tree.write_files(laid.folder, {path: text.encode() for path, text in before.items()})
-        laid.git("init", "--quiet", "--initial-branch=main")
-        laid.commit("As released\n")
+        release_tree = tree.Tree(tmp_path / "tree", release)
+        tree.write_files(release_tree.folder, {path: text.encode() for path, text in before.items()})
+        release_tree.git("init", "--quiet", "--initial-branch=main")
+        release_tree.commit("As released\n")
         patches = []
         for number, edits in enumerate((after, *later), 1):
-            tree.write_files(laid.folder, {path: text.encode() for path, text in edits.items()})
-            laid.commit(f"Edit\n\nApplies-To: {dist.name} ==3.3.2\n")
+            tree.write_files(release_tree.folder, {path: text.encode() for path, text in edits.items()})
+            release_tree.commit(f"Edit\n\nApplies-To: {dist.name} ==3.3.2\n")
             file = tmp_path / "patches" / dist.folder / f"edit-{number}.patch"
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(tree.format_commit(laid, "HEAD", {}))
+            file.write_bytes(tree.format_commit(release_tree, "HEAD", {}))
             patches.append(series.read_patch(file, dist))
         return added.look(tmp_path, Series(tmp_path / "patches", tuple(patches), {}), release)
 
@@ -297,7 +297,7 @@ def first() -> int | None:
     )
     (finding,) = tools.mypy_on_edits(made, Path(sys.executable))
     assert finding.rule == "mypy return-value"
-    # The line is the release's, so the finding stands where the patch names the file.
+    # The line is the release's, so the finding is at the line of the patch that names the file.
     assert finding.path.read_text().splitlines()[finding.line - 1] == f"+++ b/{MODULE}"
     assert f"{MODULE}:{stock.count(chr(10))} of " in finding.what
 
@@ -332,7 +332,7 @@ def test_a_decorator_that_a_patch_takes_away_is_missed(patched):
     made = patched({MODULE: released}, {MODULE: released.replace("@provide_session\n", "")})
     (finding,) = source.check(made.files[MODULE])
     assert finding.rule == "session"
-    assert "old has NEW_SESSION" in finding.what
+    assert "old has the default NEW_SESSION without @provide_session" in finding.what
 
 
 def test_what_a_release_lacks_itself_is_not_told(patched):
@@ -447,15 +447,15 @@ def test_registries_in_form(registered):
         ("      description: |\n        How many.\n", "", "rows has no description"),
         ("description: |\n        How many.", "description: How many.", "description of rows is How many"),
         ("      version_added: 3.3.3\n", "", "rows has no version_added"),
-        ("3.3.3", "3.3.2", "is 3.3.2: 3.3.3 is the next of that line"),
-        ("3.3.3", "3.3.4", "is 3.3.4: 3.3.3 is the next of that line"),
-        ("3.3.3", "3.2.9", "is 3.2.9: that is an older line"),
-        ("3.3.3", "9.0.0", "is 9.0.0: no such release is near"),
+        ("3.3.3", "3.3.2", "is 3.3.2: the next of that line is 3.3.3"),
+        ("3.3.3", "3.3.4", "is 3.3.4: the next of that line is 3.3.3"),
+        ("3.3.3", "3.2.9", "is 3.2.9: that line is older"),
+        ("3.3.3", "9.0.0", "is 9.0.0: that is not the next line"),
         ("3.3.3", "~", "version_added of rows is ~"),
         ("integer", "number", "type of rows is number"),
         ("      example: ~\n", "", "rows has no example"),
         ('"2"', "2", "default of rows is 2."),
-        ("    rows:", "    lines:", r"No code that is added reads \[api\] lines"),
+        ("    rows:", "    lines:", r"No added code reads \[api\] lines"),
         ("    rows:", "    pages:", r"\[api\] has pages twice"),
     ],
 )
@@ -469,8 +469,8 @@ def test_a_fault_of_an_option(registered, old, new, said):
 def test_an_option_in_the_wrong_section(registered):
     told = registered(CONFIG.replace("api:", OPTION + "api:"), code=READ)
     assert [finding.what.partition(": ")[2] for finding in told] == [
-        "It reads [api] rows, which config.yml does not have.",
-        "No code that is added reads [core] rows.",
+        "It reads [api] rows, which is not in config.yml.",
+        "No added code reads [core] rows.",
     ]
 
 
@@ -486,7 +486,7 @@ def test_an_option_may_be_of_the_next_minor_release(registered):
         ('"gauge"', '"counter"', "gauge is for a gauge, and new.metric is a counter"),
         ('legacy_name: "-"', 'legacy_name: "new"', "legacy_name of new.metric is"),
         ("[]", '["dag_id"]', "name_variables of new.metric is"),
-        ("new.metric", "other.metric", "Nothing counts other.metric"),
+        ("new.metric", "other.metric", "No code uses the metric other.metric"),
         ("new.metric", "other.metric", "The metric new.metric is not in the registry"),
     ],
 )
@@ -528,13 +528,13 @@ NEWS = "airflow-core/newsfragments"
         (f"{NEWS}/62431.bugfix.rst", "", "It has 0 lines"),
         (f"{NEWS}/62431.bugfix.rst", "One.", "does not end with one newline"),
         (f"{NEWS}/62431.bugfix.rst", "Call `it`.\n", "code in single backticks"),
-        (f"{NEWS}/1.fix.rst", "One.\n", "1.fix.rst is no name"),
-        (f"{NEWS}/new.bugfix.rst", "One.\n", "new.bugfix.rst is no name"),
-        (f"{NEWS}/1.bugfix.md", "One.\n", "1.bugfix.md is no name"),
-        (f"{NEWS}/1.bugfix.rst", "One.\n", "No patch brings it along"),
-        (f"{NEWS}/1.significant.rst", "One.\nTwo.\n", "A significant one"),
-        (f"{NEWS}/1.significant.rst", "One.\nTwo.\nThree.\n", "A significant one"),
-        ("providers/fab/newsfragments/1.bugfix.rst", "One.\n", "Only core has news lines"),
+        (f"{NEWS}/1.fix.rst", "One.\n", "1.fix.rst is not a valid name"),
+        (f"{NEWS}/new.bugfix.rst", "One.\n", "new.bugfix.rst is not a valid name"),
+        (f"{NEWS}/1.bugfix.md", "One.\n", "1.bugfix.md is not a valid name"),
+        (f"{NEWS}/1.bugfix.rst", "One.\n", "It belongs to no patch"),
+        (f"{NEWS}/1.significant.rst", "One.\nTwo.\n", "A significant newsfragment has 1 line"),
+        (f"{NEWS}/1.significant.rst", "One.\nTwo.\nThree.\n", "A significant newsfragment has 1 line"),
+        ("providers/fab/newsfragments/1.bugfix.rst", "One.\n", "Only core has newsfragments"),
     ],
 )
 def test_a_fault_of_a_news_line(copy, told_of_files, path, text, said):
@@ -548,13 +548,15 @@ def test_a_fault_of_a_news_line(copy, told_of_files, path, text, said):
 @pytest.mark.parametrize("text", ["One.\n", "One.\n\nThree, ``four`` and :doc:`five`.\n"])
 def test_a_significant_news_line(copy, told_of_files, text):
     (copy / NEWS / "1.significant.rst").write_text(text)
-    assert told_of_files() == [f"{NEWS}/1.significant.rst: No patch brings it along."]
+    assert told_of_files() == [f"{NEWS}/1.significant.rst: It belongs to no patch."]
 
 
 def test_a_patch_of_the_provider_has_no_news_line(copy, told_of_files):
     with (copy / "patches/news.toml").open("a") as file:
         file.write('user-cache = "61108.bugfix.rst"\n')
-    assert told_of_files() == ["patches/news.toml: user-cache is the provider's."]
+    assert told_of_files() == [
+        "patches/news.toml: user-cache is for the provider, which has no newsfragments."
+    ]
 
 
 ADDED = "airflow-core/src/airflow/added.py"

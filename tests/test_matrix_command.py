@@ -65,7 +65,7 @@ def test_how_the_command_ends(told, states, code, tmp_path):
         assert state.value in done.stdout
     assert f"2 cells: {states.count(State.PASSED)} passed" in done.stdout or State.PASSED not in states
     if State.SKIPPED in states:
-        assert "since Python 3.13 is not on this machine" in done.stdout
+        assert "because Python 3.13 is not installed" in done.stdout
     if State.FAILED in states or State.ERROR in states:
         assert "tests: why [x]" in done.stdout
     assert (tmp_path / "report.html").is_file()
@@ -86,13 +86,13 @@ def test_what_passed_needs_no_run_and_json_is_the_report(told, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("--pair", "1+1"), Exit.USAGE, "no tested pair"),
-        (("--python", "3.9"), Exit.USAGE, "No pair that was chosen supports Python 3.9."),
-        (("--python", "x"), Exit.USAGE, "No pair that was chosen supports Python x."),
-        (("--pair", OLD, "--python", "3.13"), Exit.USAGE, "They support 3.10, 3.11, 3.12."),
-        (("--python", "3.11", "--every-python"), Exit.USAGE, "exclude each other"),
+        (("--pair", "1+1"), Exit.USAGE, "not a tested pair"),
+        (("--python", "3.9"), Exit.USAGE, "No chosen pair supports Python 3.9."),
+        (("--python", "x"), Exit.USAGE, "No chosen pair supports Python x."),
+        (("--pair", OLD, "--python", "3.13"), Exit.USAGE, "Choose one of 3.10, 3.11, 3.12."),
+        (("--python", "3.11", "--every-python"), Exit.USAGE, "cannot be combined"),
         (("--jobs", "0"), Exit.USAGE, "--jobs"),
-        (("--again", "--report-only"), Exit.USAGE, "exclude each other"),
+        (("--again", "--report-only"), Exit.USAGE, "cannot be combined"),
     ],
 )
 def test_bad_input_is_one_sentence_and_nothing_is_written(arguments, code, said, tmp_path):
@@ -131,7 +131,7 @@ def test_a_guard_taken_out_of_a_patch_by_hand_turns_its_cell_red(copy, tmp_path)
         book = matrix_results.read(tmp_path / "matrix")
         runner = Runner(copy, project, pins, threading.Event())
         machine = test_matrix.interpreters(["3.11"])
-        ran = test_matrix.fill(copy, tmp_path / "matrix", [cell], book, runner, machine=machine, keep=True)
+        ran = test_matrix.fill(copy, tmp_path / "matrix", [cell], book, runner, available=machine, keep=True)
         assert len(ran) == 1, "it was due"
         return book[cell.name]
 

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_auth_patches.verification import matrix_report
 from airflow_auth_patches.verification.cells import PYTHONS, Cell, Part, choose
-from airflow_auth_patches.verification.matrix_report import Sheet
+from airflow_auth_patches.verification.matrix_report import ReportData
 from airflow_auth_patches.verification.matrix_results import Result, State
 
 MB = 1_000_000
@@ -60,8 +60,8 @@ def every(root, project, pins) -> list[Cell]:
 def sheet(every, pins):
     """Return a report of some results, given by the name of the cell."""
 
-    def make(chosen: list[str], **results: Result) -> Sheet:
-        return Sheet(pins.pairs, every, frozenset(chosen), results, MACHINE)
+    def make(chosen: list[str], **results: Result) -> ReportData:
+        return ReportData(pins.pairs, every, frozenset(chosen), results, MACHINE)
 
     return make
 
@@ -119,7 +119,7 @@ def test_a_cell_has_a_word_beside_its_colour(sheet, every):
 def test_what_changed_since_is_not_told_as_passed(sheet, every):
     old = result(every, A, State.PASSED, fingerprint="other")
     page = Page(matrix_report.as_html(sheet([A], **old)))
-    assert page.rows[1][2].startswith("tests: not run passed on 2026-11-21, and something that it depends on")
+    assert page.rows[1][2].startswith("tests: not run passed on 2026-11-21, but its inputs changed")
     assert "not-run" in page.classes[1]
     (cell,) = matrix_report.as_data(sheet([A], **old))["cells"]
     assert (cell["state"], cell["seconds"], cell["disk"]) == ("not run", None, None)
@@ -129,7 +129,7 @@ def test_what_is_told_cannot_break_the_page(every, pins):
     pair = replace(pins.pair("3.1.6+3.3.0"), why=ODD)
     told = [replace(cell, pair=pair) for cell in every if cell.pair.name == pair.name]
     book = result(every, A, State.FAILED, faults=(ODD,), reason=ODD, counts={ODD: 1})
-    text = matrix_report.as_html(Sheet([pair], told, frozenset([A]), book, {"3.11": ODD}))
+    text = matrix_report.as_html(ReportData([pair], told, frozenset([A]), book, {"3.11": ODD}))
     page = Page(text)
     assert "b" not in page.tags
     assert ODD in page.rows[1][0]
@@ -154,11 +154,11 @@ def test_the_head_names_pythons_disk_and_totals(sheet, every):
     )
     text = matrix_report.as_html(told)
     for words in (
-        "2 cells: 1 passed, 1 skipped; 1 min 24 s of running",
+        "2 cells: 1 passed, 1 skipped; run time 1 min 24 s",
         "<dd>3.10.13, 3.11.7, 3.12.1, no 3.13</dd>",
         "<dd>3.13 (1 cell)</dd>",
-        "disk: 90.0 MB at most at once, beside at most 600.0 MB of a pair",
-        "50.0 MB were written for all pairs together",
+        "disk: at most 90.0 MB at the same time, plus at most 600.0 MB per pair as links to the uv cache",
+        "50.0 MB were written in total",
     ):
         assert words in text
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-PLUGIN = "from airflow_auth_patches.demo import mariadb\n\nmariadb.PLACES = ''\n"
+PLUGIN = "from airflow_auth_patches.demo import mariadb\n\nmariadb.SEARCH_PATH = ''\n"
 TEST = "tests/live/test_databases.py::test_mariadb_says_why_it_does_not_start"
 
 
@@ -34,4 +34,4 @@ def test_missing_database_is_skipped_unless_every_one_is_wanted(root, tmp_path, 
     )
     assert done.returncode == ended, done.stdout
     assert said in done.stdout
-    assert "MariaDB is not installed: there is no mariadbd. Install it" in done.stdout
+    assert "MariaDB is not installed: mariadbd was not found. Install it" in done.stdout

@@ -91,7 +91,7 @@ def start(script: str, *words: str) -> subprocess.Popen[str]:
 
 def test_a_program_that_takes_too_long_ends_with_all_that_it_started(pipe):
     reader = Reader(pipe)
-    with pytest.raises(Problem, match="took longer than 3 s and was ended"):
+    with pytest.raises(Problem, match="timed out after 3 s and was stopped"):
         processes.attempt(["sh", "-c", HOLDS.format(pipe=pipe)], timeout=3)
     assert reader.ended()
     assert reader.lines == 1

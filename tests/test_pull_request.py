@@ -174,9 +174,7 @@ def test_breeze_loads_what_the_patch_changes(release, slug, command, bodies):
 def test_the_sender_is_told_what_else_there_is(bodies):
     singleton = bodies["apache-airflow-core==3.1.8", "auth-manager-singleton"]
     assert "Sent before: https://github.com/apache/airflow/pull/62431" in singleton
-    assert (
-        '3.3.0 to 3.4.0 it can do harm without the other half, "Fix 500s when FAB app builders' in singleton
-    )
+    assert '3.3.0 to 3.4.0 it also requires "Fix 500s when FAB app builders' in singleton
     users = bodies["apache-airflow-providers-fab==3.3.0", "users-route"]
     assert "Not for main: upstream's model has plain dates since 3.4.0." in users
     user_cache = bodies["apache-airflow-providers-fab==3.3.0", "user-cache"]
@@ -216,7 +214,7 @@ def test_names_in_code_are_marked_once(text, marked):
         ('["token-race"]', '["fab-users", "token-walk"]', "has no result of token-walk on a release that"),
         ("auth-manager-singleton =", "[auth-manager-singleton", "scenarios.toml cannot be read"),
         ('["token-race"]', "7", "scenarios.toml cannot be read"),
-        (None, None, "is no recorded demonstration"),
+        (None, None, "is not a recorded demonstration"),
     ],
 )
 def test_measurements_that_are_not_there_are_named_and_nothing_is_written(

@@ -63,7 +63,7 @@ def test_results_are_summed_up(project):
 
 
 def test_a_cell_without_a_test_has_not_passed(project):
-    assert run_cell.outcome_of(project.folder, []).faults == ("No test was run.",)
+    assert run_cell.outcome_of(project.folder, []).faults == ("No test ran.",)
 
 
 def test_an_environment_that_cannot_be_made_is_told(tmp_path, copy, monkeypatch, python):
@@ -74,9 +74,9 @@ def test_an_environment_that_cannot_be_made_is_told(tmp_path, copy, monkeypatch,
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     project, pins = series.load(copy / "patches"), releases.load(copy / "patches")
     chosen = choose(copy, project, [pins.pair(NEW)], [python])
-    book: matrix_results.Book = {}
+    book: matrix_results.Results = {}
     run = Runner(copy, project, pins, threading.Event())
-    test_matrix.fill(copy, tmp_path / "matrix", chosen, book, run, machine={python: f"{python}.0"})
+    test_matrix.fill(copy, tmp_path / "matrix", chosen, book, run, available={python: f"{python}.0"})
     (result,) = book.values()
     assert result.state is State.ERROR
     assert "uv pip install" in result.reason

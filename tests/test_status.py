@@ -73,10 +73,10 @@ def test_the_upgrade_of_the_provider_comes_first_and_then_the_patches(environmen
     assert sorted(upgrade["cures"] + upgrade["leaves"]) == sorted(held)
     first = status(python).stdout.splitlines()[0]
     assert first.startswith(
-        f"First upgrade {FAB} 3.3.0 to {release.version}: it cures {', '.join(upgrade['cures'])}"
+        f"First upgrade {FAB} 3.3.0 to {release.version}. This cures {', '.join(upgrade['cures'])}"
     )
     assert first.endswith(
-        "It was not tested with this core. Then patch what is left: `airflow-auth-patches apply`."
+        "It was not tested with this core. Then patch the remaining bugs: `airflow-auth-patches apply`."
     )
 
 
@@ -125,8 +125,8 @@ def test_half_of_a_cure_is_warned_of(environment, project, pins):
     assert [row["notes"] for row in rows(python)] == [
         [],
         [
-            "core has auth-manager-singleton, which does harm without appbuilder-init-lock: "
-            "apply before the next restart"
+            "core has auth-manager-singleton, which breaks the provider without appbuilder-init-lock: "
+            "run `apply` before the next restart"
         ],
     ]
 
@@ -134,7 +134,8 @@ def test_half_of_a_cure_is_warned_of(environment, project, pins):
 def test_a_core_that_is_not_known_is_given_a_provider_that_needs_no_patch(environment):
     python = environment(apache_airflow_core="3.3.9", apache_airflow_providers_fab="3.3.0")
     assert rows(python)[1]["notes"] == [
-        "core has auth-manager-singleton, which does harm without appbuilder-init-lock: upgrade the provider"
+        "core has auth-manager-singleton, which breaks the provider without appbuilder-init-lock: "
+        "upgrade the provider"
     ]
 
 
@@ -150,7 +151,7 @@ def test_patches_are_of_another_series_when_they_do_something_else(environment, 
 
     (patch,) = (patch for patch in project.patches if patch.slug == "users-route")
     assert notes(patch.content.replace(b"\n\n", b"\n\nIn other words.\n\n", 1)) == ((), False)
-    assert notes(patch.content + b"\n") == (("users-route is of another series: apply again",), True)
+    assert notes(patch.content + b"\n") == (("users-route is from another series: run `apply` again",), True)
 
 
 @pytest.mark.parametrize("provider", [None, "1.5.3"])
@@ -166,8 +167,8 @@ def test_airflow_2_is_told_whatever_the_provider(environment, provider):
 @pytest.mark.parametrize(
     ("core", "said"),
     [
-        ("3.0.6", "3.0.6 is out of scope: the series begins with 3.1.0. Upgrade it, at least to 3.1.0."),
-        ("3.1.4", "3.1.4 was yanked upstream: no patch is for it. Upgrade it, at least to 3.1.5."),
+        ("3.0.6", "3.0.6 is out of scope: the series begins with 3.1.0. Upgrade it to 3.1.0 or later."),
+        ("3.1.4", "3.1.4 was yanked upstream, and no patch is for it. Upgrade it to 3.1.5 or later."),
     ],
 )
 @pytest.mark.parametrize("provider", ["3.3.0", "3.2.0"])
@@ -185,7 +186,7 @@ def test_an_old_provider_goes_to_one_that_works_with_the_core(environment, core,
     python = environment(apache_airflow_core=core, apache_airflow_providers_fab="3.2.0")
     (note,) = rows(python)[1]["notes"]
     assert (
-        note == f"{FAB} 3.2.0 is out of scope: the series begins with 3.3.0. Upgrade it, at least to {least}."
+        note == f"{FAB} 3.2.0 is out of scope: the series begins with 3.3.0. Upgrade it to {least} or later."
     )
 
 
@@ -205,13 +206,14 @@ def wheel(*words: str) -> subprocess.CompletedProcess[str]:
     [
         (
             ("apache-airflow-providers-fab==3.3.0", "user-session", "user-cache"),
-            "apache-airflow-providers-fab==3.3.0 takes user-session, user-cache only with session-cleanup.",
-            "Name it too: --patch session-cleanup.",
+            "user-session, user-cache applies to apache-airflow-providers-fab==3.3.0 only with "
+            "session-cleanup.",
+            "Add --patch session-cleanup.",
         ),
         (
             ("apache-airflow-core==3.1.4",),
-            "apache-airflow-core 3.1.4 was yanked upstream: no patch is for it.",
-            "Upgrade it, at least to 3.1.5.",
+            "apache-airflow-core 3.1.4 was yanked upstream, and no patch is for it.",
+            "Upgrade it to 3.1.5 or later.",
         ),
     ],
 )

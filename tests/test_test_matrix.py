@@ -44,7 +44,7 @@ def fill(tmp_path, few):
     def filled(run, chosen: list[Cell] = few, **words) -> list[str]:
         folder = tmp_path / "matrix"
         book = matrix_results.read(folder)
-        words = {"machine": HERE, **words}
+        words = {"available": HERE, **words}
         return [cell.name for cell in test_matrix.fill(tmp_path / "root", folder, chosen, book, run, **words)]
 
     return filled
@@ -71,7 +71,7 @@ def test_what_changed_is_run_again(fill, kept, few):
     fill(lambda _: GREEN)
     changed = [replace(cell, fingerprint="other") if cell.pair.name == NEW else cell for cell in few]
     state, reason = matrix_results.state_of(changed[-1], kept())
-    assert (state, "something that it depends on changed" in reason) == (State.NOT_RUN, True)
+    assert (state, "inputs changed" in reason) == (State.NOT_RUN, True)
     assert fill(lambda _: GREEN, changed) == names(changed[-2:])
     assert matrix_results.state_of(changed[-1], kept()) == (State.PASSED, "")
 
@@ -91,7 +91,7 @@ def test_a_fault_is_kept_and_the_cell_run_again(fill, kept, few):
 
 def test_of_a_cell_for_which_something_changed_while_it_ran_nothing_is_kept(fill, kept, few):
     bad = few[2].name
-    fill(lambda _: GREEN, still_holds=lambda cell: cell.name != bad)
+    fill(lambda _: GREEN, unchanged=lambda cell: cell.name != bad)
     result = kept()[bad]
     assert (result.state, result.counts) == (State.NOT_RUN, {})
     assert matrix_results.state_of(few[2], kept()) == (State.NOT_RUN, test_matrix.CHANGED)
@@ -176,7 +176,7 @@ def run(cell):
         raise KeyboardInterrupt
     return matrix_results.Outcome(())
 
-test_matrix.fill(folder, folder, chosen, {}, run, machine={"3.11": "3.11.7"}, stopped=stopped)
+test_matrix.fill(folder, folder, chosen, {}, run, available={"3.11": "3.11.7"}, stopped=stopped)
 """
 
 
@@ -217,7 +217,7 @@ def run(cell):
     processes.attempt(["sh", "-c", f"exec 3>{folder / 'pipe'}; echo running >&3; tail -f /dev/null"])
 
 def app():
-    test_matrix.fill(folder, folder / "matrix", chosen, {}, run, machine={"3.11": "3.11.7"})
+    test_matrix.fill(folder, folder / "matrix", chosen, {}, run, available={"3.11": "3.11.7"})
 
 cli.app = app
 cli.main()
@@ -267,7 +267,8 @@ def test_one_runs_at_a_time_in_a_checkout_and_names_its_process(root, tmp_path, 
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
-        with pytest.raises(Problem, match=rf"in this checkout already, by process {process.pid}\.") as raised:
+        said = rf"already running in this checkout \(process {process.pid}\)\."
+        with pytest.raises(Problem, match=said) as raised:
             fill(lambda _: GREEN)
         assert raised.value.exit_code == Exit.REFUSED
         assert kept() == {}
@@ -281,8 +282,8 @@ def test_one_runs_at_a_time_in_a_checkout_and_names_its_process(root, tmp_path, 
 def test_what_another_run_kept_meanwhile_is_not_lost(tmp_path, few):
     folder = tmp_path / "matrix"
     book = matrix_results.read(folder)
-    test_matrix.fill(tmp_path, folder, few[:1], {}, lambda _: GREEN, machine=HERE)
-    assert test_matrix.fill(tmp_path, folder, few[:2], book, lambda _: GREEN, machine=HERE) == few[1:2]
+    test_matrix.fill(tmp_path, folder, few[:1], {}, lambda _: GREEN, available=HERE)
+    assert test_matrix.fill(tmp_path, folder, few[:2], book, lambda _: GREEN, available=HERE) == few[1:2]
     assert set(matrix_results.read(folder)) == set(names(few[:2]))
 
 
@@ -318,7 +319,7 @@ def test_each_cell_is_kept_and_reported_when_it_ends(fill, kept, few):
 def test_a_python_that_is_not_there_is_named_and_not_passed_over(fill, kept, root, project, pins):
     chosen = choose(root, project, [pins.pair(NEW)], ["3.11", "3.13"])
     without = {"3.11": "3.11.7", "3.13": None}
-    assert fill(lambda _: GREEN, chosen, machine=without) == [chosen[0].name]
+    assert fill(lambda _: GREEN, chosen, available=without) == [chosen[0].name]
     result = kept()[chosen[1].name]
     assert (result.state, result.reason) == (State.SKIPPED, "Python 3.13 is not on this machine")
     assert matrix_results.holds(chosen, kept())
@@ -336,12 +337,12 @@ def test_what_a_run_gave_is_not_forgotten_when_its_python_goes_missing(fill, kep
         return Outcome(("x: failed",)) if cell is bad else GREEN
 
     fill(run)
-    assert fill(lambda _: GREEN, machine={"3.11": None}) == []
+    assert fill(lambda _: GREEN, available={"3.11": None}) == []
     assert kept()[bad.name].state is State.FAILED
     assert kept()[broken.name].state is State.ERROR
     assert not matrix_results.holds(few, kept())
     changed = [replace(cell, fingerprint="other") for cell in few]
-    fill(lambda _: GREEN, changed, machine={"3.11": None})
+    fill(lambda _: GREEN, changed, available={"3.11": None})
     assert {result.state for result in kept().values()} == {State.SKIPPED}
 
 
@@ -495,4 +496,4 @@ def test_results_are_written_and_read(tmp_path):
 def test_results_that_cannot_be_written_end_the_run(tmp_path, few):
     (tmp_path / "file").write_text("")
     with pytest.raises(Problem, match="cannot be written"):
-        test_matrix.fill(tmp_path, tmp_path / "file", few, {}, lambda _: GREEN, machine=HERE)
+        test_matrix.fill(tmp_path, tmp_path / "file", few, {}, lambda _: GREEN, available=HERE)

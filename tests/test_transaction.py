@@ -129,8 +129,11 @@ def test_an_installer_that_only_says_so_is_no_success(python, pins, tmp_path, bo
     sabotage(python, tmp_path / "calls", body)
     done = tool("apply", "--python", python)
     assert done.returncode == Exit.FAILED
-    assert "apache_airflow_core 3.1.6+authpatches.1 was not installed: 3.1.6 is there." in done.stderr
-    assert "What was installed before is back." in done.stderr
+    assert (
+        "apache_airflow_core 3.1.6+authpatches.1 was not installed: the installed version is 3.1.6."
+        in done.stderr
+    )
+    assert "The previous installation was restored." in done.stderr
     assert versions(python, pins) == PLAIN
     assert whole(python, pins)
 
@@ -139,7 +142,7 @@ def test_an_installer_that_changes_nothing_leaves_nothing_to_put_back(python, pi
     sabotage(python, tmp_path / "calls", "sys.exit(1)")
     done = tool("apply", "--python", python, TMPDIR=f"{tmp_path}")
     assert done.returncode == Exit.FAILED
-    assert "What was installed before is back." in done.stderr
+    assert "The previous installation was restored." in done.stderr
     assert versions(python, pins) == PLAIN
     assert [path.name for path in tmp_path.iterdir()] == ["calls"]
 
@@ -157,8 +160,11 @@ def test_a_revert_that_the_installer_only_says_is_no_success(python, project, pi
     sabotage(python, tmp_path / "calls", "sys.exit()")
     done = tool("revert", "--python", python)
     assert done.returncode == Exit.FAILED
-    assert "apache_airflow_core 3.1.6 was not installed: 3.1.6+authpatches.1 is there." in done.stderr
-    assert "What was installed before is back." in done.stderr
+    assert (
+        "apache_airflow_core 3.1.6 was not installed: the installed version is 3.1.6+authpatches.1."
+        in done.stderr
+    )
+    assert "The previous installation was restored." in done.stderr
 
 
 @pytest.mark.parametrize("last", ["sys.exit()", "sys.exit(1)"])
@@ -168,9 +174,9 @@ def test_what_could_not_be_put_back_is_kept_for_the_hand(python, project, pins, 
     sabotage(python, tmp_path / "calls", f"if call == 1: harm(); sys.exit(1)\nif call == 2: {last}")
     done = tool("apply", "--python", python, TMPDIR=f"{tmp_path}")
     assert done.returncode == Exit.FAILED
-    assert "is back" not in done.stderr
-    assert "could not be put back" in done.stderr
-    words = shlex.split(done.stderr.rpartition("Put it back by hand: ")[2])
+    assert "was restored" not in done.stderr
+    assert "could not be restored" in done.stderr
+    words = shlex.split(done.stderr.rpartition("Restore it by hand: ")[2])
     assert FAB.replace("-", "_") in words[-1]
     subprocess.run(words, check=True, timeout=120)
     assert versions(python, pins) == before
@@ -179,13 +185,13 @@ def test_what_could_not_be_put_back_is_kept_for_the_hand(python, project, pins, 
 
 #: Interrupt pip where it has taken a release away and not put the other there yet.
 MIDST = """
-import pip._internal.req.req_install as room
-def uninstall(*words, take=room.InstallRequirement.uninstall, **named):
+import pip._internal.req.req_install as req_install
+def uninstall(*words, take=req_install.InstallRequirement.uninstall, **named):
     taken = take(*words, **named)
     for process in (os.getpid(), os.getppid()) * 2:
         os.kill(process, {number})
     return taken
-room.InstallRequirement.uninstall = uninstall
+req_install.InstallRequirement.uninstall = uninstall
 """
 
 
@@ -208,7 +214,7 @@ def test_what_could_not_be_put_back_is_told_though_interrupted(python, pins, tmp
     sabotage(python, tmp_path / "calls", f"if call == 1: harm()\n{interrupted}")
     done = tool("apply", "--python", python, TMPDIR=f"{tmp_path}")
     assert done.returncode == Exit.FAILED
-    assert "Put it back by hand: " in done.stderr
+    assert "Restore it by hand: " in done.stderr
 
 
 @pytest.mark.parametrize("fault", ["missing", "not JSON", "not text", "another form", "no manifest"])
@@ -349,7 +355,7 @@ def test_another_file_in_the_place_of_an_added_one_is_refused(python, addition, 
     file.parent.mkdir()
     try:
         file.write_text("MINE = 1\n")
-        with pytest.raises(Problem, match="the patches add a file of that name") as refused:
+        with pytest.raises(Problem, match="the patches add a file with that name") as refused:
             patching.plan(python, addition, pins)
         assert refused.value.exit_code is Exit.REFUSED
         assert file.read_text() == "MINE = 1\n"
@@ -373,7 +379,7 @@ def test_a_revert_that_fails_puts_an_added_file_back(python, addition, pins, tmp
     sabotage(python, tmp_path / "calls", INSTALLS_AND_FAILS)
     done = tool("revert", "--python", python)
     assert done.returncode == Exit.FAILED
-    assert "What was installed before is back." in done.stderr
+    assert "The previous installation was restored." in done.stderr
     assert (tmp_path / "calls").read_text() == "2"
     assert (installed.look(python, pins).found[0].site / ADDED).read_text() == TEXT
     assert whole(python, pins)

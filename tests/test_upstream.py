@@ -19,7 +19,7 @@ from airflow_auth_patches.verification import upstream_runs as commands
 from airflow_auth_patches.verification.cells import Part, choose
 from airflow_auth_patches.verification.run_cell import Runner
 from airflow_auth_patches.verification.unit_tests import tally
-from airflow_auth_patches.verification.upstream_runs import judge
+from airflow_auth_patches.verification.upstream_runs import run_provider_tests
 
 HERE = Environment(Path(sys.executable))
 PLAIN = {"PATCHED": "no", "ROUND": "1"}
@@ -156,7 +156,7 @@ def test_an_entry_that_does_not_differ_is_a_fault(stock):
     listed = [entry("tests/test_it.py::test_same")]
     found = upstream.compare(stock, stock, listed)
     assert found.wrong == (
-        "tests/test_it.py::test_same is listed and does not differ: take it out of the list.",
+        "tests/test_it.py::test_same is listed, but its outcomes do not differ. Remove it from the list.",
     )
     assert not found.holds
     assert upstream.compare(stock, stock, listed, whole=False).holds
@@ -203,7 +203,7 @@ def judged(monkeypatch, folder, root, project, pins):
         monkeypatch.setattr(upstream, "packages", lambda *_: folder)
         monkeypatch.setattr(upstream, "run_sdist", run_sdist)
         monkeypatch.setattr(upstream, "load", lambda _: [entry(test) for test in expected])
-        return judge(root, project, pins, pins.pair("3.1.6+3.3.0"), "3.11"), turns
+        return run_provider_tests(root, project, pins, pins.pair("3.1.6+3.3.0"), "3.11"), turns
 
     return judge_it
 
@@ -220,7 +220,7 @@ def test_all_are_run_once_more_where_one_differs_that_is_not_listed(judged):
 
 def test_the_matrix_counts_the_unsteady(monkeypatch, root, project, pins):
     found = upstream.Comparison({"a": "passed"}, {"a": "passed"}, unsteady=("a",))
-    monkeypatch.setattr(commands, "judge", lambda *_, **__: found)
+    monkeypatch.setattr(commands, "run_provider_tests", lambda *_, **__: found)
     (cell,) = choose(root, project, [pins.pair("3.3.2+3.10.2")], ["3.11"], parts=[Part.UPSTREAM])
     outcome = Runner(root, project, pins, threading.Event())(cell)
     assert outcome.faults == ()
@@ -230,10 +230,16 @@ def test_the_matrix_counts_the_unsteady(monkeypatch, root, project, pins):
 @pytest.mark.parametrize(
     ("stock", "said"),
     [
-        ({}, "No test ran on stock."),
-        ({"a": "skipped", "b": "skipped"}, "No test ran on stock."),
-        ({"a": "failed: assert 0"}, "Of 1 tests only 0 passed on stock: that shows too little."),
-        ({"a": "error: no", "b": "passed"}, "Of 2 tests only 1 passed on stock: that shows too little."),
+        ({}, "No test ran on stock. Check the -k expression and the paths."),
+        ({"a": "skipped", "b": "skipped"}, "No test ran on stock. Check the -k expression and the paths."),
+        (
+            {"a": "failed: assert 0"},
+            "Only 0 of 1 tests passed on stock. Correct the environment and run them again.",
+        ),
+        (
+            {"a": "error: no", "b": "passed"},
+            "Only 1 of 2 tests passed on stock. Correct the environment and run them again.",
+        ),
     ],
 )
 def test_a_run_that_shows_nothing_does_not_pass(stock, said):
@@ -252,7 +258,7 @@ def test_a_run_that_shows_nothing_does_not_pass(stock, said):
 def test_a_run_that_ends_early_is_a_problem(tmp_path, text, only, code):
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests/test_a.py").write_text(text)
-    with pytest.raises(Problem, match=f"did not run all tests of .*, and ended with {code}") as raised:
+    with pytest.raises(Problem, match=f"did not run all tests of .* and exited with {code}") as raised:
         run(tmp_path, False, list(only))
     assert raised.value.exit_code == Exit.FAILED
 
@@ -334,13 +340,13 @@ def test_a_release_without_tests_is_told_of(tmp_path, pins):
 @pytest.mark.parametrize(
     ("patched", "code", "said"),
     [
-        ("passed", Exit.OK, "Nothing that passes on stock fails on patched."),
-        ("failed: assert 0", Exit.FAULT, "tests/a.py::test_a: passes on stock, patched it does not"),
+        ("passed", Exit.OK, "All tests that pass on stock pass when patched."),
+        ("failed: assert 0", Exit.FAULT, "tests/a.py::test_a: passes on stock, but not when patched"),
     ],
 )
 def test_how_the_command_ends(monkeypatch, capsys, patched, code, said):
     runs = {"tests/a.py::test_a": "passed"}, {"tests/a.py::test_a": patched}
-    monkeypatch.setattr(command, "judge", lambda *_: upstream.compare(*runs))
+    monkeypatch.setattr(command, "run_provider_tests", lambda *_: upstream.compare(*runs))
     with pytest.raises(command.typer.Exit) as ended:
         command.upstream_(["3.3.2+3.10.2"])
     assert ended.value.exit_code == code
@@ -350,7 +356,7 @@ def test_how_the_command_ends(monkeypatch, capsys, patched, code, said):
 @pytest.mark.proof
 @pytest.mark.parametrize("name", ["3.1.6+3.3.0", "3.3.2+3.10.2"])
 def test_what_passes_on_stock_passes_on_patched(root, project, pins, name):
-    found = judge(root, project, pins, pins.pair(name), "3.11")
+    found = run_provider_tests(root, project, pins, pins.pair(name), "3.11")
     assert (found.broken, found.wrong) == ((), ())
     assert found.holds
     assert tally(found.patched)["passed"] > 500

@@ -1,4 +1,4 @@
-"""Fixtures for servers and databases of our own."""
+"""Fixtures for private servers and databases."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 from airflow_auth_patches.demo.run import private_folder
 from airflow_auth_patches.installation.environments import Environment
 
-#: Says on the FIFO that it is there, with a child, both deaf to SIGTERM in the mode `stubborn`.
-LIFE = """\
+#: Opens the FIFO and starts a child process. Both ignore SIGTERM in the mode `stubborn`.
+START = """\
 import os, signal, subprocess, sys
 line = os.open({fifo!r}, os.O_WRONLY)
 if {stubborn}:
@@ -74,35 +74,35 @@ server.serve_forever()
 """
 
 
-class Life:
+class Fifo:
     """
-    A FIFO that programs hold open: it tells when they are there and when the last of them is gone.
+    A FIFO that programs keep open: it shows when they started and when the last one ended.
 
-    :ivar path: for the programs to open.
+    :ivar path: the path that the programs open.
     """
 
     def __init__(self, path: Path) -> None:
         os.mkfifo(path)
         self.path = path
         self._end = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        # Held by us, too, so that it is not at its end before the first program comes.
+        # Keep a write end open, so that there is no end of file before the first program opens it.
         self._ours: int | None = os.open(path, os.O_WRONLY)
         self._read = b""
 
     def _more(self, timeout: float) -> bytes:
         ready, _, _ = select.select([self._end], [], [], timeout)
-        assert ready, f"nothing happened for {timeout} s; so far: {self._read!r}"
+        assert ready, f"no data for {timeout} s; read so far: {self._read!r}"
         return os.read(self._end, 4096)
 
-    def line(self, timeout: float = 60) -> str:
+    def read_line(self, timeout: float = 60) -> str:
         """Wait for the next line that a program writes, and return it."""
         while b"\n" not in self._read:
             self._read += self._more(timeout)
         line, self._read = self._read.split(b"\n", 1)
         return line.decode()
 
-    def gone(self, timeout: float = 60) -> None:
-        """Wait until no program holds it any more; none may come after that."""
+    def wait_closed(self, timeout: float = 60) -> None:
+        """Wait until no program has the FIFO open. No program can open it after that."""
         self._let_go()
         while self._more(timeout):
             pass
@@ -118,43 +118,43 @@ class Life:
 
 
 @pytest.fixture
-def room() -> Iterator[Path]:
-    """Return a folder that the database's user can reach, too, when the tests run as root."""
+def shared_folder() -> Iterator[Path]:
+    """Return a folder that the database user can access, also when the tests run as root."""
     with private_folder() as folder:
         yield folder
 
 
 @pytest.fixture
-def life(tmp_path: Path) -> Iterator[Life]:
-    fifo = Life(tmp_path / "life")
-    yield fifo
-    fifo.close()
+def fifo(tmp_path: Path) -> Iterator[Fifo]:
+    opened = Fifo(tmp_path / "fifo")
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
-def living(life: Life) -> Callable[..., str]:
+def program_code(fifo: Fifo) -> Callable[..., str]:
     """
-    Give a function that returns a Python program, which says where it is and lives with its child.
+    Return a function that returns the code of a Python program with a child process.
 
-    Its arguments: ``stubborn``, whether both ignore SIGTERM; ``stays``, whether it waits to be ended or ends
-    itself and leaves the child.
+    The program writes its working folder to the FIFO. Arguments: ``stubborn``, whether both processes ignore
+    SIGTERM; ``stays``, whether the program keeps running, or ends and leaves the child.
     """
 
     def code(*, stubborn: bool = False, stays: bool = True) -> str:
         end = "signal.pause()" if stays else "os._exit(0)"
-        return LIFE.format(fifo=str(life.path), stubborn=stubborn) + f"here()\n{end}\n"
+        return START.format(fifo=str(fifo.path), stubborn=stubborn) + f"here()\n{end}\n"
 
     return code
 
 
 @pytest.fixture
-def fake(life: Life, tmp_path: Path) -> Callable[[str], Environment]:
+def fake(fifo: Fifo, tmp_path: Path) -> Callable[[str], Environment]:
     """
-    Give a function that makes an environment whose Airflow is a small web server.
+    Return a function that creates an environment with a small web server instead of Airflow.
 
-    Its argument is what that does: ``serves``; ``dies`` when booted; ``silent``: boots and never answers;
-    ``hangs`` at the request for a token; ``refuses`` it; ``stubborn``: does not end when told to;
-    ``unprepared``: hangs while a database is prepared; ``unpreparable``: fails at it.
+    Its argument is the behavior: ``serves``; ``dies``: ends at boot; ``silent``: boots but never responds;
+    ``hangs``: at a token request; ``refuses``: token requests; ``stubborn``: ignores SIGTERM; ``unprepared``:
+    hangs in the preparation of a database; ``unpreparable``: fails in it.
     """
 
     def make(mode: str) -> Environment:
@@ -162,7 +162,7 @@ def fake(life: Life, tmp_path: Path) -> Callable[[str], Environment]:
         folder.mkdir()
         for name, text in (("python", FAKE_PYTHON), ("airflow", FAKE_AIRFLOW)):
             program = folder / name
-            head = LIFE.format(fifo=str(life.path), stubborn=mode == "stubborn")
+            head = START.format(fifo=str(fifo.path), stubborn=mode == "stubborn")
             program.write_text(f"#!{sys.executable}\n{head}{text.format(mode=mode)}")
             program.chmod(0o755)
         return Environment(folder / "python")

@@ -1,4 +1,4 @@
-"""The limit on concurrent requests, on a real server with the patch alone, a stock server next to it."""
+"""The limit on concurrent requests, on a real server with only this patch, and on a stock server."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from airflow_auth_patches.util.errors import Problem
 pytestmark = pytest.mark.live
 
 PAIR = "3.3.2+3.10.2"
-#: Five connections: the limit is two requests for each API.
+#: Five connections, so the limit is two requests for each API.
 SETTINGS = Settings(pool_size=3, max_overflow=2, pool_timeout=10, probes=("admission_watch",))
 LIMIT = 2
 DAGS = "/api/v2/dags?limit=5"
-#: Seconds that nothing in these tests takes on a server that works.
+#: Seconds; longer than any step of these tests on a working server.
 PATIENCE = 60.0
-#: Seconds within which a server that does not hang answers what needs no slot.
+#: Seconds within which a server that does not hang responds to a request that needs no slot.
 AT_ONCE = 7.0
 
 Make = Callable[..., Server]
@@ -47,7 +47,7 @@ Make = Callable[..., Server]
 
 @pytest.fixture(scope="module")
 def make(project, pins, python, tmp_path_factory) -> Iterator[Make]:
-    """Return a function that boots a server: ``stock`` or with the ``patch`` alone."""
+    """Return a function that creates a server: ``stock`` or with only the ``patch``."""
     root, pair = project.folder.parent, pins.pair(PAIR)
     logs = tmp_path_factory.mktemp("logs")
     installed: dict[str, Environment] = {
@@ -81,19 +81,19 @@ def stock_server(make: Make) -> Iterator[Server]:
 
 @pytest.fixture
 def stock(stock_server: Server) -> Server:
-    """Return the stock server, which the test before may have left hanging."""
+    """Return the stock server. Restarts it if an earlier test made it hang."""
     if not stock_server.healthy(AT_ONCE):
         stock_server.restart()
     return stock_server
 
 
 def gauges(server: Server) -> dict[str, int]:
-    """Return the metrics of the limit, which the server shows when every slot is taken."""
+    """Return the metrics of the limit. This works even when every slot is in use."""
     return dict(ask("GET", f"{server.url}/static/admission-watch/report", "The limit"))
 
 
 def comes_to(expected: Any, observe: Callable[[], Any]) -> Any:
-    """Observe until it is as expected, and return what was observed last."""
+    """Call a function until it returns the expected value or time is over, and return its last value."""
     deadline = time.monotonic() + PATIENCE
     while (seen := observe()) != expected and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -101,7 +101,7 @@ def comes_to(expected: Any, observe: Callable[[], Any]) -> Any:
 
 
 def waiting_for_locks(server: Server) -> int:
-    """Count the requests that hold a connection and wait for a lock of the database."""
+    """Return the number of requests that hold a connection and wait for a database lock."""
     rows = server.database._ask(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'",
         (server.name,),
@@ -114,12 +114,12 @@ def busy(
     server: Server, requests: int, holding: int, path: str = DAGS, table: str = "dag"
 ) -> Iterator[list[Future[httpx.Response]]]:
     """
-    Keep requests busy with a locked table, for the length of a block.
+    Send requests that wait for a locked table, for the duration of a block.
 
-    :param requests: how many.
-    :param holding: how many of them come to hold a connection.
-    :param path: what they request.
-    :param table: a table that it is read from.
+    :param requests: the number of requests.
+    :param holding: the number of requests that get a connection.
+    :param path: the path of the requests.
+    :param table: a table that the requests read.
     """
     tokens = server.tokens(requests)
     with ThreadPoolExecutor(requests) as pool:
@@ -142,7 +142,7 @@ def answers(server: Server, path: str, timeout: float = AT_ONCE) -> bool:
 
 
 def idle(server: Server) -> bool:
-    """Check that the limit counts no request, and that all its slots can be taken."""
+    """Check that the limit counts no active request, and that all its slots can be used."""
     if comes_to((0, 0), lambda: (gauges(server)["waiting"], gauges(server)["in_flight"])) != (0, 0):
         return False
     with busy(server, LIMIT + 1, LIMIT):
@@ -153,7 +153,7 @@ def idle(server: Server) -> bool:
 LIVENESS = ("/api/v2/version", "/api/v2/monitor/health")
 
 
-def test_liveness_endpoints_answer_when_every_slot_is_taken(stock: Server, patched: Server):
+def test_liveness_endpoints_respond_when_every_slot_is_used(stock: Server, patched: Server):
     with busy(stock, 10, 5):
         assert not all(answers(stock, path) for path in LIVENESS)
     with busy(patched, 10, LIMIT) as sent:
@@ -176,10 +176,10 @@ def test_request_that_waits_too_long_gets_503_and_not_500(stock: Server, patched
     assert idle(patched)
 
 
-def test_tasks_are_not_starved_by_the_ui(stock: Server, patched: Server):
+def test_ui_load_does_not_starve_tasks(stock: Server, patched: Server):
     for server, served in ((stock, False), (patched, True)):
         heartbeats = tasks.start(server, 3)
-        # The execution API makes its routes at its first request, for longer than others may wait for a slot.
+        # The execution API creates its routes at the first request. This takes longer than the slot time-out.
         for heartbeat in heartbeats:
             assert not send(server.url, [heartbeat], deadline=PATIENCE).failures
         with busy(server, 10, LIMIT if served else 5, "/api/v2/assets", "asset"):
@@ -199,7 +199,7 @@ def connect(server: Server, *lines: str, token: str, buffer: int | None = None) 
     return client
 
 
-def test_slow_clients_delay_nobody(patched: Server):
+def test_slow_clients_do_not_delay_others(patched: Server):
     body = b'{"key": "slow", "value": "1"}'
     token = patched.token()
     with contextlib.ExitStack() as stack:
@@ -221,14 +221,14 @@ def test_slow_clients_delay_nobody(patched: Server):
             )
             for _ in range(50)
         ]
-        for number in range(10):  # byte by byte, and never whole
+        for number in range(10):  # byte by byte, never complete
             for upload in uploads:
                 upload.sendall(body[number : number + 1])
             requests = [Request("GET", DAGS, token=each) for each in patched.tokens(4)]
             result = send(patched.url, requests, deadline=PATIENCE)
             assert not result.failures, result.outcomes
         assert comes_to((0, 0), lambda: (gauges(patched)["waiting"], gauges(patched)["in_flight"])) == (0, 0)
-        assert readers[0].recv(12) == b"HTTP/1.1 200"  # it was answered, and is not read to the end
+        assert readers[0].recv(12) == b"HTTP/1.1 200"  # the response started and is not read completely
     assert idle(patched)
 
 
@@ -259,7 +259,7 @@ def test_streams_and_long_polls_do_not_starve_others(patched: Server):
     with ThreadPoolExecutor(50) as pool:
         readers = [pool.submit(read, path) for path in [poll] * 25 + [grid] * 25]
         try:
-            # Every kind of stream is under way, and goes on while others are answered.
+            # Both kinds of streams are active, and continue while other requests get responses.
             assert comes_to(True, lambda: chunks[poll] > 50 and chunks[grid] > 50)
             before = dict(chunks)
             for _ in range(5):
@@ -285,7 +285,7 @@ def test_client_that_disconnects_leaves_the_queue(patched: Server):
     assert idle(patched)
 
 
-def test_slots_are_all_there_after_10000_mixed_requests(patched: Server):
+def test_all_slots_are_free_after_10000_mixed_requests(patched: Server):
     chance = random.Random(14)
     token = patched.token()
     kinds = ["nothing"] * 60 + ["anonymous"] * 20 + ["version"] * 8 + ["dags"] * 2 + ["leaves"] * 10
@@ -338,15 +338,15 @@ def test_no_request_runs_twice(patched: Server):
     assert sum(count for extra, count in written.items() if "once_" in extra) == len(keys)
 
 
-def test_logout_refuses_the_token_as_before(stock: Server, patched: Server):
+def test_logout_still_revokes_the_token(stock: Server, patched: Server):
     assert not logout.here(stock).failed
     seen = logout.here(patched)
     assert not seen.failed, seen.sees
 
 
-def test_requests_that_exceed_the_pool_are_all_answered(stock: Server, patched: Server):
+def test_all_requests_that_exceed_the_pool_get_a_response(stock: Server, patched: Server):
     failed = {}
-    # The stock server hangs: longer than pool_timeout, when it goes on, is long enough.
+    # The stock server hangs for pool_timeout, so a longer deadline is sufficient.
     for server, deadline in ((stock, 20), (patched, 2 * PATIENCE)):
         requests = [Request("GET", DAGS, token=token) for token in server.tokens(300)]
         mark = server.log_size()
@@ -358,7 +358,7 @@ def test_requests_that_exceed_the_pool_are_all_answered(stock: Server, patched: 
 
 @pytest.mark.parametrize("form", ["patch", "plugin"])
 @pytest.mark.parametrize("value", ["-1", "6", "many"])
-def test_wrong_limit_stops_the_server_at_start(make: Make, form: str, value: str):
+def test_invalid_limit_stops_the_server_at_start(make: Make, form: str, value: str):
     settings = Settings(
         pool_size=3, max_overflow=2, max_concurrent_requests=value, admission_plugin=form == "plugin"
     )
@@ -377,7 +377,7 @@ def test_plugin_limits_a_stock_server(make: Make):
         assert idle(server)
 
 
-def test_limit_that_is_installed_twice_is_used_once(make: Make, project, tmp_path, monkeypatch):
+def test_limit_that_is_installed_twice_applies_once(make: Make, project, tmp_path, monkeypatch):
     shutil.copy(preparation.PROBES / "admission_watch.py", tmp_path)
     for name in ("admission_one", "admission_two"):
         (tmp_path / f"{name}.py").write_text(plugin.source(project))
@@ -386,15 +386,15 @@ def test_limit_that_is_installed_twice_is_used_once(make: Make, project, tmp_pat
     used_once(make("stock", "twice", settings), "The request admission plugin is installed twice: remove")
 
 
-def test_plugin_leaves_the_limit_to_a_patched_server(make: Make):
+def test_plugin_is_inactive_on_a_patched_server(make: Make):
     settings = Settings(3, 2, 5, admission_plugin=True, probes=("admission_watch",))
     used_once(make("patch", "both", settings), "This Airflow limits its requests itself")
 
 
-def used_once(server: Server, says: str) -> None:
+def used_once(server: Server, message: str) -> None:
     with server:
         server.wait()
-        assert says in server.log_since()
+        assert message in server.log_since()
         with busy(server, 5, LIMIT) as sent:
             assert gauges(server)["in_flight"] == LIMIT
         assert [each.result().status_code for each in sent] == [200] * 5

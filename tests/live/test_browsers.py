@@ -1,4 +1,4 @@
-"""Browser sessions that load a small server of the test's own."""
+"""Browser sessions that load a small test server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from airflow_auth_patches.demo import browsers
-from airflow_auth_patches.demo.browsers import CONNECTIONS, VERSION, Load, available, browse, rest, stages
+from airflow_auth_patches.demo.browsers import (
+    CONNECTIONS,
+    VERSION,
+    Load,
+    available,
+    browse,
+    skip_requests,
+    stages,
+)
 from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result
 from airflow_auth_patches.demo.ports import free_port
 from airflow_auth_patches.util.errors import Exit, Problem
@@ -21,7 +29,7 @@ from airflow_auth_patches.util.errors import Exit, Problem
 Respond = Callable[[BaseHTTPRequestHandler], int]
 Serve = Callable[[Respond], str]
 
-#: Longer than any test takes: what is awaited comes before.
+#: Seconds; longer than any wait in these tests.
 LONG = 60.0
 
 
@@ -37,7 +45,7 @@ def serving(respond: Respond) -> Iterator[str]:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
             except OSError:
-                self.close_connection = True  # the browser gave the request up
+                self.close_connection = True  # the browser cancelled the request
 
         def log_message(self, *_: object) -> None:
             pass
@@ -60,16 +68,16 @@ def serving(respond: Respond) -> Iterator[str]:
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Return a function that serves on a free port; its argument returns the status of a request."""
+    """Return a function that serves on a free port. Its argument returns the status of a request."""
     with ExitStack() as stack:
         yield lambda respond: stack.enter_context(serving(respond))
 
 
-class Book:
+class RequestLog:
     """
-    The requests that a server got.
+    The requests that a server received.
 
-    :param enough: the number of requests, the version's apart, at which `full` is set.
+    :param enough: the number of requests, without those for the version, at which `full` is set.
     """
 
     def __init__(self, enough: int = 0) -> None:
@@ -79,7 +87,7 @@ class Book:
         self.full = threading.Event()
         self._lock = threading.Lock()
 
-    def write(self, request: BaseHTTPRequestHandler) -> None:
+    def add(self, request: BaseHTTPRequestHandler) -> None:
         if request.path == VERSION:
             return
         with self._lock:
@@ -92,9 +100,9 @@ class Book:
 @pytest.fixture
 def until(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """
-    Return a function that ends a load when an event is set, whatever its seconds.
+    Return a function that ends a load test when an event is set, independently of its duration.
 
-    Its second argument is an event that is set when no more requests are sent.
+    Its second argument is an event that the function sets when no more requests are sent.
     """
 
     def end(event: threading.Event, over: threading.Event | None = None) -> None:
@@ -110,7 +118,7 @@ def until(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return end
 
 
-def test_each_dag_and_the_times_are_filled_in() -> None:
+def test_fills_in_dags_and_times() -> None:
     found = stages(["one", "two"], datetime(2026, 3, 1, 12, 30, tzinfo=timezone.utc))
     assert found[0] == ["/dags"]
     assert found[-1] == [
@@ -125,11 +133,11 @@ def test_each_dag_and_the_times_are_filled_in() -> None:
     ]
 
 
-def test_leaves_out_what_the_release_does_not_have(serve: Serve) -> None:
-    seen = Book()
+def test_omits_paths_that_release_does_not_support(serve: Serve) -> None:
+    seen = RequestLog()
 
     def respond(request: BaseHTTPRequestHandler) -> int:
-        seen.write(request)
+        seen.add(request)
         return int(request.path.rsplit("/", 1)[-1])
 
     url = serve(respond)
@@ -142,16 +150,16 @@ def test_leaves_out_what_the_release_does_not_have(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("status", [302, 401, 500])
-def test_refuses_a_request_that_fails_without_load(serve: Serve, status: int) -> None:
+def test_rejects_request_that_fails_without_load(serve: Serve, status: int) -> None:
     url = serve(lambda request: status if request.path == "/bad" else 200)
-    with pytest.raises(Problem, match=f"GET /bad returned {status} without load") as told:
+    with pytest.raises(Problem, match=f"GET /bad returned {status} without load") as raised:
         available(url, "abc", [["/good", "/bad"]])
-    assert told.value.exit_code is Exit.FAILED
+    assert raised.value.exit_code is Exit.FAILED
 
 
-def test_skips_the_first_requests_of_a_page() -> None:
+def test_skips_first_requests_of_a_page() -> None:
     pages = [["a"], ["b", "c"], ["d"]]
-    assert [rest(pages, skipped) for skipped in (0, 1, 2, 4)] == [
+    assert [skip_requests(pages, skipped) for skipped in (0, 1, 2, 4)] == [
         pages,
         [[], ["b", "c"], ["d"]],
         [[], ["c"], ["d"]],
@@ -159,11 +167,9 @@ def test_skips_the_first_requests_of_a_page() -> None:
     ]
 
 
-def test_each_session_sends_its_token_and_requests_the_page_again(
-    serve: Serve, until: Callable[..., None]
-) -> None:
-    seen = Book(enough=20)
-    url = serve(lambda request: seen.write(request) or 200)  # type: ignore[func-returns-value]
+def test_each_session_sends_its_token_and_reloads_the_page(serve: Serve, until: Callable[..., None]) -> None:
+    seen = RequestLog(enough=20)
+    url = serve(lambda request: seen.add(request) or 200)  # type: ignore[func-returns-value]
     until(seen.full)
     load = browse(url, [["/a"], ["/b", "/c"]], ["one", "two"], seconds=LONG, patience=LONG)
     assert seen.cookies == {"_token=one", "_token=two"}
@@ -174,15 +180,15 @@ def test_each_session_sends_its_token_and_requests_the_page_again(
     assert 0 < load.in_time <= len(seen.paths)
 
 
-def test_a_stage_begins_when_the_one_before_is_answered(serve: Serve, until: Callable[..., None]) -> None:
+def test_stage_starts_after_previous_stage(serve: Serve, until: Callable[..., None]) -> None:
     done: Counter[str] = Counter()
     early: list[str] = []
-    seen = Book(enough=3)
+    seen = RequestLog(enough=3)
 
     def respond(request: BaseHTTPRequestHandler) -> int:
         if request.path == "/last" and done["/first"] < 2:
             early.append(request.path)
-        seen.write(request)
+        seen.add(request)
         done[request.path.split("?")[0]] += 1
         return 200
 
@@ -192,11 +198,11 @@ def test_a_stage_begins_when_the_one_before_is_answered(serve: Serve, until: Cal
     assert early == []
 
 
-def test_a_session_has_as_many_connections_as_a_browser(serve: Serve, until: Callable[..., None]) -> None:
+def test_session_opens_as_many_connections_as_a_browser(serve: Serve, until: Callable[..., None]) -> None:
     lock = threading.Lock()
     now = most = 0
     together = threading.Barrier(CONNECTIONS)
-    seen = Book(enough=2 * CONNECTIONS)
+    seen = RequestLog(enough=2 * CONNECTIONS)
 
     def respond(request: BaseHTTPRequestHandler) -> int:
         nonlocal now, most
@@ -205,10 +211,10 @@ def test_a_session_has_as_many_connections_as_a_browser(serve: Serve, until: Cal
         with lock:
             now += 1
             most = max(most, now)
-        together.wait(LONG)  # as many as may be at once are
+        together.wait(LONG)  # waits for the maximum number of concurrent requests
         with lock:
             now -= 1
-        seen.write(request)
+        seen.add(request)
         return 200
 
     url = serve(respond)
@@ -218,9 +224,9 @@ def test_a_session_has_as_many_connections_as_a_browser(serve: Serve, until: Cal
     assert most == CONNECTIONS
 
 
-def test_tasks_send_heartbeats_next_to_the_sessions(serve: Serve, until: Callable[..., None]) -> None:
-    seen = Book(enough=6)
-    url = serve(lambda request: seen.write(request) or 200)  # type: ignore[func-returns-value]
+def test_tasks_send_heartbeats_during_sessions(serve: Serve, until: Callable[..., None]) -> None:
+    seen = RequestLog(enough=6)
+    url = serve(lambda request: seen.add(request) or 200)  # type: ignore[func-returns-value]
     until(seen.full)
     beat = Request("GET", "/heartbeat", token="task")
     load = browse(url, [["/a"]], [], seconds=LONG, patience=LONG, tasks=[beat] * 6)
@@ -229,11 +235,11 @@ def test_tasks_send_heartbeats_next_to_the_sessions(serve: Serve, until: Callabl
     assert {answer.request for answer in load.heartbeats.answers} == {beat}
 
 
-def test_a_request_beyond_the_patience_is_lost(serve: Serve, until: Callable[..., None]) -> None:
-    done, seen = threading.Event(), Book(enough=2)
+def test_request_that_exceeds_patience_is_lost(serve: Serve, until: Callable[..., None]) -> None:
+    done, seen = threading.Event(), RequestLog(enough=2)
 
     def respond(request: BaseHTTPRequestHandler) -> int:
-        seen.write(request)
+        seen.add(request)
         if request.path == "/hang":
             done.wait(LONG)
         return 200
@@ -246,25 +252,25 @@ def test_a_request_beyond_the_patience_is_lost(serve: Serve, until: Callable[...
     assert load.result.unfinished == 1
 
 
-def test_requests_under_way_at_the_end_are_waited_for(serve: Serve, until: Callable[..., None]) -> None:
-    under_way, over = Book(enough=CONNECTIONS), threading.Event()
+def test_waits_for_requests_in_flight_at_end(serve: Serve, until: Callable[..., None]) -> None:
+    in_flight, over = RequestLog(enough=CONNECTIONS), threading.Event()
 
     def respond(request: BaseHTTPRequestHandler) -> int:
         if request.path != VERSION:
-            under_way.write(request)
+            in_flight.add(request)
             over.wait(LONG)
         return 200
 
     url = serve(respond)
-    until(under_way.full, over)
+    until(in_flight.full, over)
     pages = [[f"/{number}" for number in range(3 * CONNECTIONS)]]
     load = browse(url, pages, ["one"], seconds=LONG, patience=LONG)
     assert load.result.outcomes == {"200": CONNECTIONS}
-    assert len(under_way.paths) == CONNECTIONS, "none is sent after the end"
+    assert len(in_flight.paths) == CONNECTIONS, "no request is sent after the end"
     assert load.in_time == 0
 
 
-def test_a_server_that_is_not_there_loses_every_request(until: Callable[..., None]) -> None:
+def test_every_request_to_missing_server_is_lost(until: Callable[..., None]) -> None:
     over = threading.Event()
     over.set()
     until(over)
@@ -274,16 +280,16 @@ def test_a_server_that_is_not_there_loses_every_request(until: Callable[..., Non
     assert load.rate == 0
 
 
-def test_an_error_of_a_session_ends_the_load(monkeypatch: pytest.MonkeyPatch, serve: Serve) -> None:
+def test_error_in_session_ends_load_test(monkeypatch: pytest.MonkeyPatch, serve: Serve) -> None:
     async def broken(*_: object) -> None:
-        raise ValueError("a fault of ours")
+        raise ValueError("an error in the test tool")
 
     monkeypatch.setattr(browsers._Run, "ask", broken)
-    with pytest.raises(ValueError, match="a fault of ours"):
+    with pytest.raises(ValueError, match="an error in the test tool"):
         browse(serve(lambda _: 200), [["/"]], ["one"], seconds=LONG, patience=LONG)
 
 
-def test_throughput_is_of_the_answers_in_time() -> None:
+def test_throughput_counts_responses_in_time() -> None:
     request = Request("GET", "/")
     result = Result([Answer(request, "200", 0.5)] * 6, 2.0)
     load = Load(1, result, Result([Answer(request, "200", second) for second in (0.1, 3.0)], 2.0), in_time=4)

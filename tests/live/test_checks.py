@@ -1,4 +1,4 @@
-"""What a server tells of the connections that its revocation check holds, asked over HTTP."""
+"""Reading the counts of the probe `check_watch` from a server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ asked: list[str] = []
 held_then: list[int] = []
 
 
-class Told(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         asked.append(f"{self.command} {self.path}")
         held = held_then.pop(0) if held_then else 0
@@ -38,7 +38,7 @@ class Told(BaseHTTPRequestHandler):
 def url() -> Iterator[str]:
     asked.clear()
     held_then.clear()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Told)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -48,20 +48,20 @@ def url() -> Iterator[str]:
     assert not thread.is_alive()
 
 
-def test_waits_until_none_is_held(url: str) -> None:
+def test_waits_until_no_connection_is_held(url: str) -> None:
     checks.reset(url)
     held_then.extend([2, 1])
     assert checks.report(url) == Used(most=1, held=0, taken=3, queries=4)
     assert asked == ["POST /check-watch/reset", *["GET /check-watch/report"] * 3]
 
 
-def test_tells_of_one_that_is_held_for_good(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_connection_that_is_not_returned(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "SETTLE", 0)
     held_then.extend([1] * 9)
     assert checks.report(url).held == 1
 
 
-def test_one_that_does_not_tell_is_a_problem(url: str) -> None:
+def test_server_without_probe_raises_problem(url: str) -> None:
     with pytest.raises(Problem, match="The check could not be watched: 404"):
         checks.report(f"{url}/elsewhere")
     with pytest.raises(Problem, match="The check could not be watched: ConnectError"):

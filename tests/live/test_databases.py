@@ -1,4 +1,4 @@
-"""Databases behind one interface."""
+"""Database servers behind the common interface."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from airflow_auth_patches.util.errors import Problem
 
 
 @pytest.fixture
-def postgresql(room: Path) -> Iterator[PostgreSQL]:
-    with PostgreSQL(room / "postgresql") as server:
+def postgresql(shared_folder: Path) -> Iterator[PostgreSQL]:
+    with PostgreSQL(shared_folder / "postgresql") as server:
         yield server
 
 
 @pytest.fixture
-def mariadb(room: Path) -> Iterator[MariaDB]:
-    with MariaDB(room / "mariadb") as server:
+def mariadb(shared_folder: Path) -> Iterator[MariaDB]:
+    with MariaDB(shared_folder / "mariadb") as server:
         yield server
 
 
@@ -42,7 +42,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> DatabaseServer:
 
 @pytest.fixture(params=["PostgreSQL", "MariaDB"])
 def real(request: pytest.FixtureRequest) -> DatabaseServer:
-    """A server with connections of its own."""
+    """Return a database server with client connections."""
     found: DatabaseServer = request.getfixturevalue(request.param.lower())
     return found
 
@@ -79,14 +79,14 @@ def ask(server: DatabaseServer, name: str, statement: str) -> list[tuple[Any, ..
 
 
 def comes_to(wanted: int, count: Callable[[str], int], deadline: float = 20) -> bool:
-    """Tell whether a count of ``one`` becomes so: a server counts a closed connection a moment longer."""
+    """Check whether a count for ``one`` becomes the wanted number; closed connections are counted briefly."""
     until = time.monotonic() + deadline
     while count("one") != wanted and time.monotonic() < until:
         time.sleep(0.01)
     return count("one") == wanted
 
 
-def test_a_copy_has_what_its_template_has_and_a_life_of_its_own(server: DatabaseServer) -> None:
+def test_copy_has_data_of_template_and_is_independent(server: DatabaseServer) -> None:
     server.create("base")
     ask(server, "base", "CREATE TABLE t (n INTEGER)")
     ask(server, "base", "INSERT INTO t VALUES (1)")
@@ -97,8 +97,8 @@ def test_a_copy_has_what_its_template_has_and_a_life_of_its_own(server: Database
     assert counts == [[(1,)], [(2,)], [(1,)]]
 
 
-def test_a_dropped_database_can_be_made_anew(server: DatabaseServer) -> None:
-    server.drop("one")  # there is none
+def test_dropped_database_can_be_created_again(server: DatabaseServer) -> None:
+    server.drop("one")  # it does not exist
     server.create("one")
     ask(server, "one", "CREATE TABLE t (n INTEGER)")
     server.drop("one")
@@ -106,7 +106,7 @@ def test_a_dropped_database_can_be_made_anew(server: DatabaseServer) -> None:
     ask(server, "one", "CREATE TABLE t (n INTEGER)")
 
 
-def test_a_restart_keeps_data_and_url(server: DatabaseServer) -> None:
+def test_restart_keeps_data_and_url(server: DatabaseServer) -> None:
     server.create("one")
     ask(server, "one", "CREATE TABLE t (n INTEGER)")
     before = server.url("one")
@@ -115,7 +115,7 @@ def test_a_restart_keeps_data_and_url(server: DatabaseServer) -> None:
     assert ask(server, "one", "SELECT count(*) FROM t") == [(0,)]
 
 
-def test_a_restart_breaks_every_connection(real: DatabaseServer) -> None:
+def test_restart_closes_every_connection(real: DatabaseServer) -> None:
     real.create("one")
     ask(real, "one", "CREATE TABLE t (n INTEGER)")
     idle, busy = connect(real, "one"), connect(real, "one")
@@ -128,17 +128,17 @@ def test_a_restart_breaks_every_connection(real: DatabaseServer) -> None:
 
 
 @pytest.mark.parametrize("name", ['a"; DROP DATABASE postgres; --', "../up", "", "Upper", "1st", "a" * 64])
-def test_refuses_a_name_that_is_more_than_a_name(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ValueError, match="not a plain database name"):
+def test_rejects_unsafe_database_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="invalid database name"):
         SQLite(tmp_path / "sqlite").create(name)
 
 
-def test_async_urls(postgresql: PostgreSQL, tmp_path: Path) -> None:
+def test_async_urls_use_async_drivers(postgresql: PostgreSQL, tmp_path: Path) -> None:
     assert postgresql.async_url("one") == postgresql.url("one").replace("psycopg2", "asyncpg")
     assert SQLite(tmp_path / "sqlite").async_url("one").startswith("sqlite+aiosqlite:////")
 
 
-def test_killed_connections_are_dead_and_counted(real: DatabaseServer) -> None:
+def test_kill_closes_connections_of_one_database_and_counts_them(real: DatabaseServer) -> None:
     real.create("one")
     real.create("other")
     ask(real, "one", "CREATE TABLE t (n INTEGER)")
@@ -156,14 +156,14 @@ def test_killed_connections_are_dead_and_counted(real: DatabaseServer) -> None:
     assert real.kill_connections("one") == 0
 
 
-def test_a_template_in_use_can_be_copied(real: DatabaseServer) -> None:
+def test_copies_template_with_open_connections(real: DatabaseServer) -> None:
     real.create("base")
     connect(real, "base").cursor().execute("SELECT 1")
     real.create("one", "base")
     assert real.connections("one") == 0
 
 
-def test_a_copy_keeps_tables_that_refer_to_each_other(real: DatabaseServer) -> None:
+def test_copy_keeps_foreign_keys(real: DatabaseServer) -> None:
     real.create("base")
     ask(real, "base", "CREATE TABLE b (n INTEGER PRIMARY KEY)")
     ask(real, "base", "CREATE TABLE a (n INTEGER, FOREIGN KEY (n) REFERENCES b (n))")
@@ -175,7 +175,7 @@ def test_a_copy_keeps_tables_that_refer_to_each_other(real: DatabaseServer) -> N
         ask(real, "one", "INSERT INTO a VALUES (2)")
 
 
-def test_needs_its_password(postgresql: PostgreSQL) -> None:
+def test_requires_password(postgresql: PostgreSQL) -> None:
     url = postgresql.url("postgres").replace("+psycopg2", "")
     head, _, tail = url.partition("@")
     with pytest.raises(psycopg2.OperationalError, match="password"):
@@ -183,18 +183,18 @@ def test_needs_its_password(postgresql: PostgreSQL) -> None:
 
 
 @pytest.mark.parametrize("product", [PostgreSQL, MariaDB])
-def test_nothing_answers_after_the_end(room: Path, product: type[PostgreSQL] | type[MariaDB]) -> None:
-    with product(room / "data") as server:
+def test_stops_server_at_end_of_block(shared_folder: Path, product: type[PostgreSQL] | type[MariaDB]) -> None:
+    with product(shared_folder / "data") as server:
         server.create("one")
         connection = connect(server, "one")
     with pytest.raises(BROKEN):
         connection.cursor().execute("SELECT 1")
     with pytest.raises(BROKEN, match="refused"):
         connect(server, "one")
-    assert not list((room / "data" / "data").glob("*.pid"))
+    assert not list((shared_folder / "data" / "data").glob("*.pid"))
 
 
-def test_a_locked_table_is_nobody_elses_until_released(postgresql: PostgreSQL) -> None:
+def test_locked_table_is_blocked_until_released(postgresql: PostgreSQL) -> None:
     postgresql.create("one")
     ask(postgresql, "one", "CREATE TABLE t (n INTEGER)")
     with postgresql.lock("one", "t") as lock:
@@ -205,7 +205,7 @@ def test_a_locked_table_is_nobody_elses_until_released(postgresql: PostgreSQL) -
     assert comes_to(0, postgresql.connections)
 
 
-def test_a_lock_goes_with_its_block(postgresql: PostgreSQL) -> None:
+def test_releases_lock_at_end_of_block(postgresql: PostgreSQL) -> None:
     postgresql.create("one")
     ask(postgresql, "one", "CREATE TABLE t (n INTEGER)")
     with pytest.raises(KeyboardInterrupt), postgresql.lock("one", "t"):
@@ -213,9 +213,7 @@ def test_a_lock_goes_with_its_block(postgresql: PostgreSQL) -> None:
     assert ask(postgresql, "one", "SELECT count(*) FROM t") == [(0,)]
 
 
-def test_a_table_in_use_is_not_waited_for_without_end(
-    postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lock_of_table_in_use_times_out(postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TableLock, "PATIENCE", 0.05)
     postgresql.create("one")
     ask(postgresql, "one", "CREATE TABLE t (n INTEGER)")
@@ -224,54 +222,56 @@ def test_a_table_in_use_is_not_waited_for_without_end(
     with pytest.raises(Problem, match="The table t could not be locked") as raised:
         postgresql.lock("one", "t")
     assert comes_to(1, postgresql.connections)
-    assert raised.tb  # kept, with the connection: what nobody keeps is closed without us
+    assert raised.tb  # the traceback keeps the connection alive, so it is not closed by garbage collection
     user.close()
 
 
-def test_only_postgresql_locks_tables_and_is_found_elsewhere(tmp_path: Path) -> None:
+def test_sqlite_supports_neither_locks_nor_ports(tmp_path: Path) -> None:
     server = SQLite(tmp_path / "sqlite")
-    with pytest.raises(Problem, match="Tables of SQLite are not locked here"):
+    with pytest.raises(Problem, match="Locking a table of SQLite is not supported"):
         server.lock("one", "t")
-    with pytest.raises(Problem, match="SQLite is not reached through another port"):
+    with pytest.raises(Problem, match="SQLite has no port"):
         server.through(1)
 
 
-def test_sqlite_has_no_connections_to_kill(tmp_path: Path) -> None:
+def test_sqlite_does_not_support_connection_methods(tmp_path: Path) -> None:
     server = SQLite(tmp_path / "sqlite")
-    for ask_for in (server.kill_connections, server.connections, server.open_transactions):
+    for method in (server.kill_connections, server.connections, server.open_transactions):
         with pytest.raises(Problem, match="SQLite has no server"):
-            ask_for("one")
+            method("one")
 
 
-def test_says_why_it_does_not_start(postgresql: PostgreSQL, room: Path) -> None:
-    with (room / "postgresql" / "data" / "postgresql.conf").open("a") as settings:
+def test_postgresql_reports_why_it_does_not_start(postgresql: PostgreSQL, shared_folder: Path) -> None:
+    with (shared_folder / "postgresql" / "data" / "postgresql.conf").open("a") as settings:
         settings.write("shared_buffers = nonsense\n")
     with pytest.raises(Problem, match=r"(?s)PostgreSQL did not start:.*shared_buffers"):
         postgresql.restart()
 
 
-def test_mariadb_says_why_it_does_not_start(mariadb: MariaDB, room: Path) -> None:
+def test_mariadb_reports_why_it_does_not_start(mariadb: MariaDB, shared_folder: Path) -> None:
     mariadb.stop()
-    (room / "mariadb" / "data" / "ibdata1").write_bytes(b"nonsense")
+    (shared_folder / "mariadb" / "data" / "ibdata1").write_bytes(b"nonsense")
     with pytest.raises(Problem, match=r"(?s)MariaDB did not start:.*ibdata1"):
         mariadb.restart()
 
 
-def test_mariadb_that_is_not_installed_is_told_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("airflow_auth_patches.demo.mariadb.PLACES", str(tmp_path))
-    with pytest.raises(Problem, match="MariaDB is not installed: there is no mariadbd") as told:
+def test_reports_missing_mariadb_and_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("airflow_auth_patches.demo.mariadb.SEARCH_PATH", str(tmp_path))
+    with pytest.raises(Problem, match="MariaDB is not installed: mariadbd was not found") as raised:
         MariaDB(tmp_path / "mariadb")
-    assert "mariadb-server-core" in told.value.remedy
+    assert "mariadb-server-core" in raised.value.remedy
 
 
 @pytest.mark.parametrize("product", [PostgreSQL, MariaDB])
-def test_as_root_names_a_folder_that_its_user_cannot_reach(
+def test_as_root_rejects_folder_that_user_cannot_access(
     tmp_path: Path, product: type[PostgreSQL] | type[MariaDB]
 ) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     if os.geteuid() == 0:
-        with pytest.raises(Problem, match=r"the user nobody cannot reach .*closed"):
+        with pytest.raises(Problem, match=r"the user nobody cannot access .*closed"):
             product(closed / "data")
     else:
         with product(closed / "data") as server:

@@ -1,4 +1,4 @@
-"""The demonstration ends, however it ends, without leaving anything behind."""
+"""The demonstration stops all processes and removes its folder, however it ends."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ Fake = Callable[[str], Environment]
 
 
 def running(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Return those that run still; one that only waits for its parent to take note of its end does not."""
+    """Return the running processes, without zombies."""
     found = []
     for process in processes:
         try:
@@ -63,7 +63,7 @@ def running(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 
 def serves(process: psutil.Process) -> bool:
-    """Return whether it is an API server, and not the manager of one."""
+    """Check whether a process is an API server, not its process manager."""
     try:
         command = process.cmdline()
     except psutil.NoSuchProcess:
@@ -72,7 +72,7 @@ def serves(process: psutil.Process) -> bool:
 
 
 def private(place: Path) -> Path:
-    """Return the demonstration's folder, which a place of its is in."""
+    """Return the private folder of the demonstration that contains a path."""
     (found,) = (above for above in place.parents if above.name.startswith("airflow-auth-patches-"))
     return found
 
@@ -95,49 +95,49 @@ def start(tmp_path: Path, root: Path) -> Iterator[Callable[[Environment], subpro
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("stage", ["unprepared", "silent", "hangs"])
-def test_nothing_survives_a_signal(
-    life: Any, fake: Fake, start: Callable[..., Any], stage: str, number: signal.Signals
+def test_signal_stops_processes_and_removes_folder(
+    fifo: Any, fake: Fake, start: Callable[..., Any], stage: str, number: signal.Signals
 ) -> None:
     process = start(fake(stage))
-    place = Path(life.line())  # below the private folder, where the server or the preparation runs
+    place = Path(fifo.read_line())  # the working folder of the server or the preparation
     ours = psutil.Process(process.pid).children(recursive=True)
     assert "postgres" in {each.name() for each in ours}
     process.send_signal(number)
     assert process.wait(60) == 130
-    life.gone()
+    fifo.wait_closed()
     assert running(ours) == []
     assert not private(place).exists()
 
 
-def test_a_second_signal_does_not_disturb_the_end(life: Any, fake: Fake, start: Callable[..., Any]) -> None:
+def test_more_signals_do_not_interrupt_cleanup(fifo: Any, fake: Fake, start: Callable[..., Any]) -> None:
     process = start(fake("silent"))
-    place = Path(life.line())
+    place = Path(fifo.read_line())
     ours = psutil.Process(process.pid).children(recursive=True)
     for _ in range(20):
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 130
-    life.gone()
+    fifo.wait_closed()
     assert running(ours) == []
     assert not private(place).exists()
 
 
 @pytest.mark.parametrize("stage", ["unprepared", "silent", "hangs"])
-def test_no_process_survives_being_killed(
-    life: Any, fake: Fake, start: Callable[..., Any], stage: str
+def test_sigkill_stops_all_child_processes(
+    fifo: Any, fake: Fake, start: Callable[..., Any], stage: str
 ) -> None:
     process = start(fake(stage))
-    place = Path(life.line())
+    place = Path(fifo.read_line())
     ours = psutil.Process(process.pid).children(recursive=True)
     process.kill()
-    life.gone()
+    fifo.wait_closed()
     psutil.wait_procs(ours, timeout=60)
     assert running(ours) == []
-    shutil.rmtree(private(place))  # the one thing that nobody is left to see to
+    shutil.rmtree(private(place))  # no process is left to remove it
 
 
-def test_nothing_survives_a_server_that_cannot_boot(
-    life: Any, fake: Fake, pins: Pins, tmp_path: Path
+def test_stops_all_processes_when_server_cannot_boot(
+    fifo: Any, fake: Fake, pins: Pins, tmp_path: Path
 ) -> None:
     with pytest.raises(Problem, match=r"(?s)API server of 3\.1\.6\+3\.3\.0 ended:.*it cannot go on"):
         demo.run(
@@ -147,11 +147,11 @@ def test_nothing_survives_a_server_that_cannot_boot(
             progress=Silent(),
             folder=tmp_path / "logs",
         )
-    life.gone()
+    fifo.wait_closed()
     assert running(psutil.Process().children(recursive=True)) == []
 
 
-def test_what_cannot_be_measured_is_told(fake: Fake, pins: Pins, tmp_path: Path) -> None:
+def test_reports_scenario_that_cannot_be_measured(fake: Fake, pins: Pins, tmp_path: Path) -> None:
     environment = fake("refuses")
     rows = demo.run(
         lambda pair, build: environment,
@@ -160,27 +160,27 @@ def test_what_cannot_be_measured_is_told(fake: Fake, pins: Pins, tmp_path: Path)
         progress=Silent(),
         folder=tmp_path / "logs",
     )
-    told = [(row.scenario.name, row.pair, row.outcome.value) for row in rows]
-    assert told == [
+    outcomes = [(row.scenario.name, row.pair, row.outcome.value) for row in rows]
+    assert outcomes == [
         ("session-cleanup", "3.1.6+3.3.0", "not shown"),
         ("sequence", "3.1.6+3.3.0", "not cured"),
         ("sequence", "3.1.8+3.4.0", "not cured"),
     ]
-    assert all("403 to a lone request" in row.stock.sees for row in rows)
+    assert all("403 to a single token request" in row.stock.sees for row in rows)
     assert sorted(path.name for path in (tmp_path / "logs").iterdir())[-2:] == [
         "session-cleanup-3.1.6+3.3.0-patched.log",
         "session-cleanup-3.1.6+3.3.0-stock.log",
     ]
 
 
-def test_every_build_is_seen_on_every_database(
+def test_runs_every_build_on_every_database(
     fake: Fake, pins: Pins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[str, Build]] = []
+    made: list[tuple[str, Build]] = []
     environment = fake("serves")
 
     def make(pair: Pair, build: Build) -> Environment:
-        asked.append((pair.name, build))
+        made.append((pair.name, build))
         return environment
 
     def run(server: Server) -> Observation:
@@ -188,8 +188,8 @@ def test_every_build_is_seen_on_every_database(
         build = server.log.stem.rsplit("-", 1)[-1]
         return Observation(f"{build} on {server.database.product}", failed=build != "patched")
 
-    def beside(first: Observation, patched: Observation) -> Observation:
-        return replace(patched, sees=f"{patched.sees}, beside {first.sees}")
+    def compare(first: Observation, patched: Observation) -> Observation:
+        return replace(patched, sees=f"{patched.sees}, compared with {first.sees}")
 
     several = Scenario(
         name="several",
@@ -199,14 +199,14 @@ def test_every_build_is_seen_on_every_database(
         run=run,
         databases=("PostgreSQL", "MariaDB"),
         minimal=True,
-        compare_with_minimal=beside,
+        compare_with_minimal=compare,
     )
     one = replace(several, name="one", databases=("PostgreSQL",), minimal=False)
     monkeypatch.setattr(demo, "choose", lambda names, **_: (several, one))
-    told: list[report.Row] = []
-    rows = demo.run(make, pins.pairs, progress=Silent(), folder=tmp_path / "logs", tell=told.append)
-    assert told == rows
-    assert asked == [("3.1.6+3.3.0", build) for build in Build if build is not Build.PLUGIN]
+    reported: list[report.Row] = []
+    rows = demo.run(make, pins.pairs, progress=Silent(), folder=tmp_path / "logs", on_row=reported.append)
+    assert reported == rows
+    assert made == [("3.1.6+3.3.0", build) for build in Build if build is not Build.PLUGIN]
     assert [(row.scenario.name, row.releases, row.outcome.value) for row in rows] == [
         ("several", "3.1.6+3.3.0", "cured"),
         ("several", "3.1.6+3.3.0 on MariaDB", "cured"),
@@ -217,7 +217,7 @@ def test_every_build_is_seen_on_every_database(
         ("stock on MariaDB", "minimal on MariaDB"),
         ("stock on PostgreSQL", None),
     ]
-    assert rows[1].patched.sees == "patched on MariaDB, beside minimal on MariaDB"
+    assert rows[1].patched.sees == "patched on MariaDB, compared with minimal on MariaDB"
     assert rows[2].patched.sees == "patched on PostgreSQL"
     assert sorted(row.logs["minimal"].name for row in rows[:2]) == [
         "several-3.1.6+3.3.0-mariadb-minimal.log",
@@ -226,7 +226,7 @@ def test_every_build_is_seen_on_every_database(
     assert all(log.exists() for row in rows for log in row.logs.values())
 
 
-def test_scenario_is_not_run_where_its_database_is_not_installed(
+def test_skips_scenario_when_database_is_not_installed(
     fake: Fake, pins: Pins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(server: Server) -> Observation:
@@ -236,7 +236,7 @@ def test_scenario_is_not_run_where_its_database_is_not_installed(
     both = ("PostgreSQL", "MariaDB")
     scenario = Scenario(name="several", about="", bugs=(), pairs=("3.1.6+3.3.0",), run=run, databases=both)
     monkeypatch.setattr(demo, "choose", lambda names, **_: (scenario,))
-    monkeypatch.setattr("airflow_auth_patches.demo.mariadb.PLACES", str(tmp_path))
+    monkeypatch.setattr("airflow_auth_patches.demo.mariadb.SEARCH_PATH", str(tmp_path))
     environment = fake("serves")
     rows = demo.run(lambda *_: environment, pins.pairs, progress=Silent(), folder=tmp_path / "logs")
     assert [(row.database, row.outcome.value) for row in rows] == [
@@ -251,7 +251,7 @@ def test_scenario_is_not_run_where_its_database_is_not_installed(
 
 @pytest.mark.parametrize("alone", [False, True])
 @pytest.mark.parametrize(("fails", "outcome"), [("stock", "cured"), ("stock plugin", "not cured")])
-def test_plugin_runs_on_stock_releases_and_must_cure(
+def test_bug_is_cured_only_if_plugin_cures_it_on_stock(
     fake: Fake,
     pins: Pins,
     tmp_path: Path,
@@ -280,21 +280,21 @@ def test_plugin_runs_on_stock_releases_and_must_cure(
         bugs=(),
         pairs=("3.1.6+3.3.0",),
         run=run,
-        run_patched=lambda server: replace(run(server), sees="seen otherwise"),
+        run_patched=lambda server: replace(run(server), sees="seen by run_patched"),
         plugin=True,
         alone=alone,
     )
     monkeypatch.setattr(demo, "choose", lambda names, **_: (scenario,))
     (row,) = demo.run(make, pins.pairs, progress=Silent(), folder=tmp_path / "logs")
     assert row.plugin is not None
-    told = [row.stock.sees, row.plugin.sees, row.patched.sees]
-    assert told == ["seen on stock", "seen on plugin", "seen otherwise"]
+    seen = [row.stock.sees, row.plugin.sees, row.patched.sees]
+    assert seen == ["seen on stock", "seen on plugin", "seen by run_patched"]
     assert row.outcome.value == outcome
     assert servers == ([1, 1, 1] if alone else [3, 2, 1])
     assert row.logs["plugin"].name == "both-3.1.6+3.3.0-plugin.log"
 
 
-def test_an_unknown_scenario_is_refused_before_anything_starts(pins: Pins, tmp_path: Path) -> None:
+def test_rejects_unknown_scenario_before_start(pins: Pins, tmp_path: Path) -> None:
     def never(pair: object, build: Build) -> Environment:
         raise AssertionError("no environment is needed")
 
@@ -303,7 +303,7 @@ def test_an_unknown_scenario_is_refused_before_anything_starts(pins: Pins, tmp_p
     assert not (tmp_path / "logs").exists()
 
 
-def test_a_pair_that_is_not_pinned_is_refused(pins: Pins, tmp_path: Path) -> None:
+def test_rejects_scenario_whose_pair_is_not_pinned(pins: Pins, tmp_path: Path) -> None:
     def never(pair: object, build: Build) -> Environment:
         raise AssertionError("no environment is needed")
 

@@ -1,4 +1,4 @@
-"""The figure of the load tests with browser sessions, and the recorded result that it is drawn from."""
+"""The figure of the load tests with browser sessions, and its recorded result."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def seen(*loads: Mapping[str, Any], **more: float) -> dict[str, Any]:
 
 
 def rows() -> list[dict[str, Any]]:
-    """Return a demonstration: another scenario, and `ui-load` on two pairs."""
+    """Return a demonstration with another scenario and `ui-load` on two pairs."""
     ui = {
         "scenario": "ui-load",
         "stock": seen(load(STOCK, 5, 40), load(STOCK, 30, 6, lost=100)),
@@ -51,7 +51,7 @@ def rows() -> list[dict[str, Any]]:
     ]
 
 
-def test_record_keeps_the_loads_of_every_form() -> None:
+def test_record_contains_load_tests_of_every_server() -> None:
     recorded = json.loads(json.dumps(figure.record(rows(), DAY)))
     assert list(recorded["pairs"]) == ["3.2.2+3.6.5", "3.3.2+3.10.2"]
     assert (recorded["measured"], recorded["seconds"], recorded["patience"]) == ("2026-03-01", 15, 10)
@@ -61,7 +61,7 @@ def test_record_keeps_the_loads_of_every_form() -> None:
     assert len(pair["loads"]) == 12
 
 
-def test_record_leaves_out_what_was_not_measured() -> None:
+def test_record_omits_missing_measurements() -> None:
     first, second, third = rows()
     second["patched"] = {"details": {}}
     third.update({build: {"details": {}} for build in ("stock", "plugin", "patched")})
@@ -71,12 +71,12 @@ def test_record_leaves_out_what_was_not_measured() -> None:
     assert figure.record([first, third], DAY) == {}
 
 
-def test_a_repeated_load_is_drawn_as_its_median() -> None:
+def test_draws_median_of_repeated_load_tests() -> None:
     lines = figure.points([*(load(PATCHED, 30, rate, lost) for rate, lost in ((118, 0), (90, 2), (120, 1)))])
     assert lines == {PATCHED: [(30, 118, 0.5)]}
 
 
-def test_svg_is_valid_and_names_every_form_and_pair(tmp_path: Path) -> None:
+def test_svg_is_valid_and_names_every_server_and_pair(tmp_path: Path) -> None:
     target = tmp_path / "a.svg"
     figure.draw(figure.record(rows(), DAY), target)
     root = ElementTree.parse(target).getroot()
@@ -107,7 +107,7 @@ def test_demonstration_without_the_scenario_writes_nothing(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_figure_is_drawn_again_from_the_recorded_result(tmp_path: Path) -> None:
+def test_draws_same_figure_from_recorded_result(tmp_path: Path) -> None:
     drawn = figure.write(rows(), tmp_path, DAY)
     assert drawn is not None
     again = tmp_path / "images" / "again.svg"
@@ -116,7 +116,7 @@ def test_figure_is_drawn_again_from_the_recorded_result(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"scenario": "other", "pairs": {"a+b": {}}}'])
-def test_what_is_no_recorded_result_is_refused(
+def test_rejects_file_that_is_not_a_recorded_result(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None
 ) -> None:
     result = tmp_path / "result.json"
@@ -125,6 +125,7 @@ def test_what_is_no_recorded_result_is_refused(
     with pytest.raises(SystemExit, match="2"):
         figure.main([str(result), str(tmp_path / "a.svg")])
     assert (
-        "result.json is no recorded result of ui-load. Run `airflow-auth-patches" in capsys.readouterr().err
+        "result.json is not a recorded result of ui-load. Run `airflow-auth-patches"
+        in capsys.readouterr().err
     )
     assert not (tmp_path / "a.svg").exists()

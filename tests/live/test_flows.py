@@ -1,4 +1,4 @@
-"""Request flows, to a small server of the test's own."""
+"""Request flows to a small test server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from airflow_auth_patches.demo.flows import PULSE_PATH, Done, Step, run_flows
+from airflow_auth_patches.demo.flows import VERSION_PATH, Done, Step, run_flows
 from airflow_auth_patches.demo.load import NO_ANSWER
 
 Respond = Callable[[BaseHTTPRequestHandler], tuple[int, Any]]
@@ -19,14 +19,14 @@ Respond = Callable[[BaseHTTPRequestHandler], tuple[int, Any]]
 
 @contextmanager
 def serving(
-    respond: Respond, pulse: Callable[[BaseHTTPRequestHandler], object] = lambda _: None
+    respond: Respond, version: Callable[[BaseHTTPRequestHandler], object] = lambda _: None
 ) -> Iterator[str]:
-    """Serve on a free port; `respond` gives the status and the JSON of each request but a pulse's."""
+    """Serve on a free port. `respond` returns status and JSON of each request, except for the version."""
 
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status, body = (200, pulse(self)) if self.path == PULSE_PATH else respond(self)
+            status, body = (200, version(self)) if self.path == VERSION_PATH else respond(self)
             content = json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
@@ -58,42 +58,42 @@ def get(path: str, **more: Any) -> Step:
     return Step("GET", path, path, **more)
 
 
-def test_a_later_step_has_what_an_earlier_one_was_told() -> None:
-    asked = []
+def test_later_step_uses_value_of_earlier_response() -> None:
+    requests = []
 
     def respond(request: BaseHTTPRequestHandler) -> tuple[int, Any]:
-        asked.append(f"{request.command} {request.path}")
+        requests.append(f"{request.command} {request.path}")
         return 200, {"id": 7}
 
     flow = [Step("POST", "/things", "/things", json={}, keep={"thing": "id"}), get("/things/{thing}")]
     with serving(respond) as url:
         sent = run_flows(url, [flow], lambda: "t", concurrency=2, deadline=30)
-    assert asked == ["POST /things", "GET /things/7"]
+    assert requests == ["POST /things", "GET /things/7"]
     assert [str(each.step) for each in sent.done] == ["POST /things", "GET /things/{thing}"]
     assert sent.left == 0
 
 
-def test_flow_ends_at_its_first_failure_and_the_others_go_on() -> None:
+def test_flow_stops_at_first_failure_and_others_continue() -> None:
     with serving(lambda request: (int(request.path[1:4]), "why")) as url:
         sent = run_flows(
             url, [[get("/500"), get("/200")], [get("/200")]], lambda: "t", concurrency=1, deadline=30
         )
-    assert [(each.outcome, each.well) for each in sent.done] == [("500", False), ("200", True)]
-    assert sent.done[0].told == '"why"'
+    assert [(each.outcome, each.expected) for each in sent.done] == [("500", False), ("200", True)]
+    assert sent.done[0].body == '"why"'
     assert (sent.left, sent.outcomes) == (1, {"500": 1, "200": 1})
     assert [answer.failed for answer in sent.result.answers] == [True, False]
 
 
-def test_what_is_expected_is_well() -> None:
+def test_accepts_any_expected_status() -> None:
     with serving(lambda request: (404, {})) as url:
         sent = run_flows(
             url, [[get("/a", expect=(200, 404)), get("/b")]], lambda: "t", concurrency=1, deadline=30
         )
-    assert [each.well for each in sent.done] == [True, False]
+    assert [each.expected for each in sent.done] == [True, False]
     assert [answer.failed for answer in sent.result.answers] == [False, True]
 
 
-def test_every_request_has_a_token_of_its_own_in_a_header_or_a_cookie() -> None:
+def test_each_request_has_a_new_token_in_header_or_cookie() -> None:
     seen = []
 
     def respond(request: BaseHTTPRequestHandler) -> tuple[int, Any]:
@@ -107,7 +107,7 @@ def test_every_request_has_a_token_of_its_own_in_a_header_or_a_cookie() -> None:
     assert seen == [("Bearer a", None, "1"), (None, "_token=b", None)]
 
 
-def test_no_more_than_so_many_at_once() -> None:
+def test_does_not_exceed_concurrency() -> None:
     meet = threading.Barrier(3, timeout=30)
     most = threading.Semaphore(3)
 
@@ -123,23 +123,23 @@ def test_no_more_than_so_many_at_once() -> None:
     assert sent.outcomes == {"200": 6}
 
 
-def test_the_version_is_asked_for_all_along() -> None:
+def test_requests_version_during_flows() -> None:
     third = threading.Event()
-    pulses: list[None] = []
+    versions: list[None] = []
 
-    def pulse(request: BaseHTTPRequestHandler) -> None:
-        pulses.append(None)
-        if len(pulses) == 3:
+    def version(request: BaseHTTPRequestHandler) -> None:
+        versions.append(None)
+        if len(versions) == 3:
             third.set()
 
-    with serving(lambda request: (200 if third.wait(30) else 500, {}), pulse) as url:
+    with serving(lambda request: (200 if third.wait(30) else 500, {}), version) as url:
         sent = run_flows(url, [[get("/")]], lambda: "t", concurrency=1, deadline=60)
     assert sent.outcomes == {"200": 1}
-    assert len(sent.pulse.answers) >= 3
-    assert sent.slowest_pulse == max(answer.seconds or 0 for answer in sent.pulse.answers)
+    assert len(sent.versions.answers) >= 3
+    assert sent.slowest_version == max(answer.seconds or 0 for answer in sent.versions.answers)
 
 
-def test_what_is_under_way_at_the_deadline_has_no_answer() -> None:
+def test_request_in_flight_at_deadline_has_no_answer() -> None:
     release = threading.Event()
 
     def respond(request: BaseHTTPRequestHandler) -> tuple[int, Any]:
@@ -153,34 +153,36 @@ def test_what_is_under_way_at_the_deadline_has_no_answer() -> None:
             )
         finally:
             release.set()
-    assert [(str(each.step), each.outcome, each.well) for each in sent.done] == [("GET /1", NO_ANSWER, False)]
+    assert [(str(each.step), each.outcome, each.expected) for each in sent.done] == [
+        ("GET /1", NO_ANSWER, False)
+    ]
     assert sent.left == 2
 
 
-def test_requests_go_without_a_token_and_the_pulse_with_what_it_is_given() -> None:
+def test_sends_version_headers_and_requests_without_token() -> None:
     seen: list[Any] = []
-    pulses: list[Any] = []
-    asked = threading.Event()
+    versions: list[Any] = []
+    requested = threading.Event()
 
     def respond(request: BaseHTTPRequestHandler) -> tuple[int, Any]:
         seen.append((request.headers.get("Authorization"), request.headers.get("Cookie")))
-        return (200 if asked.wait(30) else 500), {}
+        return (200 if requested.wait(30) else 500), {}
 
-    def pulse(request: BaseHTTPRequestHandler) -> None:
-        pulses.append(request.headers.get("Authorization"))
-        asked.set()
+    def version(request: BaseHTTPRequestHandler) -> None:
+        versions.append(request.headers.get("Authorization"))
+        requested.set()
 
-    with serving(respond, pulse) as url:
+    with serving(respond, version) as url:
         run_flows(
             url,
             [[get("/one"), get("/two", cookie=True)]],
             lambda: None,
             concurrency=1,
             deadline=30,
-            pulse_headers={"Authorization": "Bearer t"},
+            version_headers={"Authorization": "Bearer t"},
         )
     assert seen == [(None, None)] * 2
-    assert set(pulses) == {"Bearer t"}
+    assert set(versions) == {"Bearer t"}
 
 
 @pytest.mark.parametrize(
@@ -195,5 +197,5 @@ def test_requests_go_without_a_token_and_the_pulse_with_what_it_is_given() -> No
         ("ReadError", True),
     ],
 )
-def test_a_request_is_lost_where_the_server_failed(outcome: str, lost: bool) -> None:
+def test_request_is_lost_only_if_server_failed(outcome: str, lost: bool) -> None:
     assert Done(Step("GET", "/a", "/a"), outcome, 1.0).lost is lost

@@ -1,4 +1,4 @@
-"""Signals as an exception."""
+"""Signals are raised as KeyboardInterrupt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_auth_patches.util import show
 
 @pytest.fixture(autouse=True)
 def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(show, "leave_terminal", lambda: None)  # it is still there
+    monkeypatch.setattr(show, "leave_terminal", lambda: None)  # keep the terminal of the test run
 
 
 @pytest.fixture(autouse=True)
@@ -27,13 +27,13 @@ def _handlers() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_each_signal_is_raised(number: signal.Signals) -> None:
+def test_raises_keyboard_interrupt_for_each_signal(number: signal.Signals) -> None:
     with interruptible(), pytest.raises(KeyboardInterrupt) as interrupt:
         signal.raise_signal(number)
     assert interrupt.value.args == (number,)
 
 
-def test_a_shielded_block_comes_to_its_end() -> None:
+def test_shield_delays_interruption_to_end_of_block() -> None:
     done = []
 
     def work() -> None:
@@ -54,9 +54,9 @@ def test_a_shielded_block_comes_to_its_end() -> None:
     assert done == ["inner", "outer", "not raised twice"]
 
 
-def test_a_lost_exception_is_raised_at_the_next_check(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_raises_interruption_that_python_discarded(monkeypatch: pytest.MonkeyPatch) -> None:
     lost = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda told: lost.append(told.exc_type))
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: lost.append(unraisable.exc_type))
 
     class Finalized:
         def __del__(self) -> None:
@@ -72,7 +72,7 @@ def test_a_lost_exception_is_raised_at_the_next_check(monkeypatch: pytest.Monkey
         assert interrupt.value.args == (signal.SIGTERM,)
 
 
-def test_asyncio_does_not_tell_of_the_task_that_was_interrupted(caplog: pytest.LogCaptureFixture) -> None:
+def test_asyncio_does_not_log_interrupted_task(caplog: pytest.LogCaptureFixture) -> None:
     async def fail(error: Exception | None = None) -> None:
         if error:
             raise error
@@ -86,19 +86,19 @@ def test_asyncio_does_not_tell_of_the_task_that_was_interrupted(caplog: pytest.L
         run(work())
     gc.collect()
     assert caplog.messages == []
-    run(work(ValueError("told")))
+    run(work(ValueError("logged")))
     gc.collect()
     assert "Task exception was never retrieved" in caplog.text
 
 
-def test_one_block_does_not_remember_another() -> None:
+def test_new_block_ignores_earlier_signal() -> None:
     with interruptible(), pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
     with interruptible():
         check()
 
 
-def test_an_ignored_signal_stays_ignored() -> None:
+def test_ignored_signal_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with interruptible():

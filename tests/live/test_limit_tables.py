@@ -1,4 +1,4 @@
-"""The tables of docs/limit.md, from a comparison made up."""
+"""The tables of docs/limit.md, from a made-up comparison."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FOUND = {
         load(PATCH, 5.0),
         load(PATCH, 20.0, round=2, slowest_version=1.5),
         load(LIMIT, 40.0, latency=10),
-        # Of this load, what was lost and its time are in no table of their own.
+        # Only the tables with sums over all load tests contain this one.
         load(LIMIT, 70.0, latency=10, lost=7, statements=0, waits=0, second=0) | {"load": "second"},
         load(PATCH, 30.0, latency=10),
     ],
@@ -49,7 +49,7 @@ FOUND = {
 }
 
 
-def test_lost_requests_are_summed_over_rounds() -> None:
+def test_sums_lost_requests_over_rounds() -> None:
     assert limit_tables.lost(FOUND).splitlines() == [
         "| server | pool 3+2, 0 ms | pool 3+2, 10 ms |",
         "| --- | --- | --- |",
@@ -59,7 +59,7 @@ def test_lost_requests_are_summed_over_rounds() -> None:
     ]
 
 
-def test_times_are_compared_with_the_limit_alone_in_the_same_round() -> None:
+def test_compares_times_with_limit_alone_in_same_round() -> None:
     assert limit_tables.times(FOUND).splitlines()[2:] == [
         "| stock | - | - |",
         "| request-admission | 1.00 (1.00 to 1.00) | 1.00 |",
@@ -67,7 +67,7 @@ def test_times_are_compared_with_the_limit_alone_in_the_same_round() -> None:
     ]
 
 
-def test_event_loop_of_a_load_that_did_not_end_is_not_counted() -> None:
+def test_omits_event_loop_counts_of_unfinished_load_test() -> None:
     assert limit_tables.event_loop(FOUND).splitlines()[2:] == [
         "| stock | unfinished | unfinished | unfinished | 250 ms |",
         "| request-admission | 15 | 3 | 6 | 250 ms |",
@@ -81,14 +81,12 @@ def test_locked_table_compares_four_servers() -> None:
     ]
 
 
-def test_circumstances_name_releases_and_day() -> None:
-    told = "Measured on 2026-11-30 on core 3.3.2 with provider 3.10.2, PostgreSQL, 2 cores."
-    assert limit_tables.circumstances(FOUND) == told
+def test_circumstances_contain_releases_and_date() -> None:
+    sentence = "Measured on 2026-11-30 on core 3.3.2 with provider 3.10.2, PostgreSQL, 2 cores."
+    assert limit_tables.circumstances(FOUND) == sentence
 
 
-def test_each_patch_that_serves_is_added_to_the_limit_with_what_it_requires(
-    project: Series, pins: Pins
-) -> None:
+def test_adds_each_patch_with_its_requirements_to_limit(project: Series, pins: Pins) -> None:
     pair = pins.pair("3.3.2+3.10.2")
     serving = {patch.slug: patch for each in (pair.core, pair.fab) for patch in project.serving(each)}
     compared = {build.name: build.patches for build in builds(serving)}
@@ -100,7 +98,7 @@ def test_each_patch_that_serves_is_added_to_the_limit_with_what_it_requires(
     assert "failed-run-session" not in compared, "it does not serve this pair"
 
 
-def test_servers_may_be_chosen() -> None:
+def test_table_can_be_limited_to_some_servers() -> None:
     table = limit_tables.lost(limit_tables.of(FOUND, STOCK, PATCH))
     every = limit_tables.lost(FOUND).splitlines()
     assert table.splitlines() == [row for row in every if not row.startswith(f"| {LIMIT} ")]

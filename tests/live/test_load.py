@@ -1,4 +1,4 @@
-"""Requests sent together, to a small server of the test's own."""
+"""Concurrent requests to a small test server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Respond = Callable[[BaseHTTPRequestHandler], int]
 
 @contextmanager
 def serving(respond: Respond, length: int = 0) -> Iterator[str]:
-    """Serve on a free port; `respond` gives the status, `length` is what is said of the empty body."""
+    """Serve empty bodies on a free port. `respond` returns the status, `length` is the Content-Length."""
 
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
@@ -48,7 +48,7 @@ def serving(respond: Respond, length: int = 0) -> Iterator[str]:
         assert not thread.is_alive()
 
 
-def test_counts_by_status() -> None:
+def test_counts_outcomes_by_status() -> None:
     with serving(lambda request: int(request.path[1:])) as url:
         requests = [Request("GET", "/200"), Request("GET", "/500"), Request("POST", "/201", 201, json={})]
         result = send(url, requests, deadline=30)
@@ -89,24 +89,24 @@ def test_sends_both_cookies() -> None:
 
 
 @pytest.mark.parametrize("status", [200, 404])
-def test_a_body_that_does_not_come_whole_is_a_failure(status: int) -> None:
+def test_incomplete_body_is_a_failure(status: int) -> None:
     with serving(lambda _: status, length=1) as url:
         result = send(url, [Request("GET", "/", status)], deadline=30)
     assert result.outcomes == {f"{status} cut short": 1}
     assert len(result.failures) == 1
 
 
-def test_a_body_without_its_end_is_a_failure() -> None:
+def test_body_without_expected_text_is_a_failure() -> None:
     with serving(lambda _: 200) as url:
-        result = send(url, [Request("GET", "/", holds="</html>"), Request("GET", "/")], deadline=30)
+        result = send(url, [Request("GET", "/", contains="</html>"), Request("GET", "/")], deadline=30)
     assert [answer.outcome for answer in result.answers] == ["200 cut short", "200"]
 
 
-def test_all_are_under_way_together() -> None:
+def test_sends_all_requests_concurrently() -> None:
     together = threading.Barrier(20)
 
     def respond(request: BaseHTTPRequestHandler) -> int:
-        together.wait(30)  # nobody is answered before everybody has asked
+        together.wait(30)  # no response before all requests arrived
         return 200
 
     with serving(respond) as url:
@@ -114,7 +114,7 @@ def test_all_are_under_way_together() -> None:
     assert result.outcomes == {"200": 20}
 
 
-def test_keeps_to_the_concurrency() -> None:
+def test_does_not_exceed_concurrency() -> None:
     lock = threading.Lock()
     now = most = 0
     full = threading.Barrier(3)
@@ -124,7 +124,7 @@ def test_keeps_to_the_concurrency() -> None:
         with lock:
             now += 1
             most = max(most, now)
-        full.wait(30)  # as many as may be at once are
+        full.wait(30)  # waits for the maximum number of concurrent requests
         with lock:
             now -= 1
         return 200
@@ -135,7 +135,7 @@ def test_keeps_to_the_concurrency() -> None:
     assert most == 3
 
 
-def test_what_is_not_answered_by_the_deadline_has_failed() -> None:
+def test_request_without_response_at_deadline_is_a_failure() -> None:
     done = threading.Event()
 
     def respond(request: BaseHTTPRequestHandler) -> int:
@@ -152,16 +152,16 @@ def test_what_is_not_answered_by_the_deadline_has_failed() -> None:
     assert result.unfinished == 3
     assert result.wall == pytest.approx(0.5, abs=0.4)
     never = result.answers[-1]
-    assert never.seconds is None, "its turn never came"
+    assert never.seconds is None, "it was not sent"
     assert result.percentile(99) == pytest.approx(0.5, abs=0.4)
 
 
-def test_a_server_that_is_not_there_is_an_outcome() -> None:
+def test_network_error_is_an_outcome() -> None:
     result = send(f"http://127.0.0.1:{free_port()}", [Request("GET", "/")], deadline=30)
     assert result.outcomes == {"ConnectError": 1}
 
 
-def test_percentiles() -> None:
+def test_percentiles_of_durations() -> None:
     request = Request("GET", "/")
     result = Result([Answer(request, "200", second / 100) for second in range(101)], 1.0)
     assert [result.percentile(percent) for percent in (50, 95, 99)] == pytest.approx([0.5, 0.95, 0.99])
@@ -169,7 +169,7 @@ def test_percentiles() -> None:
     assert Result([Answer(request, "200", 0.25)], 1.0).percentile(95) == 0.25
 
 
-def test_runs_add_up() -> None:
+def test_adds_consecutive_runs() -> None:
     request = Request("GET", "/")
     one = Result([Answer(request, "200", 1.0)], 1.5)
     both = one + Result([Answer(request, "500", 2.0)], 2.5)

@@ -1,4 +1,4 @@
-"""What is counted inside a server, with a real Airflow and a database of its own."""
+"""The probe `loop_watch`, in a real Airflow with a private database."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import QueuePool
 
 Base.metadata.create_all(settings.engine, tables=[Pool.__table__])
-told = {}
+reports = {}
 app = FastAPI()
 app.mount("/loop-watch", loop_watch.app)
 
@@ -73,13 +73,13 @@ with TestClient(app) as client:
         client.post("/loop-watch/reset")
         answer = client.get("/" + name)
         assert answer.status_code == 200, answer.text
-        told[name] = client.get("/loop-watch/report").json()
-print("TOLD" + json.dumps(told))
+        reports[name] = client.get("/loop-watch/report").json()
+print("RESULT" + json.dumps(reports))
 """
 
 
 @pytest.fixture(scope="module")
-def told(root: Path, pins: Pins, python: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def reports(root: Path, pins: Pins, python: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
     pair = pins.pair("3.3.2+3.10.2")
     environment = environments.make(pair, python, pair_environments.folder_of(root, pair, python, "stock"))
     home = tmp_path_factory.mktemp("home")
@@ -87,40 +87,40 @@ def told(root: Path, pins: Pins, python: str, tmp_path_factory: pytest.TempPathF
     own = {"AIRFLOW_HOME": str(home), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/a.db"}
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "PYTHON"))}
     printed = run([environment.python, home / "program.py", PROBES], env={**inherited, **own}, timeout=300)
-    (line,) = [line for line in printed.splitlines() if line.startswith("TOLD")]
-    return json.loads(line.removeprefix("TOLD"))
+    (line,) = [line for line in printed.splitlines() if line.startswith("RESULT")]
+    return json.loads(line.removeprefix("RESULT"))
 
 
 def sites(report: Any, kind: str) -> dict[str, Any]:
     return {each["site"]: each["routes"] for each in report["sites"] if each["kind"] == kind}
 
 
-def test_what_the_loop_waits_for_is_counted_by_call_site_and_route(told: Any) -> None:
+def test_counts_calls_on_loop_by_call_site_and_route(reports: Any) -> None:
     site = "airflow/models/pool.py:Pool.get_pools"
-    assert told["on/a"]["totals"]["statements"] == 1
-    assert sites(told["on/a"], "statements") == {f"{site} (slot_pool)": {"GET /on/{name}": 1}}
-    assert sites(told["on/a"], "checkouts") == {site: {"GET /on/{name}": 1}}
-    assert told["on/a"]["totals"]["ends"] > 0
+    assert reports["on/a"]["totals"]["statements"] == 1
+    assert sites(reports["on/a"], "statements") == {f"{site} (slot_pool)": {"GET /on/{name}": 1}}
+    assert sites(reports["on/a"], "checkouts") == {site: {"GET /on/{name}": 1}}
+    assert reports["on/a"]["totals"]["ends"] > 0
 
 
-def test_a_reset_begins_anew(told: Any) -> None:
-    assert told["on/b"]["totals"]["statements"] == 1
-    assert told["on/b"]["totals"]["checkouts"] == 1
+def test_reset_clears_counts(reports: Any) -> None:
+    assert reports["on/b"]["totals"]["statements"] == 1
+    assert reports["on/b"]["totals"]["checkouts"] == 1
 
 
-def test_what_a_thread_of_its_own_waits_for_is_not_counted(told: Any) -> None:
-    assert set(told["off/a"]["totals"].values()) == {0}
-    assert told["off/a"]["sites"] == []
+def test_does_not_count_calls_in_worker_thread(reports: Any) -> None:
+    assert set(reports["off/a"]["totals"].values()) == {0}
+    assert reports["off/a"]["sites"] == []
 
 
-def test_asynchronous_engines_are_told_apart(told: Any) -> None:
-    assert set(told["async"]["totals"].values()) == {0}
-    assert told["async"]["exempt"]["statements"] == 1
-    assert told["async"]["exempt"]["checkouts"] == 1
+def test_counts_asynchronous_engines_separately(reports: Any) -> None:
+    assert set(reports["async"]["totals"].values()) == {0}
+    assert reports["async"]["exempt"]["statements"] == 1
+    assert reports["async"]["exempt"]["checkouts"] == 1
 
 
-def test_a_wait_for_a_connection_stops_the_loop(told: Any) -> None:
-    seen = told["waits"]
+def test_wait_for_connection_blocks_loop(reports: Any) -> None:
+    seen = reports["waits"]
     assert seen["totals"]["waits"] == 1
     assert seen["totals"]["checkouts"] == 1
     assert seen["waited"] >= 1
@@ -130,8 +130,14 @@ def test_a_wait_for_a_connection_stops_the_loop(told: Any) -> None:
     assert any("GET /waits" in stop for stop in seen["stops"])
 
 
-def test_a_second_connection_of_a_request_is_counted_in_any_thread(told: Any) -> None:
+def test_counts_second_connection_of_request_in_any_thread(reports: Any) -> None:
     site = "airflow/models/pool.py:Pool.get_pools"
-    assert told["nested"]["totals"] == {"statements": 0, "checkouts": 0, "ends": 0, "waits": 0, "nested": 1}
-    assert sites(told["nested"], "nested") == {site: {"GET /nested": 1}}
-    assert told["on/a"]["totals"]["nested"] == 0
+    assert reports["nested"]["totals"] == {
+        "statements": 0,
+        "checkouts": 0,
+        "ends": 0,
+        "waits": 0,
+        "nested": 1,
+    }
+    assert sites(reports["nested"], "nested") == {site: {"GET /nested": 1}}
+    assert reports["on/a"]["totals"]["nested"] == 0

@@ -1,4 +1,4 @@
-"""Programs that never outlive us."""
+"""Managed processes always end with this process."""
 
 from __future__ import annotations
 
@@ -16,38 +16,40 @@ import pytest
 from airflow_auth_patches.demo.managed import ManagedProcess
 from airflow_auth_patches.util.errors import Problem
 
-Living = Callable[..., str]
+ProgramCode = Callable[..., str]
 
 
-def kept(code: str, folder: Path, **options: float) -> ManagedProcess:
+def start(code: str, folder: Path, **options: float) -> ManagedProcess:
     return ManagedProcess(
         [sys.executable, "-c", code], env=os.environ, cwd=folder, log=folder / "log", **options
     )
 
 
-def test_ends_with_the_block(life: Any, living: Living, tmp_path: Path) -> None:
-    with kept(living(), tmp_path) as program:
-        life.line()
+def test_stops_program_at_end_of_block(fifo: Any, program_code: ProgramCode, tmp_path: Path) -> None:
+    with start(program_code(), tmp_path) as program:
+        fifo.read_line()
         assert program.running
     assert not program.running
-    life.gone()
+    fifo.wait_closed()
 
 
-def test_kills_what_does_not_end(life: Any, living: Living, tmp_path: Path) -> None:
-    with kept(living(stubborn=True), tmp_path, grace=0.1):
-        life.line()
-    life.gone()
+def test_kills_program_that_ignores_stop_signal(fifo: Any, program_code: ProgramCode, tmp_path: Path) -> None:
+    with start(program_code(stubborn=True), tmp_path, grace=0.1):
+        fifo.read_line()
+    fifo.wait_closed()
 
 
-def test_kills_a_child_that_was_left_behind(life: Any, living: Living, tmp_path: Path) -> None:
-    with kept(living(stays=False), tmp_path) as program:
-        life.line()
+def test_kills_child_of_program_that_ended(fifo: Any, program_code: ProgramCode, tmp_path: Path) -> None:
+    with start(program_code(stays=False), tmp_path) as program:
+        fifo.read_line()
         assert program.wait(60) == 0
-    life.gone()
+    fifo.wait_closed()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_ends_with_its_parent(life: Any, living: Living, tmp_path: Path, number: signal.Signals) -> None:
+def test_stops_program_when_parent_is_killed(
+    fifo: Any, program_code: ProgramCode, tmp_path: Path, number: signal.Signals
+) -> None:
     parent = textwrap.dedent(
         """
         import os, signal, sys
@@ -59,25 +61,25 @@ def test_ends_with_its_parent(life: Any, living: Living, tmp_path: Path, number:
         signal.pause()
         """
     )
-    with subprocess.Popen([sys.executable, "-c", parent, tmp_path, living(stubborn=True)]) as process:
-        life.line()
+    with subprocess.Popen([sys.executable, "-c", parent, tmp_path, program_code(stubborn=True)]) as process:
+        fifo.read_line()
         process.send_signal(number)
         assert process.wait(60) == -number
-    life.gone()
+    fifo.wait_closed()
 
 
 @pytest.mark.parametrize(("code", "expected"), [("", 0), ("raise SystemExit(7)", 7)])
-def test_tells_the_exit_code(tmp_path: Path, code: str, expected: int) -> None:
-    with kept(code, tmp_path) as program:
+def test_returns_exit_code(tmp_path: Path, code: str, expected: int) -> None:
+    with start(code, tmp_path) as program:
         assert program.wait(60) == expected
 
 
-def test_tells_the_signal_that_ended_it(tmp_path: Path) -> None:
-    with kept("import os; os.kill(os.getpid(), 9)", tmp_path) as program:
+def test_returns_128_plus_signal_number(tmp_path: Path) -> None:
+    with start("import os; os.kill(os.getpid(), 9)", tmp_path) as program:
         assert program.wait(60) == 137
 
 
-def test_names_a_program_that_is_not_there(tmp_path: Path) -> None:
+def test_reports_missing_program(tmp_path: Path) -> None:
     with ManagedProcess(
         [tmp_path / "nothing"], env=os.environ, cwd=tmp_path, log=tmp_path / "log"
     ) as program:
@@ -85,15 +87,15 @@ def test_names_a_program_that_is_not_there(tmp_path: Path) -> None:
             program.finish(60, "A test")
 
 
-def test_tells_what_failed(tmp_path: Path) -> None:
-    with kept("raise SystemExit('out of luck')", tmp_path) as program:
+def test_reports_output_of_failed_program(tmp_path: Path) -> None:
+    with start("raise SystemExit('out of luck')", tmp_path) as program:
         with pytest.raises(Problem, match=r"(?s)A test failed with exit code 1:.*out of luck"):
             program.finish(60, "A test")
 
 
-def test_ends_what_takes_too_long(life: Any, living: Living, tmp_path: Path) -> None:
-    with kept(living(), tmp_path) as program:
-        life.line()
+def test_stops_program_after_timeout(fifo: Any, program_code: ProgramCode, tmp_path: Path) -> None:
+    with start(program_code(), tmp_path) as program:
+        fifo.read_line()
         with pytest.raises(Problem, match=r"A test took longer than 0 s"):
             program.finish(0, "A test")
-        life.gone()
+        fifo.wait_closed()

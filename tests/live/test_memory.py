@@ -1,4 +1,4 @@
-"""The memory of a group of processes."""
+"""The memory of a process group."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from airflow_auth_patches.demo.memory import resident
 
 MIB = 1024 * 1024
-#: Has a child that takes that many bytes, and says when it has them; both wait until their input ends.
+#: Starts a child that allocates memory and prints a line. Both processes wait for the end of their input.
 PARENT = """\
 import subprocess, sys
-code = "import sys; memory = b'x' * int(sys.argv[1]); print('there', flush=True); sys.stdin.read()"
+code = "import sys; memory = b'x' * int(sys.argv[1]); print('allocated', flush=True); sys.stdin.read()"
 child = subprocess.Popen([sys.executable, "-c", code, sys.argv[1]])
 child.wait(30)
 """
@@ -21,7 +21,7 @@ child.wait(30)
 
 @contextmanager
 def family(size: int) -> Iterator[int]:
-    """Start a process with a child of that size, and give their group."""
+    """Start a process with a child of the given size, and yield their process group."""
     with subprocess.Popen(
         [sys.executable, "-c", PARENT, str(size)],
         stdin=subprocess.PIPE,
@@ -30,18 +30,18 @@ def family(size: int) -> Iterator[int]:
     ) as parent:
         assert parent.stdout is not None
         assert parent.stdin is not None
-        assert parent.stdout.readline() == b"there\n"
+        assert parent.stdout.readline() == b"allocated\n"
         yield parent.pid
         parent.stdin.close()
         parent.wait(30)
 
 
-def test_children_are_counted_and_no_other_group() -> None:
+def test_counts_children_but_no_other_group() -> None:
     with family(0) as small, family(100 * MIB) as large:
         assert 99 * MIB < resident(large) - resident(small) < 105 * MIB
 
 
-def test_a_group_that_is_gone_has_none() -> None:
+def test_returns_zero_for_ended_group() -> None:
     with family(0) as group:
         assert resident(group) > 0
     assert resident(group) == 0

@@ -1,4 +1,4 @@
-"""When a server counts as one that grows, as far as no server is needed."""
+"""The scenario `memory-growth`, without a server."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result
-from airflow_auth_patches.demo.scenarios import memory_growth as room
+from airflow_auth_patches.demo.scenarios import memory_growth
 
-MIB = room.MIB
+MIB = memory_growth.MIB
 
 
 class Growing:
     """
-    A server in whose memory each request leaves something.
+    A server whose memory grows with each request.
 
-    :param each: bytes that one leaves.
-    :param outcomes: what the requests are answered with, by their path.
+    :param each: bytes of growth per request.
+    :param outcomes: the outcomes of the requests, by path.
     """
 
     url = "http://somewhere"
@@ -37,19 +37,19 @@ class Growing:
     def send(self, url: str, requests: Sequence[Request], *, deadline: float, concurrency: int) -> Result:
         assert concurrency == 1
         self.answered += len(requests)
-        told = [self.outcomes.get(request.path, str(request.expect)) for request in requests]
-        return Result([Answer(*pair, 1.0) for pair in zip(requests, told, strict=True)], 1.0)
+        outcomes = [self.outcomes.get(request.path, str(request.expect)) for request in requests]
+        return Result([Answer(*pair, 1.0) for pair in zip(requests, outcomes, strict=True)], 1.0)
 
 
 def observe(monkeypatch: pytest.MonkeyPatch, each: float, **outcomes: str) -> Any:
     server = Growing(each, {f"/auth/fab/v1/{name}": outcome for name, outcome in outcomes.items()})
-    monkeypatch.setattr(room, "send", server.send)
-    return room.run(server)  # type: ignore[arg-type]
+    monkeypatch.setattr(memory_growth, "send", server.send)
+    return memory_growth.run(server)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("mib", "failed"), [(0, False), (2, False), (2.1, True), (9, True)])
-def test_it_may_grow_by_so_much(monkeypatch: pytest.MonkeyPatch, mib: float, failed: bool) -> None:
-    seen = observe(monkeypatch, mib * MIB / room.REQUESTS)
+def test_fails_only_above_maximum_growth(monkeypatch: pytest.MonkeyPatch, mib: float, failed: bool) -> None:
+    seen = observe(monkeypatch, mib * MIB / memory_growth.REQUESTS)
     assert seen.failed is failed
     assert (
         seen.sees
@@ -57,20 +57,20 @@ def test_it_may_grow_by_so_much(monkeypatch: pytest.MonkeyPatch, mib: float, fai
     )
 
 
-def test_the_rest_is_not_sent_where_it_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stops_early_at_large_growth(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = observe(monkeypatch, 0.8 * MIB)
     assert seen.failed
     assert seen.sees.startswith("tokens: +16.0 MiB in 20 requests, the rest was not sent; users and roles: ")
     assert [(each.rounds, each.planned) for each in seen.measurements] == [(2, 30), (2, 30)]
 
 
-def test_what_is_answered_otherwise_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unexpected_status_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = observe(monkeypatch, 0, users="500")
     assert seen.failed
     assert seen.sees.endswith("; users and roles: 150 of 300 fail (150 x 500)")
 
 
-def test_ends_where_nothing_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stops_when_server_does_not_respond(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = observe(monkeypatch, 0, roles=NO_ANSWER)
     assert seen.failed
     assert "users and roles: +0.0 MiB in 10 requests, the rest was not sent" in seen.sees

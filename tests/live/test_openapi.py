@@ -1,4 +1,4 @@
-"""What a server can be asked, as its OpenAPI document tells."""
+"""The operations of a server in its OpenAPI document."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DOCUMENT = {
 ONE = Operation("GET", "/api/v2/pools/{pool_name}", (("path", "pool_name"), ("query", "at")))
 
 
-def test_lists_every_method_below_the_prefix() -> None:
+def test_lists_every_method_below_prefix() -> None:
     assert [str(each) for each in operations(DOCUMENT)] == [
         "GET /api/v2/pools",
         "POST /api/v2/pools",
@@ -35,20 +35,20 @@ def test_lists_every_method_below_the_prefix() -> None:
     ]
 
 
-def test_needs_what_is_required_wherever_it_is_said() -> None:
+def test_collects_required_parameters_of_route_and_method() -> None:
     needs = [each.needs for each in operations(DOCUMENT)]
     assert needs == [(), (("header", "X-Token"),), (("path", "pool_name"),), ONE.needs]
 
 
 def test_fills_path_query_and_headers() -> None:
     values = {"pool_name": "a/b c", "at": "1 2", "X-Token": "t", "unused": "u"}
-    goes = address(ONE, values)
-    assert (goes.path, goes.headers) == ("/api/v2/pools/a%2Fb%20c?at=1+2", {})
+    target = address(ONE, values)
+    assert (target.path, target.headers) == ("/api/v2/pools/a%2Fb%20c?at=1+2", {})
     post = operations(DOCUMENT)[1]
     assert address(post, values).headers == {"X-Token": "t"}
 
 
-def test_names_each_unknown_parameter_once_with_where_it_is_needed() -> None:
+def test_reports_each_unknown_parameter_once() -> None:
     assert unknown({"at"}, operations(DOCUMENT)) == [
         "the header parameter X-Token of POST /api/v2/pools",
         "the path parameter pool_name of DELETE /api/v2/pools/{pool_name}",
@@ -56,6 +56,6 @@ def test_names_each_unknown_parameter_once_with_where_it_is_needed() -> None:
     assert unknown({"at", "X-Token", "pool_name"}, operations(DOCUMENT)) == []
 
 
-def test_a_missing_value_is_a_problem() -> None:
+def test_missing_value_raises_problem() -> None:
     with pytest.raises(Problem, match="no value for the query parameter at of GET /api/v2/pools/"):
         address(ONE, {"pool_name": "a"})

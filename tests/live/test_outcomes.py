@@ -1,4 +1,4 @@
-"""What observations say, alone and together."""
+"""Observations, and the outcome of a scenario."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from airflow_auth_patches.demo.outcomes import (
     Measurement,
     Observation,
     Outcome,
-    judge,
+    outcome_of,
     pool_timeouts,
     race_errors,
 )
 
 GET = Request("GET", "/")
-#: The end of a traceback as core 3.1 and 3.2 log it: first as part of an exception group, then by itself.
+#: The end of a traceback in the log of core 3.1 and 3.2: first in an exception group, then separately.
 GROUP = """\
   + Exception Group Traceback (most recent call last):
   |   File "sqlalchemy/pool/impl.py", line 166, in _do_get
@@ -27,7 +27,7 @@ GROUP = """\
     raise exc.TimeoutError(
 sqlalchemy.exc.TimeoutError: QueuePool limit of size 3 overflow 2 reached, connection timed out
 """
-#: As core 3.3 logs it, which leaves out the message.
+#: The same in the log of core 3.3, which omits the message.
 HANDLED = """\
 2026-11-20T17:42:28.269355Z [error    ] Error with id u40UMJwP, statement: hidden
   File "sqlalchemy/pool/impl.py", line 177, in _do_get
@@ -66,27 +66,27 @@ def observation(failed: bool) -> Observation:
     ],
 )
 def test_outcome_of_two_observations(kind: Kind, stock: bool, patched: bool, outcome: Outcome) -> None:
-    assert judge(kind, observation(stock), observation(patched)) is outcome
+    assert outcome_of(kind, observation(stock), observation(patched)) is outcome
 
 
-def test_which_outcomes_are_good() -> None:
+def test_cured_works_and_not_run_are_good() -> None:
     good = {Outcome.CURED, Outcome.WORKS, Outcome.NOT_RUN}
     assert {each for each in Outcome if each.good} == good
 
 
 @pytest.mark.parametrize(("log", "count"), [(GROUP, 1), (HANDLED, 1), (GROUP * 3, 3), (HARMLESS, 0), ("", 0)])
-def test_a_pool_time_out_is_counted_once(log: str, count: int) -> None:
+def test_counts_each_pool_time_out_once(log: str, count: int) -> None:
     assert pool_timeouts(log) == count
 
 
-def test_race_errors_are_counted_outside_of_groups() -> None:
+def test_counts_race_errors_outside_of_exception_groups() -> None:
     assert race_errors(RACES) == {"KeyError": 1, "AttributeError": 2}
     assert race_errors(RACES * 2) == {"KeyError": 2, "AttributeError": 4}
     assert race_errors(HARMLESS) == {}
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "told"),
+    ("outcomes", "text"),
     [
         (["200", "200"], "5 at once: 0 of 2 fail"),
         (["200", "500", "500"], "5 at once: 2 of 3 fail (2 x 500)"),
@@ -96,6 +96,6 @@ def test_race_errors_are_counted_outside_of_groups() -> None:
         ),
     ],
 )
-def test_a_measurement_in_words(outcomes: list[str], told: str) -> None:
+def test_measurement_as_text(outcomes: list[str], text: str) -> None:
     result = Result([Answer(GET, outcome, 1.0) for outcome in outcomes], 1.0)
-    assert str(Measurement("5 at once", result, deadline=10)) == told
+    assert str(Measurement("5 at once", result, deadline=10)) == text

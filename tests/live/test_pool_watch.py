@@ -1,4 +1,4 @@
-"""The threads that wait for a connection are counted in a real Airflow, with a pool of its own."""
+"""The probe `pool_watch`, in a real Airflow with a private pool."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ assert pool_watch.counted["waiting"] == 0
 
 @pytest.mark.proof
 @pytest.mark.parametrize("pair", ["3.2.2+3.6.5", "3.3.2+3.10.2"])
-def test_waiting_threads_are_counted_since_the_reset(
+def test_counts_waiting_threads_since_reset(
     pair: str, root: Path, pins: Pins, python: str, tmp_path: Path
 ) -> None:
     named = pins.pair(pair)

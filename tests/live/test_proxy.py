@@ -1,4 +1,4 @@
-"""A proxy that can fall silent, before a real database and before a small server of the test's own."""
+"""The proxy that blocks traffic, in front of a real database and of a small test server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow_auth_patches.demo.proxy import Proxy
 
 @pytest.fixture
 def echo() -> Iterator[int]:
-    """Return the port of a server that sends back what it gets."""
+    """Return the port of an echo server."""
     listener = socket.create_server(("127.0.0.1", 0))
     threads: list[threading.Thread] = []
 
@@ -49,13 +49,13 @@ def connect(port: int, timeout: float = 30) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout)
 
 
-def test_passes_on_both_ways(echo: int) -> None:
+def test_forwards_in_both_directions(echo: int) -> None:
     with Proxy(echo) as proxy, connect(proxy.port) as client:
         client.sendall(b"hello")
         assert client.recv(10) == b"hello"
 
 
-def test_answers_nothing_while_held_and_everything_after(echo: int) -> None:
+def test_blocks_traffic_until_released(echo: int) -> None:
     with Proxy(echo) as proxy, connect(proxy.port) as old:
         proxy.hold()
         old.sendall(b"old")
@@ -66,9 +66,9 @@ def test_answers_nothing_while_held_and_everything_after(echo: int) -> None:
                 with pytest.raises(TimeoutError):
                     client.recv(10)
             proxy.release()
-            for client, said in ((old, b"old"), (new, b"new")):
+            for client, data in ((old, b"old"), (new, b"new")):
                 client.settimeout(30)
-                assert client.recv(10) == said
+                assert client.recv(10) == data
 
 
 def test_delays_both_directions(echo: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,14 +80,14 @@ def test_delays_both_directions(echo: int, monkeypatch: pytest.MonkeyPatch) -> N
     assert slept == [0.25, 0.25]
 
 
-def test_an_end_on_one_side_is_one_on_the_other(echo: int) -> None:
+def test_forwards_end_of_stream(echo: int) -> None:
     with Proxy(echo) as proxy:
         with connect(proxy.port) as client:
             client.shutdown(socket.SHUT_WR)
             assert client.recv(10) == b""
 
 
-def test_nothing_is_left_of_it_when_its_block_is_broken_off(echo: int) -> None:
+def test_stops_threads_and_connections_when_block_is_interrupted(echo: int) -> None:
     clients = []
 
     def break_off(proxy: Proxy) -> None:
@@ -101,20 +101,20 @@ def test_nothing_is_left_of_it_when_its_block_is_broken_off(echo: int) -> None:
     with pytest.raises(KeyboardInterrupt), proxy:
         break_off(proxy)
     with clients[0] as client, contextlib.suppress(ConnectionResetError):
-        while client.recv(10):  # what was held may still come, then the end
+        while client.recv(10):  # blocked data can still arrive before the end of the stream
             pass
     with pytest.raises(ConnectionRefusedError):
         connect(proxy.port)
     ours = {each for each in set(threading.enumerate()) - before if "Proxy" in each.name}
     assert not ours
-    proxy.stop()  # once more is as good
+    proxy.stop()  # a second call has no effect
 
 
-def test_a_database_is_found_through_it(room: Path) -> None:
-    with PostgreSQL(room / "postgresql") as database, Proxy(database.port) as proxy:
+def test_database_is_reachable_through_proxy(shared_folder: Path) -> None:
+    with PostgreSQL(shared_folder / "postgresql") as database, Proxy(database.port) as proxy:
         database.create("one")
         through = database.through(proxy.port)
-        through.stop()  # the server is not its own
+        through.stop()  # does not stop the database server
         connection = psycopg2.connect(through.url("one").replace("+psycopg2", ""))
         connection.cursor().execute("SELECT 1")
         connection.close()

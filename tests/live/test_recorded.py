@@ -45,7 +45,7 @@ def test_replaces_rows_that_were_run_again_and_keeps_the_others(path: Path) -> N
     ]
 
 
-def test_keeps_a_row_when_its_database_was_missing_in_a_later_run(path: Path) -> None:
+def test_keeps_row_when_database_is_missing_in_later_run(path: Path) -> None:
     recorded.record(path, [data("token-race", "measured")], DAY, "3.11", NAMES)
     recorded.record(path, [data("token-race", "absent", outcome=Outcome.NOT_RUN)], DAY, "3.11", NAMES)
     assert [row["patched"]["sees"] for row in recorded.read(path)] == ["measured"]
@@ -75,14 +75,14 @@ def test_records_numbers_and_call_sites_but_no_path(path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{}1", '[{"scenario": "token-race"}]', "[1]", '"x"'])
-def test_refuses_a_file_that_is_no_recorded_demonstration(text: str, path: Path) -> None:
+def test_rejects_file_that_is_not_a_recorded_demonstration(text: str, path: Path) -> None:
     path.write_text(text)
-    with pytest.raises(Problem, match="is no recorded demonstration"):
+    with pytest.raises(Problem, match="is not a recorded demonstration"):
         recorded.record(path, [data("token-race")], DAY, "3.11", NAMES)
     assert path.read_text() == text
 
 
-def test_table_names_the_day_once_when_all_rows_have_it(path: Path) -> None:
+def test_table_has_date_once_when_all_rows_share_it(path: Path) -> None:
     plugin = Observation("60 of 60", failed=False)
     rows = [dict(data("token-race")), dict(data("session-cleanup"))]
     rows[0]["plugin"] = {**rows[0]["stock"], "sees": plugin.sees}
@@ -98,7 +98,7 @@ def test_table_names_the_day_once_when_all_rows_have_it(path: Path) -> None:
     assert "| `session-cleanup` | 3.1.6+3.3.0 on MariaDB |" in text
 
 
-def test_table_has_a_column_of_days_when_they_differ(path: Path) -> None:
+def test_table_has_date_column_when_dates_differ(path: Path) -> None:
     recorded.record(path, [data("token-race")], DAY, "3.11", NAMES)
     recorded.record(path, [data("session-cleanup")], date(2026, 6, 2), "3.11", NAMES)
     text = recorded.table(recorded.read(path))
@@ -106,7 +106,7 @@ def test_table_has_a_column_of_days_when_they_differ(path: Path) -> None:
     assert text.splitlines()[-1].endswith("| 1 May 2026 |")
 
 
-def test_page_of_a_bug_has_the_scenarios_that_show_it(path: Path) -> None:
+def test_page_of_bug_contains_scenarios_that_show_it(path: Path) -> None:
     recorded.record(path, [data("token-race"), data("session-cleanup")], DAY, "3.11", NAMES)
     text = recorded.of_bugs(path, "dead-connection-500")
     assert text.startswith("- `session-cleanup`: 20 rounds")

@@ -1,4 +1,4 @@
-"""The table and the data of a demonstration."""
+"""The tables and the JSON data of a demonstration."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def printed(rows: list[Row], width: int) -> str:
 
 @pytest.mark.parametrize("width", [80, 100])
 @pytest.mark.parametrize("outcome", list(Outcome))
-def test_the_table_holds_all(outcome: Outcome, width: int) -> None:
+def test_table_contains_all_scenarios_and_fits_width(outcome: Outcome, width: int) -> None:
     text = printed([row(outcome, each.name, pair) for each in ALL for pair in each.pairs], width)
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
     assert "…" not in text
@@ -52,9 +52,9 @@ def test_the_table_holds_all(outcome: Outcome, width: int) -> None:
 
 
 def test_brief_table_fits_a_screen() -> None:
-    told = "5 at once: 10 of 10 fail (10 x 500); 20 at once: 20 of 20 fail (18 x 500, 2 no answer)"
+    sees = "5 at once: 10 of 10 fail (10 x 500); 20 at once: 20 of 20 fail (18 x 500, 2 no answer)"
     rows = [
-        replace(row(Outcome.CURED, each.name, pair), stock=Observation(told, failed=True))
+        replace(row(Outcome.CURED, each.name, pair), stock=Observation(sees, failed=True))
         for each in choose([])
         for pair in each.pairs
     ]
@@ -69,7 +69,7 @@ def test_brief_table_fits_a_screen() -> None:
     assert all(each.name in words for each in choose([]))
 
 
-def test_deadlines_and_pool_time_out_are_in_the_table() -> None:
+def test_table_contains_deadline_and_pool_time_out() -> None:
     words = " ".join(
         line[:22].strip() for line in printed([row(Outcome.CURED)], 100).splitlines()
     )  # the first column
@@ -77,14 +77,14 @@ def test_deadlines_and_pool_time_out_are_in_the_table() -> None:
     assert "deadline 25 s" in words
 
 
-def test_what_looks_like_markup_is_shown_as_it_is() -> None:
-    told = Observation("not measured: [red]ended[/] [/x]", failed=True)
+def test_table_escapes_markup() -> None:
+    observed = Observation("not measured: [red]ended[/] [/x]", failed=True)
     base = row(Outcome.NOT_CURED)
-    text = printed([Row(base.scenario, base.pair, told, told, base.outcome, base.logs)], 100)
+    text = printed([Row(base.scenario, base.pair, observed, observed, base.outcome, base.logs)], 100)
     assert "[red]ended[/]" in " ".join(text.split())
 
 
-def test_what_the_minimal_do_is_told_beside_stock() -> None:
+def test_reports_observation_with_minimal_patches() -> None:
     base = row(Outcome.CURED)
     both = replace(
         base,
@@ -104,7 +104,7 @@ def test_what_the_minimal_do_is_told_beside_stock() -> None:
     assert faults([bad])[0].startswith("pool-distinct-tokens on 3.2.0+3.6.0 on MariaDB is not cured: ")
 
 
-def test_what_the_plugin_does_is_told_beside_stock() -> None:
+def test_reports_observation_with_plugin() -> None:
     base = row(Outcome.NOT_CURED)
     both = replace(
         base,
@@ -120,14 +120,14 @@ def test_what_the_plugin_does_is_told_beside_stock() -> None:
     assert "; stock with the plugin: 60 of 60 [fail]; patched: " in faults([both])[0]
 
 
-def test_faults_are_named() -> None:
+def test_faults_describe_unsuccessful_outcomes() -> None:
     assert faults([row(Outcome.CURED), row(Outcome.WORKS, "sequence")]) == []
     bad = [row(Outcome.NOT_CURED), row(Outcome.NOT_SHOWN), row(Outcome.BROKEN, "sequence")]
     for fault, name in zip(faults(bad), ("not cured", "not shown", "broken"), strict=True):
         assert f"is {name}: stock: 30 at once: 2 of 3 fail (1 x 500, 1 no answer); patched: " in fault
 
 
-def test_data_is_plain_and_whole() -> None:
+def test_data_is_json_serializable_and_complete() -> None:
     (data,) = json.loads(json.dumps(as_data([row(Outcome.CURED)])))
     assert (data["core"], data["fab"]) == ("3.2.0", "3.6.0")
     assert data["outcome"] == "cured"

@@ -1,4 +1,4 @@
-"""The route sweep of the API, as far as no server is needed."""
+"""The route sweep of the API, without a server."""
 
 from __future__ import annotations
 
@@ -23,40 +23,40 @@ def get(path: str) -> Operation:
     return Operation("GET", f"/api/v2{path}", tuple(("path", name) for name in names))
 
 
-def test_every_get_is_asked() -> None:
-    steps = sweep.looks([get("/dags"), Operation("POST", "/api/v2/dags"), get("/dags/{dag_id}")], VALUES)
+def test_requests_every_get_route() -> None:
+    steps = sweep.get_steps([get("/dags"), Operation("POST", "/api/v2/dags"), get("/dags/{dag_id}")], VALUES)
     assert [(step.method, step.path) for step in steps] == [
         ("GET", "/api/v2/dags"),
         ("GET", "/api/v2/dags/sweep_0"),
     ]
 
 
-def test_a_route_with_a_new_parameter_is_not_forgotten() -> None:
+def test_unknown_parameter_of_get_route_raises_problem() -> None:
     with pytest.raises(
-        Problem, match=r"does not know the path parameter new_id of GET /api/v2/new/\{new_id\}"
+        Problem, match=r"has no value for the path parameter new_id of GET /api/v2/new/\{new_id\}"
     ):
-        sweep.looks([get("/dags"), get("/new/{new_id}")], VALUES)
+        sweep.get_steps([get("/dags"), get("/new/{new_id}")], VALUES)
 
 
-def test_a_write_may_need_what_the_sweep_does_not_know() -> None:
-    assert sweep.looks([Operation("POST", "/api/v2/new/{new_id}", (("path", "new_id"),))], VALUES) == []
+def test_ignores_unknown_parameters_of_writes() -> None:
+    assert sweep.get_steps([Operation("POST", "/api/v2/new/{new_id}", (("path", "new_id"),))], VALUES) == []
 
 
-def test_some_gets_are_about_something_else() -> None:
-    (queued,) = sweep.looks([get("/dags/{dag_id}/assets/{asset_id}/queuedEvents")], VALUES)
+def test_some_routes_use_other_parameter_values() -> None:
+    (queued,) = sweep.get_steps([get("/dags/{dag_id}/assets/{asset_id}/queuedEvents")], VALUES)
     assert queued.path == "/api/v2/dags/sweep_started_0/assets/1/queuedEvents"
 
 
-def test_some_gets_are_answered_otherwise() -> None:
-    login, dags = sweep.looks([get("/auth/login"), get("/dags")], VALUES)
+def test_some_routes_expect_other_status() -> None:
+    login, dags = sweep.get_steps([get("/auth/login"), get("/dags")], VALUES)
     assert (login.expect, dags.expect) == ((307,), (200,))
 
 
-def test_nothing_is_exempt() -> None:
+def test_no_route_is_exempt() -> None:
     assert sweep.EXEMPT == {}
 
 
-def test_writes_that_a_server_lacks_are_left_out() -> None:
+def test_omits_writes_that_server_does_not_support() -> None:
     found = [Operation("POST", "/api/v2/pools"), Operation("DELETE", "/api/v2/pools/{pool_name}")]
     sent = [flow for flow in writes.flows(found, ["1", "2", "3"]) if flow]
     assert [[f"{step.method} {step.path}" for step in flow] for flow in sent] == [
@@ -65,13 +65,13 @@ def test_writes_that_a_server_lacks_are_left_out() -> None:
     ]
 
 
-def test_writes_that_are_not_made_are_named() -> None:
+def test_lists_writes_that_flows_do_not_cover() -> None:
     pools, other = Operation("POST", "/api/v2/pools"), Operation("PUT", "/api/v2/other")
     found = [pools, other, Operation("GET", "/api/v2/pools")]
     assert writes.left_out(found, writes.flows(found, ["1", "2"])) == ["PUT /api/v2/other"]
 
 
-def test_every_parameter_of_a_write_is_filled_or_told_by_an_answer() -> None:
+def test_every_parameter_of_write_has_value_or_comes_from_response() -> None:
     every = [
         *writes.pools(1),
         *writes.connections(1),
@@ -91,12 +91,12 @@ def test_every_parameter_of_a_write_is_filled_or_told_by_an_answer() -> None:
         assert "{" not in left
 
 
-def test_the_dags_of_the_sweep_are_python() -> None:
+def test_dag_file_of_sweep_is_valid_python() -> None:
     ast.parse(SWEEP_FILE)
 
 
 @pytest.mark.parametrize("module", sorted(PROBES.glob("*.py")), ids=lambda path: path.stem)
-def test_what_runs_inside_a_server_needs_nothing_of_ours(module: Any) -> None:
+def test_probes_do_not_import_this_package(module: Any) -> None:
     imported = {
         (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name) or ""
         for node in ast.walk(ast.parse(module.read_text()))
@@ -106,7 +106,7 @@ def test_what_runs_inside_a_server_needs_nothing_of_ours(module: Any) -> None:
 
 
 def report(**counts: Any) -> loop.Report:
-    told: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "seconds": 9.0,
         "statements": 0,
         "checkouts": 0,
@@ -122,16 +122,18 @@ def report(**counts: Any) -> loop.Report:
         "sites": (),
         "stops": {},
     }
-    return loop.Report(**{**told, **counts})
+    return loop.Report(**{**defaults, **counts})
 
 
 def sent(*outcomes: str, left: int = 0) -> FlowResult:
-    pulse = Result([Answer(Request("GET", "/"), "200", 0.125), Answer(Request("GET", "/"), "200", 0.1)], 1)
-    return FlowResult([Done(Step("GET", "/a", "/a"), outcome, 1.0) for outcome in outcomes], left, 1.0, pulse)
+    versions = Result([Answer(Request("GET", "/"), "200", 0.125), Answer(Request("GET", "/"), "200", 0.1)], 1)
+    return FlowResult(
+        [Done(Step("GET", "/a", "/a"), outcome, 1.0) for outcome in outcomes], left, 1.0, versions
+    )
 
 
-def test_a_quiet_loop_is_told_shortly() -> None:
-    assert route_sweep.tell(sent("200", "200"), report()).split("; ") == [
+def test_summary_without_calls_on_loop() -> None:
+    assert route_sweep.summary(sent("200", "200"), report()).split("; ") == [
         "on the loop 0 SQL statements, 0 checkouts, 0 waits",
         "0 second connections of a request",
         "event-loop lag up to 0.02 s: blocked 0.01 s, garbage collection 0.01 s",
@@ -140,7 +142,7 @@ def test_a_quiet_loop_is_told_shortly() -> None:
     ]
 
 
-def test_the_most_frequent_call_sites_are_told() -> None:
+def test_summary_lists_most_frequent_call_sites() -> None:
     sites = [
         loop.Site("statements", f"airflow/models/a.py:A.f{count} (table)", count, {"GET /a": count})
         for count in (9, 3, 5, 1, 2)
@@ -150,15 +152,15 @@ def test_the_most_frequent_call_sites_are_told() -> None:
         loop.Site("checkouts", "airflow/c.py:c", 99, {}),
     ]
     seen = report(statements=20, checkouts=99, waits=4, sites=tuple(sites))
-    told = route_sweep.tell(sent("200", "500", NO_ANSWER, "500", left=2), seen)
-    assert told.split("; ")[4:] == [
+    text = route_sweep.summary(sent("200", "500", NO_ANSWER, "500", left=2), seen)
+    assert text.split("; ")[4:] == [
         "of 4 requests 2 x 500, 1 x no answer",
         "2 never sent",
         "most by A.f9 9, A.f2 6, A.f5 5, A.f3 3 and 1 more",
     ]
 
 
-def test_any_call_on_the_loop_is_too_many() -> None:
+def test_report_is_clean_only_without_calls_on_loop() -> None:
     assert report(longest_stop=9.0, late=3, exempt={"statements": 4}).clean
     for kind in ("statements", "checkouts", "ends", "waits"):
         assert not report(**{kind: 1}).clean

@@ -1,4 +1,4 @@
-"""Preparing, booting, asking and stopping a server, with a small web server in Airflow's place."""
+"""Preparing, booting and stopping a server, with a small web server instead of Airflow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Fake = Callable[[str], Environment]
 
 
 class SQLiteWithKill(SQLite):
-    """SQLite that says how often connections were to be killed."""
+    """SQLite that counts calls of `kill_connections`."""
 
     killed = 0
 
@@ -31,7 +31,7 @@ class SQLiteWithKill(SQLite):
 
 @pytest.fixture
 def prepared(tmp_path: Path) -> Preparation:
-    """Return a preparation whose database is there, as if it had been run."""
+    """Return a preparation whose database exists already."""
     database = SQLiteWithKill(tmp_path / "sqlite")
     database.create("base")
     folder = tmp_path / "pair"
@@ -54,15 +54,15 @@ def serve(fake: Fake, prepared: Preparation, tmp_path: Path) -> Callable[..., Se
     return make
 
 
-def test_serves_until_the_end_of_the_block(life: Any, serve: Callable[..., Server]) -> None:
+def test_server_runs_until_end_of_block(fifo: Any, serve: Callable[..., Server]) -> None:
     with serve("serves") as server:
         assert server.wait() is server
         assert server.healthy()
     assert not server.log_since().startswith("Traceback")
-    life.gone()
+    fifo.wait_closed()
 
 
-def test_its_database_is_a_copy_that_goes_with_it(
+def test_database_is_a_copy_that_is_removed_at_end(
     prepared: Preparation, serve: Callable[..., Server]
 ) -> None:
     database = prepared.database
@@ -73,11 +73,11 @@ def test_its_database_is_a_copy_that_goes_with_it(
     assert database.path("base").exists()
 
 
-def test_is_booted_as_the_bug_reports_say(
+def test_boots_with_settings_of_bug_reports(
     serve: Callable[..., Server], prepared: Preparation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AIRFLOW_HOME", "AIRFLOW__CORE__EXECUTOR", "PYTHONPATH", "VIRTUAL_ENV"):
-        monkeypatch.setenv(name, "the user's own")
+        monkeypatch.setenv(name, "user value")
     with serve("serves", Settings(pool_timeout=5, user_cache_ttl=0)) as server:
         server.wait()
         seen = json.loads((prepared.folder / "one" / "environment.json").read_text())
@@ -99,10 +99,10 @@ def test_is_booted_as_the_bug_reports_say(
     assert seen["AIRFLOW__CORE__AUTH_MANAGER"].endswith("FabAuthManager")
     assert len(seen["AIRFLOW__API_AUTH__JWT_SECRET"]) >= 64
     assert seen["AIRFLOW_HOME"] == str(prepared.folder / "one")
-    assert not any(value == "the user's own" for value in seen.values())
+    assert not any(value == "user value" for value in seen.values())
 
 
-def test_leaves_the_caches_alone_unless_told() -> None:
+def test_sets_cache_lifetimes_only_if_given() -> None:
     for name, variable in (
         ("user_cache_ttl", "AIRFLOW__FAB__CACHE_TTL"),
         ("revocation_cache_ttl", "AIRFLOW__API_AUTH__REVOKED_TOKEN_CACHE_TTL_SECONDS"),
@@ -111,46 +111,46 @@ def test_leaves_the_caches_alone_unless_told() -> None:
         assert Settings(**{name: 0}).variables()[variable] == "0"  # type: ignore[arg-type]
 
 
-def test_gives_the_public_a_role_when_told() -> None:
+def test_sets_public_role_only_if_given() -> None:
     variable = "AIRFLOW__FAB__AUTH_ROLE_PUBLIC"
     assert variable not in Settings().variables()
     assert Settings(public_role="Viewer").variables()[variable] == "Viewer"
 
 
-def test_leaves_the_sessions_of_pages_where_they_are_unless_told() -> None:
+def test_sets_session_backend_only_if_given() -> None:
     assert "AIRFLOW__FAB__SESSION_BACKEND" not in Settings().variables()
-    told = Settings(session_backend="securecookie").variables()
-    assert told["AIRFLOW__FAB__SESSION_BACKEND"] == "securecookie"
+    variables = Settings(session_backend="securecookie").variables()
+    assert variables["AIRFLOW__FAB__SESSION_BACKEND"] == "securecookie"
 
 
-def test_its_memory_is_told_while_it_runs(serve: Callable[..., Server]) -> None:
+def test_memory_is_zero_after_stop(serve: Callable[..., Server]) -> None:
     with serve("serves") as server:
         assert server.wait().memory() > 1024 * 1024
         server.stop()
         assert server.memory() == 0
 
 
-def test_one_that_ends_is_named_with_its_last_words(serve: Callable[..., Server]) -> None:
+def test_reports_log_of_server_that_ends_at_boot(serve: Callable[..., Server]) -> None:
     with serve("dies") as server:
         with pytest.raises(Problem, match=r"(?s)API server of 3\.1\.6\+3\.3\.0 ended:.*it cannot go on"):
             server.wait()
 
 
-def test_one_that_does_not_answer_is_given_up(life: Any, serve: Callable[..., Server]) -> None:
+def test_stops_server_that_does_not_respond(fifo: Any, serve: Callable[..., Server]) -> None:
     with serve("silent") as server:
-        life.line()
-        with pytest.raises(Problem, match="did not answer within 0 s"):
+        fifo.read_line()
+        with pytest.raises(Problem, match="did not respond within 0 s"):
             server.wait(0)
-        life.gone()
+        fifo.wait_closed()
 
 
-def test_one_that_does_not_end_is_killed(life: Any, serve: Callable[..., Server]) -> None:
+def test_kills_server_that_ignores_stop_signal(fifo: Any, serve: Callable[..., Server]) -> None:
     with serve("stubborn") as server:
         server.wait()
-    life.gone()
+    fifo.wait_closed()
 
 
-def test_restarts_on_the_same_address(prepared: Preparation, serve: Callable[..., Server]) -> None:
+def test_restart_keeps_address(prepared: Preparation, serve: Callable[..., Server]) -> None:
     with serve("serves") as server:
         url = server.wait().url
         server.restart()
@@ -161,7 +161,7 @@ def test_restarts_on_the_same_address(prepared: Preparation, serve: Callable[...
     assert prepared.database.killed == 1
 
 
-def test_loads_what_its_settings_name(serve: Callable[..., Server], prepared: Preparation) -> None:
+def test_installs_probes_of_settings(serve: Callable[..., Server], prepared: Preparation) -> None:
     plugins = prepared.folder / "one" / "plugins"
     with serve("serves", Settings(probes=("loop_watch", "no_check"))) as server:
         server.wait()
@@ -173,8 +173,8 @@ def test_loads_what_its_settings_name(serve: Callable[..., Server], prepared: Pr
         assert list(plugins.iterdir()) == []
 
 
-def test_a_sibling_shares_the_database_and_nothing_else(
-    life: Any, serve: Callable[..., Server], prepared: Preparation
+def test_sibling_shares_only_the_database(
+    fifo: Any, serve: Callable[..., Server], prepared: Preparation
 ) -> None:
     database = prepared.database
     assert isinstance(database, SQLiteWithKill)
@@ -196,10 +196,10 @@ def test_a_sibling_shares_the_database_and_nothing_else(
         assert database.path("one").exists()
         assert server.healthy()
     assert not database.path("one").exists()
-    life.gone()
+    fifo.wait_closed()
 
 
-def test_a_sibling_may_have_settings_of_its_own(serve: Callable[..., Server]) -> None:
+def test_sibling_can_have_other_settings(serve: Callable[..., Server]) -> None:
     server = serve("serves", Settings(probes=("loop_watch",)))
     assert server.sibling().settings == server.settings
     other = Settings(revocation_cache_ttl=0)
@@ -209,22 +209,22 @@ def test_a_sibling_may_have_settings_of_its_own(serve: Callable[..., Server]) ->
     )
 
 
-def test_runs_a_program_beside_it(
+def test_runs_program_with_configuration_of_server(
     serve: Callable[..., Server], prepared: Preparation, tmp_path: Path
 ) -> None:
     program = tmp_path / "note.py"
     with serve("serves") as server:
-        server._environment.python.write_text('#!/bin/sh\nshift; echo "$@" > told; env >> told\n')
+        server._environment.python.write_text('#!/bin/sh\nshift; echo "$@" > output; env >> output\n')
         server.run(program, "a", "b")
-        told = (prepared.folder / "one-note" / "told").read_text().splitlines()
-        assert told[0] == "a b"
-        assert f"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN={prepared.database.url('one')}" in told
+        output = (prepared.folder / "one-note" / "output").read_text().splitlines()
+        assert output[0] == "a b"
+        assert f"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN={prepared.database.url('one')}" in output
         server._environment.python.write_text("#!/bin/sh\necho no such table; exit 1\n")
         with pytest.raises(Problem, match=r"(?s)note for 3\.1\.6\+3\.3\.0 failed.*no such table"):
             server.run(program)
 
 
-def test_reads_the_log_from_a_mark(serve: Callable[..., Server]) -> None:
+def test_reads_log_from_position(serve: Callable[..., Server]) -> None:
     with serve("serves") as server:
         server.wait()
         mark = server.log_size()
@@ -234,7 +234,7 @@ def test_reads_the_log_from_a_mark(serve: Callable[..., Server]) -> None:
         assert "serving" not in server.log_since(mark)
 
 
-def test_tokens_differ_in_their_id_only(prepared: Preparation, serve: Callable[..., Server]) -> None:
+def test_tokens_differ_only_in_their_id(prepared: Preparation, serve: Callable[..., Server]) -> None:
     with serve("serves") as server:
         server.wait()
         tokens = server.tokens(5)
@@ -246,7 +246,7 @@ def test_tokens_differ_in_their_id_only(prepared: Preparation, serve: Callable[.
     assert {jwt.get_unverified_header(token)["kid"] for token in tokens} == {"not-used"}
 
 
-def test_tokens_are_those_of_users_in_turn(prepared: Preparation, serve: Callable[..., Server]) -> None:
+def test_tokens_use_users_in_turn(prepared: Preparation, serve: Callable[..., Server]) -> None:
     with serve("serves") as server:
         server.wait()
         tokens = server.tokens(3, users=[7, 8])
@@ -255,7 +255,7 @@ def test_tokens_are_those_of_users_in_turn(prepared: Preparation, serve: Callabl
     assert len({each["jti"] for each in claims}) == 3
 
 
-def test_has_the_variables_of_its_database(
+def test_sets_variables_of_database(
     serve: Callable[..., Server], prepared: Preparation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prepared.database, "variables", {"PYTHONPATH": "/some/where"})
@@ -265,14 +265,14 @@ def test_has_the_variables_of_its_database(
     assert seen["PYTHONPATH"] == "/some/where"
 
 
-def test_a_refused_token_is_a_problem(serve: Callable[..., Server]) -> None:
+def test_refused_token_raises_problem(serve: Callable[..., Server]) -> None:
     with serve("refuses") as server:
         server.wait()
-        with pytest.raises(Problem, match="answered 403 to a lone request for a token"):
+        with pytest.raises(Problem, match="returned 403 to a single token request"):
             server.token()
 
 
-def test_prepares_tables_user_and_dags(fake: Fake, tmp_path: Path) -> None:
+def test_preparation_creates_tables_user_and_dags(fake: Fake, tmp_path: Path) -> None:
     environment = fake("serves")
     environment.python.write_text("#!/bin/sh\nshift; printf '%s\\n' \"$@\"\n")
     with Preparation(environment, SQLite(tmp_path / "sqlite"), "base", tmp_path / "pair", Keys()) as made:
@@ -283,14 +283,14 @@ def test_prepares_tables_user_and_dags(fake: Fake, tmp_path: Path) -> None:
     compile((tmp_path / "pair" / "dags" / "small.py").read_text(), "small.py", "exec")
 
 
-def test_a_failed_preparation_is_a_problem(fake: Fake, tmp_path: Path) -> None:
+def test_failed_preparation_raises_problem(fake: Fake, tmp_path: Path) -> None:
     database = SQLite(tmp_path / "sqlite")
     with Preparation(fake("unpreparable"), database, "base", tmp_path / "pair", Keys()) as made:
         with pytest.raises(Problem, match=r"(?s)Preparing base failed with exit code 1:.*no such table"):
             made.wait()
 
 
-def test_a_preparation_ends_with_its_block(life: Any, fake: Fake, tmp_path: Path) -> None:
+def test_preparation_stops_at_end_of_block(fifo: Any, fake: Fake, tmp_path: Path) -> None:
     with Preparation(fake("unprepared"), SQLite(tmp_path / "sqlite"), "base", tmp_path / "pair", Keys()):
-        life.line()
-    life.gone()
+        fifo.read_line()
+    fifo.wait_closed()

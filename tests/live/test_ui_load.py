@@ -1,4 +1,4 @@
-"""The outcome of the load tests with browser sessions, from load tests made up."""
+"""The outcome of load tests with browser sessions, from made-up load tests."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from airflow_auth_patches.demo.scenarios.ui_load import (
     STOCK,
     LoadTests,
     Run,
-    judge_patched,
-    judge_stock,
+    observe_patched,
+    observe_stock,
 )
 from airflow_auth_patches.util.errors import Problem
 
@@ -40,9 +40,9 @@ def run(form: str, rate: float = 100.0, sessions: int = 30, lost: Sequence[str] 
 
 
 def patched(limited: Sequence[Run] | None = None, large: Sequence[Run] | None = None) -> Observation:
-    """Return what is judged of three rounds, after which another load test of each found other rates."""
+    """Return the observation of three rounds and of further load tests with other rates."""
     rounds = [*enumerate(limited or [run(PATCHED)] * 3, 1), *enumerate(large or [run(LARGE_POOL)] * 3, 1)]
-    return judge_patched(
+    return observe_patched(
         [
             *(replace(each, round=number) for number, each in rounds),
             *(run(PATCHED, 1), run(LARGE_POOL, 1000), run(NO_LIMIT, 10, lost=["500"])),
@@ -51,13 +51,13 @@ def patched(limited: Sequence[Run] | None = None, large: Sequence[Run] | None = 
 
 
 def test_lost_requests_at_30_sessions_are_a_failure() -> None:
-    seen = judge_stock([run(STOCK, 40, 5), run(STOCK, 6, lost=["500", NO_ANSWER])])
+    seen = observe_stock([run(STOCK, 40, 5), run(STOCK, 6, lost=["500", NO_ANSWER])])
     assert seen.failed
     assert seen.sees == "stock: 6 requests/s, 2 of 8 lost"
 
 
-def test_lost_requests_at_other_numbers_of_sessions_are_no_failure() -> None:
-    seen = judge_stock([run(PLUGIN, lost=["503"], sessions=60), run(PLUGIN)])
+def test_lost_requests_at_other_session_counts_are_no_failure() -> None:
+    seen = observe_stock([run(PLUGIN, lost=["503"], sessions=60), run(PLUGIN)])
     assert not seen.failed
     assert seen.sees == "stock + plugin: 100 requests/s, 0 of 6 lost"
 
@@ -75,7 +75,7 @@ def test_limit_without_lost_requests_is_no_failure() -> None:
 
 
 @pytest.mark.parametrize("form", [PATCHED, LARGE_POOL])
-def test_one_lost_request_of_the_compared_servers_is_a_failure(form: str) -> None:
+def test_lost_request_of_compared_server_is_a_failure(form: str) -> None:
     runs = [run(form), run(form), run(form, lost=["503"])]
     seen = patched(limited=runs) if form == PATCHED else patched(large=runs)
     assert seen.failed
@@ -85,23 +85,23 @@ def test_one_lost_request_of_the_compared_servers_is_a_failure(form: str) -> Non
 @pytest.mark.parametrize(
     ("rates", "failed"), [((90, 90, 20), False), ((89, 89, 200), True), ((20, 90, 200), False)]
 )
-def test_median_ratio_decides(rates: Sequence[float], failed: bool) -> None:
+def test_outcome_depends_on_median_ratio(rates: Sequence[float], failed: bool) -> None:
     assert patched(limited=[run(PATCHED, rate) for rate in rates]).failed is failed
 
 
-def test_only_load_tests_of_one_round_are_compared() -> None:
+def test_compares_only_load_tests_of_the_same_round() -> None:
     limited, large = ([run(form, rate) for rate in (100, 40, 20)] for form in (PATCHED, LARGE_POOL))
     seen = patched(limited, large)
     assert not seen.failed
     assert seen.details["ratios"] == [1.0, 1.0, 1.0]
 
 
-def test_nothing_is_compared_with_a_server_without_answers() -> None:
+def test_ratio_to_server_without_responses_is_a_failure() -> None:
     assert patched(large=[run(LARGE_POOL, 0)] * 3).failed
 
 
-def test_details_are_plain_and_whole() -> None:
-    details = json.loads(json.dumps(judge_stock([run(STOCK, 6, lost=["500", NO_ANSWER])]).details))
+def test_details_are_json_serializable_and_complete() -> None:
+    details = json.loads(json.dumps(observe_stock([run(STOCK, 6, lost=["500", NO_ANSWER])]).details))
     (load,) = details.pop("loads")
     assert details == {"seconds": ui_load.SECONDS, "patience": ui_load.PATIENCE}
     assert load == {
@@ -122,7 +122,7 @@ def test_details_are_plain_and_whole() -> None:
 
 
 class Somewhere:
-    """A server that notes what is done to it."""
+    """A server that records its calls."""
 
     url = "http://somewhere"
 
@@ -139,8 +139,8 @@ class Somewhere:
         return len(self.done)
 
     def log_since(self, mark: int) -> str:
-        told = "\n".join(self.done[mark:])
-        return f"{told}\npool-watch: 1 waiting\npool-watch: 12 waiting\n    raise exc.TimeoutError(\n"
+        lines = "\n".join(self.done[mark:])
+        return f"{lines}\npool-watch: 1 waiting\npool-watch: 12 waiting\n    raise exc.TimeoutError(\n"
 
     def restart(self) -> None:
         self.done.append("restart")
@@ -148,7 +148,7 @@ class Somewhere:
 
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Somewhere]:
-    """Return a function that makes a server; its arguments are the numbers of sessions that lose requests."""
+    """Return a function that creates a server. Its arguments are the session counts that lose requests."""
 
     def make(*losing: int) -> Somewhere:
         server = Somewhere()
@@ -178,7 +178,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Somewhere]:
     return make
 
 
-def test_server_without_losses_goes_on(loads: Callable[..., Somewhere]) -> None:
+def test_server_without_lost_requests_is_not_restarted(loads: Callable[..., Somewhere]) -> None:
     server, tests = loads(), LoadTests()
     tests.sweep(STOCK, server)  # type: ignore[arg-type]
     assert server.done == [
@@ -189,7 +189,7 @@ def test_server_without_losses_goes_on(loads: Callable[..., Somewhere]) -> None:
     assert {(each.waiting, each.pool_timeouts) for each in tests.runs} == {(12, 1)}
 
 
-def test_server_that_lost_requests_is_restarted_before_the_next_load(loads: Callable[..., Somewhere]) -> None:
+def test_server_that_lost_requests_is_restarted_before_next_load(loads: Callable[..., Somewhere]) -> None:
     server, tests = loads(15, 60), LoadTests()
     tests.sweep(STOCK, server)  # type: ignore[arg-type]
     assert server.done.count("restart") == 1
@@ -203,7 +203,7 @@ def test_server_that_lost_requests_is_restarted_before_the_next_load(loads: Call
 
 
 @pytest.mark.parametrize(("losing", "restarts"), [((), 0), ((60,), 1)])
-def test_heartbeats_are_measured_on_a_server_that_answers(
+def test_measures_heartbeats_on_a_running_server(
     loads: Callable[..., Somewhere], monkeypatch: pytest.MonkeyPatch, losing: Sequence[int], restarts: int
 ) -> None:
     server, tests = loads(*losing), LoadTests()
@@ -216,7 +216,7 @@ def test_heartbeats_are_measured_on_a_server_that_answers(
     assert server.done.index("first heartbeat") < server.done.index("0 sessions on [['/']]")
     assert [each.load.sessions for each in tests.runs] == [*SESSIONS, 0, 30]
     assert [len(each.load.heartbeats.answers) for each in tests.runs[-2:]] == [20, 20]
-    seen = judge_stock(tests.runs)
+    seen = observe_stock(tests.runs)
     assert seen.sees.split("; ")[1:] == [
         "20 tasks next to 0 sessions: 0 of 20 heartbeats lost, p95 100 ms",
         "20 tasks next to 30 sessions: 0 of 20 heartbeats lost, p95 100 ms",
@@ -224,21 +224,21 @@ def test_heartbeats_are_measured_on_a_server_that_answers(
     assert seen.details["loads"][-1]["heartbeats_p95"] == 0.1
 
 
-def test_a_lost_heartbeat_is_a_failure() -> None:
+def test_lost_heartbeat_is_a_failure() -> None:
     beaten = [Answer(Request("PUT", "/heartbeat", expect=204), outcome, 0.1) for outcome in ("204", "503")]
     compared = [replace(run(form), round=1) for form in (PATCHED, LARGE_POOL)]
     tasks = run(ui_load.with_tasks(PATCHED))
     for heartbeats, failed in ((beaten[:1], False), (beaten, True)):
         each = replace(tasks, load=replace(tasks.load, heartbeats=Result(heartbeats, 1.0)))
-        assert judge_patched([*compared, each, run(NO_LIMIT)]).failed is failed
+        assert observe_patched([*compared, each, run(NO_LIMIT)]).failed is failed
 
 
-def test_waiting_threads_are_read_from_the_log() -> None:
+def test_reads_waiting_threads_from_log() -> None:
     log = "INFO: started\npool-watch: 1 waiting\nINFO: pool-watch: 50 waiting\npool-watch: 10 waiting\n"
     assert pool.most_waiting(log) == 10
     assert pool.most_waiting("INFO: started\n") == 0
 
 
-def test_pool_watch_of_a_server_that_is_not_there_is_a_problem() -> None:
+def test_pool_watch_of_missing_server_raises_problem() -> None:
     with pytest.raises(Problem, match="The connection pool could not be watched: ConnectError"):
         pool.reset(f"http://127.0.0.1:{free_port()}")

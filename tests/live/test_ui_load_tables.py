@@ -1,4 +1,4 @@
-"""The tables of the recorded load tests with browser sessions, from load tests made up."""
+"""The tables of the recorded load tests with browser sessions, from made-up load tests."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ RECORDED = {
 }
 
 
-def test_sessions_have_a_row_for_each_server() -> None:
-    told, _, *table = ui_load_tables.sessions(RECORDED).splitlines()
-    assert told.endswith("a pool of 5+10, PostgreSQL, one worker, 2 cores, on 3 November 2026:")
+def test_sessions_table_has_a_row_per_server() -> None:
+    intro, _, *table = ui_load_tables.sessions(RECORDED).splitlines()
+    assert intro.endswith("a pool of 5+10, PostgreSQL, one worker, 2 cores, on 3 November 2026:")
     assert table[2:] == [
         f"| `ui-load`, {PAIR} | stock | 1 | 40 of 50 | 0.2 / 1.5 / 2.0 s | 0.0 s | 7 |",
         f"| `ui-load`, {PAIR} | all patches | 100 | 3 of 150 | 1.0 / 1.5 / 2.0 s | 3.0 s | 7 |",
     ]
 
 
-def test_heartbeats_are_compared_with_those_of_an_idle_server() -> None:
+def test_compares_heartbeats_with_idle_server() -> None:
     assert ui_load_tables.heartbeats(RECORDED).splitlines()[2:] == [
         f"| {PAIR} | all patches | 2 of 20 | 15 / 40 ms | 2 of 20 | 15 / 778 ms |"
     ]
 
 
-def test_ratio_has_two_places() -> None:
+def test_ratio_has_two_decimals() -> None:
     assert ui_load_tables.ratio(RECORDED, PAIR) == "0.99"

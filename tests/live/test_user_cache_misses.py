@@ -1,4 +1,4 @@
-"""What the scenario of the user cache takes for a failure."""
+"""The failures of the scenario `user-cache-misses`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from airflow_auth_patches.demo import loop
 from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result
 from airflow_auth_patches.demo.outcomes import Measurement
-from airflow_auth_patches.demo.scenarios.user_cache_misses import USERS, Load, tell
+from airflow_auth_patches.demo.scenarios.user_cache_misses import USERS, Load, observe
 from airflow_auth_patches.demo.users import Read
 
 FABS = "airflow/providers/fab/auth_manager/fab_auth_manager.py:FabAuthManager.deserialize_user"
@@ -29,15 +29,15 @@ def seen(*sites: loop.Site) -> loop.Report:
 GOOD = Load(measured("200", "200"), 0, {}, seen(), READ)
 
 
-def told(*loads: Load) -> tuple[bool, str]:
-    observation = tell(loads)
+def summary(*loads: Load) -> tuple[bool, str]:
+    observation = observe(loads)
     return observation.failed, observation.sees
 
 
-def test_all_is_well_when_all_are_answered_off_the_loop() -> None:
+def test_succeeds_when_all_queries_run_off_the_loop() -> None:
     elsewhere = loop.Site("statements", "airflow/models/dag.py:f (dag)", 3, {})
     nested = loop.Site("nested", FABS, 3, {})
-    failed, sees = told(GOOD, replace(GOOD, seen=seen(elsewhere, nested)))
+    failed, sees = summary(GOOD, replace(GOOD, seen=seen(elsewhere, nested)))
     assert not failed
     assert "load: 0 of 2 fail in 1 s" in sees
     assert f"users read {2 * (USERS + 1)} times; 0 of FAB's {18 * USERS} queries on the loop" in sees
@@ -56,13 +56,13 @@ def test_all_is_well_when_all_are_answered_off_the_loop() -> None:
     ids=["answer", "pool", "race", "query", "never forgot", "waits", "checkouts"],
 )
 @pytest.mark.parametrize("first", [True, False], ids=["first", "second"])
-def test_one_load_that_goes_wrong_is_a_failure(bad: Load, first: bool) -> None:
+def test_failure_of_one_load_test_is_a_failure(bad: Load, first: bool) -> None:
     loads: Sequence[Load] = (bad, GOOD) if first else (GOOD, bad)
-    assert told(*loads)[0]
+    assert summary(*loads)[0]
 
 
-def test_a_server_that_stands_still_is_not_asked_what_it_saw() -> None:
-    failed, sees = told(Load(measured("200", NO_ANSWER), 4, {"KeyError": 2}), GOOD)
+def test_omits_counts_of_server_that_hangs() -> None:
+    failed, sees = summary(Load(measured("200", NO_ANSWER), 4, {"KeyError": 2}), GOOD)
     assert failed
     assert "load: 1 of 2 fail (1 no answer) in 1 s" in sees
     assert "4 pool time-outs" in sees

@@ -1,4 +1,4 @@
-"""More users than the administrator, what is counted of FAB's queries, and MySQL's protocol in Python."""
+"""Adding users, the probe `user_watch`, and the pure Python MySQL driver."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.util.processes import run
 
 
-class Told(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         body = json.dumps({"users": 2, "queries": 5, "on_loop": 2}).encode()
         known = (self.command, self.path) in (("POST", "/user-watch/reset"), ("GET", "/user-watch/report"))
@@ -39,7 +39,7 @@ class Told(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Told)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -49,12 +49,12 @@ def url() -> Iterator[str]:
     assert not thread.is_alive()
 
 
-def test_what_was_counted_is_read(url: str) -> None:
+def test_reads_counts(url: str) -> None:
     users.reset(url)
     assert users.report(url) == users.Read(users=2, queries=5, on_loop=2)
 
 
-def test_a_server_that_does_not_tell_is_a_problem(url: str) -> None:
+def test_server_without_probe_raises_problem(url: str) -> None:
     with pytest.raises(Problem, match="The users could not be watched: 404"):
         users.report(f"{url}/elsewhere")
     with pytest.raises(Problem, match="The users could not be watched: ConnectError"):
@@ -68,13 +68,13 @@ Program = Callable[..., str]
 def in_airflow(
     request: pytest.FixtureRequest, root: Path, pins: Pins, python: str, tmp_path: Path
 ) -> Program:
-    """Give a function that runs a program in Airflow's environment; it returns what that printed."""
+    """Return a function that runs a program in Airflow's environment and returns its output."""
     pair = pins.pair(request.param)
     environment: Environment = environments.make(
         pair, python, pair_environments.folder_of(root, pair, python, "stock")
     )
-    strange = ("AIRFLOW", "PYTHON")
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(strange)}
+    removed = ("AIRFLOW", "PYTHON")
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(removed)}
 
     def call(program: Path, *arguments: str, **variables: str) -> str:
         own = {"AIRFLOW_HOME": str(tmp_path / "home"), **variables}
@@ -84,7 +84,7 @@ def in_airflow(
 
 
 @pytest.mark.proof
-def test_users_are_added_with_the_first_ones_roles(in_airflow: Program, tmp_path: Path) -> None:
+def test_adds_users_with_roles_of_first_user(in_airflow: Program, tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "a.db")
     connection.executescript(
         """
@@ -135,27 +135,25 @@ def off():
     ask("SELECT id FROM ab_user", renamed, "SELECT id FROM dag")
 
 with TestClient(app) as client:
-    told = {}
+    reports = {}
     for name in ("on", "off", "user-watch/report"):
         client.post("/user-watch/reset")
         assert client.get("/" + name).status_code == 200
-        told[name] = client.get("/user-watch/report").json()
-print("TOLD" + json.dumps(told))
+        reports[name] = client.get("/user-watch/report").json()
+print("RESULT" + json.dumps(reports))
 """
 
 
 @pytest.mark.proof
-def test_queries_of_fab_s_tables_are_counted_and_those_on_the_loop(
-    in_airflow: Program, tmp_path: Path
-) -> None:
+def test_counts_queries_on_fab_tables_and_on_the_loop(in_airflow: Program, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(WATCHED)
     metadata = f"sqlite:///{tmp_path}/a.db"
     printed = in_airflow(
         program, str(PROBES), str(tmp_path / "b.db"), AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=metadata
     )
-    (line,) = [line for line in printed.splitlines() if line.startswith("TOLD")]
-    assert json.loads(line.removeprefix("TOLD")) == {
+    (line,) = [line for line in printed.splitlines() if line.startswith("RESULT")]
+    assert json.loads(line.removeprefix("RESULT")) == {
         "on": {"users": 1, "queries": 1, "on_loop": 1},
         "off": {"users": 1, "queries": 2, "on_loop": 0},
         "user-watch/report": {"users": 0, "queries": 0, "on_loop": 0},
@@ -167,12 +165,12 @@ import airflow
 from airflow import settings
 from pendulum import DateTime
 import pymysql.converters
-print("TOLD", settings.engine.dialect.driver, pymysql.converters.conversions[DateTime].__name__)
+print("RESULT", settings.engine.dialect.driver, pymysql.converters.conversions[DateTime].__name__)
 """
 
 
 @pytest.mark.proof
-def test_airflow_starts_with_mysql_s_protocol_in_python(in_airflow: Program, tmp_path: Path) -> None:
+def test_airflow_starts_with_pure_python_mysql_driver(in_airflow: Program, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(DRIVER)
     address = "mysql+{}://airflow:x@127.0.0.1:1/airflow?charset=utf8mb4"
@@ -182,4 +180,4 @@ def test_airflow_starts_with_mysql_s_protocol_in_python(in_airflow: Program, tmp
         AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC=address.format("aiomysql"),
         **mariadb.MariaDB.variables,
     )
-    assert "TOLD pymysql escape_datetime" in printed
+    assert "RESULT pymysql escape_datetime" in printed

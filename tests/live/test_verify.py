@@ -1,4 +1,4 @@
-"""`breeze-scripts/verify` on a real API server without Breeze: only patched code that runs is verified."""
+"""`breeze-scripts/verify` on a real API server without Breeze succeeds only if it runs the patched code."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ pytestmark = pytest.mark.live
 PAIR = "3.1.6+3.3.0"
 
 
-def test_only_patched_code_that_runs_is_verified(
-    room: Path, tmp_path: Path, root: Path, project: Series, pins: Pins, python: str
+def test_verify_succeeds_only_if_server_runs_patched_code(
+    shared_folder: Path, tmp_path: Path, root: Path, project: Series, pins: Pins, python: str
 ) -> None:
     pair = pins.pair(PAIR)
     environment = environments.make(pair, python, pair_environments.folder_of(root, pair, python, "verify"))
@@ -42,13 +42,13 @@ def test_only_patched_code_that_runs_is_verified(
         patching.apply(patching.plan(environment.python, project, pins, names or None), pins)
 
     def restart() -> None:
-        # A process that began this soon after cannot be told from one that began before, and is refused.
+        # Wait, because verify rejects a process that started shortly after the files changed.
         time.sleep(2 * running.MARGIN)
         server.restart()
 
     with (
-        PostgreSQL(room / "postgresql") as database,
-        Preparation(environment, database, "prepared", room / "pair", Keys()) as prepared,
+        PostgreSQL(shared_folder / "postgresql") as database,
+        Preparation(environment, database, "prepared", shared_folder / "pair", Keys()) as prepared,
     ):
         prepared.wait()
         with Server(
@@ -59,35 +59,35 @@ def test_only_patched_code_that_runs_is_verified(
 
             stock = verify()
             assert (stock.returncode, stock.stdout) == (2, "")
-            assert "has no patch in it" in stock.stderr
-            with pytest.raises(Problem, match="has no patch in it"):  # nor where none is wanted
+            assert "has no patch" in stock.stderr
+            with pytest.raises(Problem, match="has no patch"):  # also if the series has no patch
                 expect(Subject(python=environment.python), replace(project, patches=()), pins, Silent())
 
-            apply()  # beneath a server that loaded the stock code
+            apply()  # the server already loaded the stock code
             late = verify()
             assert (late.returncode, late.stdout) == (2, "")
-            assert "is patched, and was changed after process" in late.stderr
+            assert "changed after the start of process" in late.stderr
 
             restart()
             patched = verify()
             assert patched.returncode == 0, patched.stdout + patched.stderr
-            told = json.loads(patched.stdout)
-            assert told["proof"]["versions"] == {
+            report = json.loads(patched.stdout)
+            assert report["proof"]["versions"] == {
                 "apache-airflow-core": f"3.1.6+{pins.label}",
                 "apache-airflow-providers-fab": f"3.3.0+{pins.label}",
             }
-            assert {"auth-manager-singleton", "appbuilder-init-lock"} <= {*told["proof"]["patches"]}
-            assert {file["path"] for file in told["proof"]["files"]} >= {
+            assert {"auth-manager-singleton", "appbuilder-init-lock"} <= {*report["proof"]["patches"]}
+            assert {file["path"] for file in report["proof"]["files"]} >= {
                 "airflow/api_fastapi/app.py",
                 "airflow/providers/fab/www/extensions/init_appbuilder.py",
             }
-            assert summary(told) == [
+            assert summary(report) == [
                 ("sequence", False, 18),
                 ("token-race", False, 15),
                 ("mixed-race", False, 15),
             ]
 
-            apply("session-cleanup")  # alone, it leaves the races
+            apply("session-cleanup")  # this patch does not cure the races
             restart()
             lacking = verify()
             assert (lacking.returncode, lacking.stdout) == (2, "")
@@ -99,11 +99,11 @@ def test_only_patched_code_that_runs_is_verified(
             patching.revert(environment.python, pins)
             gone = verify("--patch", "session-cleanup")
             assert (gone.returncode, gone.stdout) == (2, "")
-            assert "has no patch in it" in gone.stderr
+            assert "has no patch" in gone.stderr
 
 
 def verifying(root: Path, python: Path, url: str) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Give a function that runs the script on a server without Breeze, with more arguments if there are."""
+    """Return a function that runs the script on a server without Breeze, with additional arguments."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
     def verify(*words: str) -> subprocess.CompletedProcess[str]:
@@ -119,9 +119,9 @@ def verifying(root: Path, python: Path, url: str) -> Callable[..., subprocess.Co
     return verify
 
 
-def summary(told: Any) -> list[tuple[str, bool, int]]:
-    """Return the name of each scenario, whether it failed and how many requests it sent."""
+def summary(report: Any) -> list[tuple[str, bool, int]]:
+    """Return the name, the failure and the number of requests of each scenario."""
     return [
         (each["name"], each["failed"], sum(one["requests"] for one in each["measurements"]))
-        for each in told["scenarios"]
+        for each in report["scenarios"]
     ]

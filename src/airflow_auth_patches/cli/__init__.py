@@ -1,4 +1,4 @@
-"""The command line: it reads arguments, calls a command and shows what comes back."""
+"""The command line: it parses the arguments, calls a command and prints the result."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def _stop(number: int, _: object) -> None:
 
 
 def main() -> None:
-    """Run the command line; a `Problem` is one sentence and its exit code."""
+    """Run the command line. A `Problem` is printed, and the process exits with its exit code."""
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
         signal.signal(signal.SIGHUP, _stop)
     try:
         app()

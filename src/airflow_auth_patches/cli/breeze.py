@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from airflow_auth_patches.cli.common import Json, Names, app, known
-from airflow_auth_patches.contribute import breeze as room
+from airflow_auth_patches.contribute import breeze as breeze_module
 from airflow_auth_patches.contribute import breeze_server as command
 from airflow_auth_patches.contribute.breeze_server import Step
 from airflow_auth_patches.util import show
@@ -19,11 +19,12 @@ from airflow_auth_patches.util.errors import Exit, Problem
 breeze = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
-    help="Airflow in Breeze with a branch of patches; what [b]breeze-scripts/[/] calls.",
+    help="Run a branch with patches in Breeze. [b]breeze-scripts/[/] calls these commands.",
     epilog=(
-        "Exit codes: 0 done; 1 a scenario of verify failed; 2 an argument, or a program that is missing, or "
-        "verify has no proof that the patched code is what runs; 6 Docker does not answer; 130 interrupted. "
-        "What apply-to-checkout, start-fab and stop call ends with its own."
+        "Exit codes: 0 done; 1 a scenario of verify failed; 2 unknown value for an argument, a missing "
+        "program, or no proof by verify that the patched code runs; 6 Docker does not respond; "
+        "130 interrupted. apply-to-checkout, start-fab and stop exit with the code of the command that they "
+        "call."
     ),
 )
 app.add_typer(breeze, name="breeze")
@@ -34,14 +35,14 @@ Base = Annotated[
     typer.Option(
         "--base",
         metavar="REF",
-        help="What the branch comes from; by default the nearest of upstream's branches and of the tags.",
+        help="The base of the branch; by default the nearest of upstream's branches and tags.",
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the commands and run none.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the commands without running them.")]
 
 
 def _values(flag: str) -> str:
-    return "|".join(room.FLAGS[flag] or ())
+    return "|".join(breeze_module.FLAGS[flag] or ())
 
 
 def _say(text: str) -> None:
@@ -50,7 +51,7 @@ def _say(text: str) -> None:
 
 def _print(*lines: Sequence[object]) -> None:
     for words in lines:
-        show.out.print(escape(room.shell(words)), highlight=False, soft_wrap=True)
+        show.out.print(escape(breeze_module.shell(words)), highlight=False, soft_wrap=True)
 
 
 def _show(step: Step) -> None:
@@ -67,21 +68,27 @@ def apply_to_checkout(
         typer.Option(
             "--release",
             metavar="RELEASE",
-            help="In whose form, as in apache-airflow-core==3.3.2; by default the newest that fits.",
+            help="The release whose forms to use, as in apache-airflow-core==3.3.2; by default the newest "
+            "that fits.",
         ),
     ] = None,
     names: Names = None,
-    branch: Annotated[str | None, typer.Option("--branch", metavar="NAME", help="What to call it.")] = None,
+    branch: Annotated[
+        str | None, typer.Option("--branch", metavar="NAME", help="The name of the branch.")
+    ] = None,
     author: Annotated[
         str | None,
-        typer.Option("--author", metavar="'NAME <MAIL>'", help="Who they are from; by default who git says."),
+        typer.Option(
+            "--author", metavar="'NAME <MAIL>'", help="The author of the commits; by default git's user."
+        ),
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
     """
-    Put patches on a branch of an Airflow checkout, as `export --checkout` makes it.
+    Put patches on a branch of an Airflow checkout, with `export --checkout`.
 
-    Without --patch, all that serve the release; without --release and --patch, that of core.
+    Without --patch, the branch gets all patches for the release. Without --release and --patch, it gets those
+    for core.
 
     Example: breeze-scripts/apply-to-checkout --patch auth-manager-singleton ~/airflow
     """
@@ -100,14 +107,14 @@ def start_fab(
     checkout: Checkout = Path("."),
     branch: Annotated[
         str | None,
-        typer.Option("--branch", metavar="NAME", help="Refuse unless this is what is checked out."),
+        typer.Option("--branch", metavar="NAME", help="Stop if another branch is checked out."),
     ] = None,
     base: Base = None,
     core: Annotated[
         bool | None,
         typer.Option(
             "--core/--provider",
-            help="What is to run; by default what the branch changed.",
+            help="The distribution to run; by default the one that the branch changed.",
             show_default=False,
         ),
     ] = None,
@@ -129,7 +136,7 @@ def start_fab(
         typer.Option(
             "--use-airflow-version",
             metavar="X.Y.Z",
-            help="The core under a changed provider; by default the newest release.",
+            help="The version of core for a changed provider; by default the newest release.",
         ),
     ] = None,
     connections: Annotated[
@@ -138,7 +145,8 @@ def start_fab(
     examples: Annotated[bool, typer.Option("--load-example-dags", help="Load the example Dags.")] = False,
     db_reset: Annotated[bool, typer.Option("--db-reset", help="Empty the database first.")] = False,
     answer: Annotated[
-        str | None, typer.Option("--answer", metavar=_values("--answer"), help="To all questions.")
+        str | None,
+        typer.Option("--answer", metavar=_values("--answer"), help="The answer to all questions."),
     ] = None,
     multiplexer: Annotated[
         str | None, typer.Option("--terminal-multiplexer", metavar=_values("--terminal-multiplexer"))
@@ -146,10 +154,10 @@ def start_fab(
     dry_run: DryRun = False,
 ) -> None:
     """
-    Start Airflow in Breeze with what the branch of a checkout changed.
+    Start Airflow in Breeze with the changes of a branch.
 
-    Where that is core, all sources are mounted; where it is the FAB provider alone, the providers on a
-    released core.
+    If the branch changed core, all sources are mounted. If it changed only the FAB provider, the providers
+    are mounted on a released core.
 
     Example: breeze-scripts/start-fab --backend mysql --backend-version 8.4 --dry-run ~/airflow
     """
@@ -159,7 +167,7 @@ def start_fab(
         "--load-example-dags": examples,
         "--db-reset": db_reset,
     }
-    wish = room.Wish(
+    wish = breeze_module.Wish(
         backend=backend,
         version=version,
         auth_manager=auth_manager,
@@ -179,7 +187,7 @@ def start_fab(
 @breeze.command()
 def stop(checkout: Checkout = Path("."), dry_run: DryRun = False) -> None:
     """
-    Stop what start-fab started, by `breeze down`.
+    Stop Airflow in Breeze, with `breeze down`.
 
     Example: breeze-scripts/stop ~/airflow
     """
@@ -194,15 +202,15 @@ def stop(checkout: Checkout = Path("."), dry_run: DryRun = False) -> None:
 @breeze.command()
 def verify(
     url: Annotated[
-        str, typer.Option("--url", metavar="URL", help="The API server, on this machine.")
-    ] = f"http://127.0.0.1:{room.PORT}",
+        str, typer.Option("--url", metavar="URL", help="The URL of the API server, on this machine.")
+    ] = f"http://127.0.0.1:{breeze_module.PORT}",
     checkout: Annotated[
         Path | None,
         typer.Option("--checkout", metavar="PATH", help="The Airflow checkout that the server runs."),
     ] = None,
     branch: Annotated[
         str | None,
-        typer.Option("--branch", metavar="NAME", help="Its branch; by default what is checked out."),
+        typer.Option("--branch", metavar="NAME", help="The branch; by default the one that is checked out."),
     ] = None,
     base: Base = None,
     python: Annotated[
@@ -210,7 +218,7 @@ def verify(
         typer.Option(
             "--python",
             metavar="PATH",
-            help="The interpreter of a server without Breeze; with --container, that in it.",
+            help="The interpreter of a server without Breeze; with --container, the one in the container.",
         ),
     ] = None,
     container: Annotated[
@@ -220,7 +228,7 @@ def verify(
         ),
     ] = None,
     names: Names = None,
-    username: Annotated[str, typer.Option("--username", help="An administrator.")] = "admin",
+    username: Annotated[str, typer.Option("--username", help="The user name of an administrator.")] = "admin",
     password: Annotated[
         str, typer.Option("--password", envvar="AIRFLOW_AUTH_PATCHES_PASSWORD", help="The password.")
     ] = "admin",
@@ -228,11 +236,13 @@ def verify(
     dry_run: DryRun = False,
 ) -> None:
     """
-    Prove that a running API server runs the patched code, then ask it as users do.
+    Check that an API server runs the patched code, then send requests to it.
 
-    Sequential, 5 tokens at once, 5 rounds of 3 mixed requests. docs/breeze.md says what the proof is.
+    The scenarios are sequential requests, 5 tokens at once, and 5 rounds of 3 mixed requests. docs/breeze.md
+    describes the check of the code.
 
-    Exit codes: 0 all well; 1 a scenario failed; 2 not proven to be the patched code, or an argument.
+    Exit codes: 0 passed; 1 a scenario failed; 2 the server does not run the patched code, this cannot be
+    checked, or unknown value for an argument.
 
     Example: breeze-scripts/verify --checkout ~/airflow
     """
@@ -261,7 +271,7 @@ def verify(
     else:
         show.table(
             url,
-            ("scenario", "outcome", "what was seen"),
-            [(name, "failed" if each.failed else "well", escape(each.sees)) for name, each in seen.items()],
+            ("scenario", "outcome", "observation"),
+            [(name, "failed" if each.failed else "passed", escape(each.sees)) for name, each in seen.items()],
         )
     raise typer.Exit(Exit.FAULT if any(each.failed for each in seen.values()) else Exit.OK)

@@ -1,4 +1,4 @@
-"""What the commands of the command line share: the application, its arguments, what they work on."""
+"""The application, the arguments and the helpers that the commands share."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import typer
 
 from airflow_auth_patches.releases import releases
 from airflow_auth_patches.releases.releases import Pins
-from airflow_auth_patches.series import series as series_room
+from airflow_auth_patches.series import series as series_module
 from airflow_auth_patches.series.affected import Status
 from airflow_auth_patches.series.series import Series
 from airflow_auth_patches.util.errors import Exit, Problem
 
 EPILOG = (
     "Exit codes: 0 done; 1 a fault, or an outcome that is not cured or not shown; "
-    "2 an argument that names nothing, or a program that is missing; "
+    "2 unknown value for an argument, or a missing program; "
     "3 refused, nothing was changed; 4 a release could not be fetched; "
-    "5 a file is not the one that is pinned; "
-    "6 a program that was called failed, and what it did was taken back; "
+    "5 a fetched file does not have the pinned hash; "
+    "6 a called program failed, and its changes were undone; "
     "129, 130, 143 interrupted (SIGHUP, Ctrl-C, SIGTERM)."
 )
 app = typer.Typer(
@@ -36,9 +36,10 @@ app = typer.Typer(
 
 def interpreter(text: str) -> Path:
     """
-    Return the absolute path of an interpreter; links are kept, as a resolved one would leave its environment.
+    Return the absolute path of an interpreter, with symbolic links, because a resolved path would leave the
+    environment.
 
-    :param text: a path, or a name without a folder, which is looked for on ``PATH`` as a shell does.
+    :param text: a path, or a name without a folder, which is searched on ``PATH``.
     """
     on_path = None if os.sep in text else shutil.which(text)
     return Path(on_path or text).absolute()
@@ -60,16 +61,14 @@ ReleaseName = Annotated[
 ]
 Names = Annotated[
     list[str] | None,
-    typer.Option(
-        "--patch", metavar="NAME", help="Exactly this patch; may be given again.", show_default=False
-    ),
+    typer.Option("--patch", metavar="NAME", help="Use only this patch; can be repeated.", show_default=False),
 ]
-All = Annotated[bool, typer.Option("--all", help="Optional ones and those with a trade-off too.")]
+All = Annotated[bool, typer.Option("--all", help="Include optional patches and patches with a trade-off.")]
 
 
 class Stopped(BaseException):
     """
-    Ctrl-C, SIGTERM or SIGHUP: what is running cleans up as the exception passes, and the process ends.
+    An interruption by Ctrl-C, SIGTERM or SIGHUP. Running work cleans up while the exception propagates.
 
     :param number: the signal.
     """
@@ -79,16 +78,22 @@ class Stopped(BaseException):
 
 
 def known() -> tuple[Series, Pins]:
-    series = series_room.load()
+    """Return the series and the pinned releases."""
+    series = series_module.load()
     return series, releases.load(series.folder)
 
 
 def checkout() -> Path:
-    folder = series_room.default_folder()
+    """
+    Return the checkout of this project.
+
+    :raises Problem: if the tool is installed without a checkout.
+    """
+    folder = series_module.default_folder()
     root = folder.parent
     if not (root / "pyproject.toml").is_file():
         raise Problem(
-            "This works on a checkout of the project, and the tool is installed without one.",
+            "This command needs a checkout of the project, but the tool is installed without one.",
             "Clone the project and run `make setup`.",
             Exit.USAGE,
         )
@@ -96,12 +101,17 @@ def checkout() -> Path:
 
 
 def one_of(names: list[str] | None, everything: bool) -> None:
+    """
+    Check that --patch and --all are not combined.
+
+    :raises Problem: if they are.
+    """
     if names and everything:
-        raise Problem("--all and --patch exclude each other.", "Give one of them.", Exit.USAGE)
+        raise Problem("--all and --patch cannot be combined.", "Use one of them.", Exit.USAGE)
 
 
 def coloured(status: str) -> str:
-    """Return an affected status as it is printed: red for a fault, yellow where there is no patch."""
+    """Return an affected status with its colour: red for a fault, yellow if there is no patch."""
     colour = {
         Status.PATCHED: "green",
         Status.KNOWN_ISSUE: "yellow",

@@ -1,4 +1,4 @@
-"""The command of those who want to see it: demo."""
+"""The command that demonstrates the bugs and their patches: demo."""
 
 from __future__ import annotations
 
@@ -25,33 +25,35 @@ PYTHONS = ("3.11", "3.12")
 def demo(
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="SCENARIO", help="Only this scenario; may be given again."),
+        typer.Option("--only", metavar="SCENARIO", help="Run only this scenario; can be repeated."),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Every scenario on every pair of releases; takes an hour.")
+        bool, typer.Option("--all", help="Run every scenario on all its releases; takes an hour.")
     ] = False,
     python: Annotated[
         str | None,
-        typer.Option("--python", metavar="X.Y", help="The Python of the servers; by default this tool's."),
+        typer.Option(
+            "--python", metavar="X.Y", help="The Python of the servers; by default that of this tool."
+        ),
     ] = None,
     record: Annotated[
         Path | None,
         typer.Option(
-            "--record", metavar="FILE", help="Keep the outcomes in this JSON file, in place of older ones."
+            "--record", metavar="FILE", help="Record the outcomes in this JSON file, replacing older ones."
         ),
     ] = None,
     json: Json = False,
 ) -> None:
     """
-    Boot real API servers, stock and patched, on private databases, and show what their users see.
+    Start real API servers, stock and patched, on temporary databases, and show what users see.
 
-    Without options it runs the scenarios that say most, on the oldest and the newest releases. Environments,
-    logs and figures stay under build/; servers and databases do not.
+    Without options, it runs the most important scenarios on the oldest and the newest releases. Environments,
+    logs and figures stay in build/. Servers and databases are removed.
 
     Example: airflow-auth-patches demo --only session-cleanup
     """
     if only and everything:
-        raise Problem("--only and --all exclude each other.", "Give one of them.", Exit.USAGE)
+        raise Problem("--only and --all cannot be combined.", "Use one of them.", Exit.USAGE)
     try:
         from airflow_auth_patches.demo import figure, recorded, report, scenarios
         from airflow_auth_patches.demo import run as command
@@ -68,7 +70,7 @@ def demo(
     if version not in PYTHONS:
         raise Problem(
             f"Python {version} does not run all the releases of the demonstration.",
-            f"Choose one: --python {' or '.join(PYTHONS)}.",
+            f"Use --python {' or '.join(PYTHONS)}.",
             Exit.USAGE,
         )
     with show.Bars() as bars:
@@ -97,7 +99,7 @@ def demo(
                 everything=everything,
                 progress=bars,
                 folder=root / "build" / "demo",
-                tell=tell,
+                on_row=tell,
             )
         except KeyboardInterrupt as interrupt:
             raise Stopped(interrupt.args[0] if interrupt.args else signal.SIGINT) from None
@@ -112,7 +114,7 @@ def demo(
         if not only and not everything:
             show.out.print("More: make demo-all, or airflow-auth-patches demo --only ui-load.")
         if drawn:
-            show.out.print(f"The figure is build/demo/{drawn.name}, drawn from {drawn.stem}.json there.")
+            show.out.print(f"The figure is build/demo/{drawn.name}. Its data is in {drawn.stem}.json.")
         for fault in wrong:
             show.out.print(escape(fault), soft_wrap=True, highlight=False)
     raise typer.Exit(Exit.FAULT if wrong else Exit.OK)

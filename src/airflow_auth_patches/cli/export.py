@@ -1,4 +1,4 @@
-"""The command of those who send patches upstream: export."""
+"""The command that exports patches for upstream: export."""
 
 from __future__ import annotations
 
@@ -29,39 +29,43 @@ def export(
     author: Annotated[
         str | None,
         typer.Option(
-            "--author", metavar="'NAME <MAIL>'", help="Who sends them; by default who git says you are."
+            "--author", metavar="'NAME <MAIL>'", help="The author of the commits; by default git's user."
         ),
     ] = None,
     number: Annotated[
         int | None,
-        typer.Option("--pr", metavar="NUMBER", min=1, help="The pull request to name the news line for."),
+        typer.Option(
+            "--pr", metavar="NUMBER", min=1, help="The pull request, for the name of the newsfragment."
+        ),
     ] = None,
     bodies: Annotated[
-        bool, typer.Option("--bodies", help="Write the body of a pull request beside each commit.")
+        bool, typer.Option("--bodies", help="Also write the body of a pull request for each commit.")
     ] = False,
     path: Annotated[
         Path | None,
-        typer.Option("--checkout", metavar="PATH", help="Make a branch in this checkout of Airflow."),
+        typer.Option("--checkout", metavar="PATH", help="Create a branch in this checkout of Airflow."),
     ] = None,
     branch: Annotated[
         str | None,
         typer.Option(
-            "--branch", metavar="NAME", help="Its name; by default auth-patches/ and what is on it."
+            "--branch",
+            metavar="NAME",
+            help="The name of the branch; by default auth-patches/ and the patch or the release.",
         ),
     ] = None,
     at: Annotated[
         str | None,
-        typer.Option("--at", metavar="COMMIT", help="Where it begins; by default where the checkout stands."),
+        typer.Option("--at", metavar="COMMIT", help="The commit to start the branch from; by default HEAD."),
     ] = None,
     older: Annotated[
-        bool, typer.Option("--backports", help="For main and for each older release line of core.")
+        bool, typer.Option("--backports", help="Export for main and each older release line of core.")
     ] = False,
     range_diff: Annotated[
-        bool, typer.Option("--range-diff", help="Show how the variants of --backports differ.")
+        bool, typer.Option("--range-diff", help="Show the differences between the branches of --backports.")
     ] = False,
 ) -> None:
     """
-    Write each patch as one commit that `git am` takes: edits, tests and news line, worded for upstream.
+    Write each patch as one commit for `git am`, with its tests and newsfragment, in upstream's format.
 
     Example: airflow-auth-patches export --release apache-airflow-core==3.3.2 --output outgoing
 
@@ -70,16 +74,16 @@ def export(
     Example: airflow-auth-patches export --backports --range-diff --patch pool-slots-session --output outgoing
     """
     if path is None and (branch is not None or at is not None):
-        raise Problem("--branch and --at are for a checkout.", "Name it with --checkout.", Exit.USAGE)
+        raise Problem("--branch and --at need a checkout.", "Name the checkout with --checkout.", Exit.USAGE)
     if older or range_diff:
         _backports(release, output, names, author, number, path, bodies=bodies, range_diff=range_diff)
         return
     if release is None:
-        raise Problem("Give --release, or --backports.", "See --help.", Exit.USAGE)
+        raise Problem("The release to export is missing.", "Use --release or --backports.", Exit.USAGE)
     if output is None and path is None:
-        raise Problem("Give --output, --checkout or both.", "See --help.", Exit.USAGE)
+        raise Problem("The target of the export is missing.", "Use --output, --checkout or both.", Exit.USAGE)
     if bodies and output is None:
-        raise Problem("--bodies writes files.", "Give --output too.", Exit.USAGE)
+        raise Problem("--bodies needs a folder to write into.", "Add --output.", Exit.USAGE)
     series, pins = known()
     root = checkout()
     with show.Bars() as bars:
@@ -100,7 +104,9 @@ def export(
     for line in exported.told:
         show.out.print(escape(line), highlight=False, soft_wrap=True)
     if exported.branch:
-        show.out.print(f"{path} has the branch {escape(exported.branch)}.", highlight=False, soft_wrap=True)
+        show.out.print(
+            f"Created the branch {escape(exported.branch)} in {path}.", highlight=False, soft_wrap=True
+        )
 
 
 def _backports(
@@ -116,16 +122,18 @@ def _backports(
 ) -> None:
     if release is not None or path is not None:
         raise Problem(
-            "--backports takes the newest release of each line, and makes no branch.",
-            "Leave --release and --checkout out; or, for one line, leave --backports out.",
+            "--backports cannot be combined with --release or --checkout.",
+            "Use --backports alone, or leave it out to export one release line.",
             Exit.USAGE,
         )
     if not names:
-        raise Problem("--backports needs the patch to send.", "Name it with --patch.", Exit.USAGE)
+        raise Problem("--backports needs a patch to export.", "Name it with --patch.", Exit.USAGE)
     if output is None and not range_diff:
-        raise Problem("Give --output, --range-diff or both.", "See --help.", Exit.USAGE)
+        raise Problem(
+            "The target of the export is missing.", "Use --output, --range-diff or both.", Exit.USAGE
+        )
     if bodies and output is None:
-        raise Problem("--bodies writes files.", "Give --output too.", Exit.USAGE)
+        raise Problem("--bodies needs a folder to write into.", "Add --output.", Exit.USAGE)
     series, pins = known()
     root = checkout()
     with show.Bars() as bars:

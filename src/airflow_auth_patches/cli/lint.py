@@ -1,4 +1,4 @@
-"""The command that looks at our files as upstream will: lint-upstream."""
+"""The command that checks the series by upstream's rules: lint-upstream."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from airflow_auth_patches.util.errors import Exit
 @app.command("lint-upstream")
 def lint_upstream(
     every: Annotated[
-        bool, typer.Option("--all", help="Each form of each patch, not only those of the newest releases.")
+        bool, typer.Option("--all", help="Check every form of each patch, not only those of new releases.")
     ] = False,
     python: Annotated[
-        str, typer.Option("--python", metavar="X.Y", help="The Python whose Airflow packages mypy reads.")
+        str, typer.Option("--python", metavar="X.Y", help="The Python version of the environments for mypy.")
     ] = "3.11",
     json: Json = False,
 ) -> None:
     """
-    Check our files as upstream's hooks and reviewers will: the tests, the news lines, what patches add.
+    Check tests, newsfragments and patches by the rules of upstream's hooks and reviewers.
 
     Example: airflow-auth-patches lint-upstream --all
     """
@@ -55,8 +55,8 @@ def lint_upstream(
             text = str(finding).removeprefix(f"{root}/")
             show.out.print(escape(text), soft_wrap=True, highlight=False)
         for finding, why in linted.excused:
-            text = f"{finding.path.relative_to(root)}:{finding.line}: {finding.rule}: stays: {why}"
+            text = f"{finding.path.relative_to(root)}:{finding.line}: {finding.rule}: accepted: {why}"
             show.out.print(escape(text), soft_wrap=True, highlight=False)
         count = len(linted.findings)
-        show.out.print("nothing found" if not count else f"{count} finding{'s' * (count > 1)}")
+        show.out.print("no findings" if not count else f"{count} finding{'s' * (count > 1)}")
     raise typer.Exit(Exit.FAULT if linted.findings else Exit.OK)

@@ -19,10 +19,12 @@ from airflow_auth_patches.verification import judge as matrix
 def judge_(
     release: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RELEASE", help="As in apache-airflow-core==3.3.2; by default all."),
+        typer.Argument(metavar="RELEASE", help="As in apache-airflow-core==3.3.2; by default all releases."),
     ] = None,
-    python: Annotated[str, typer.Option("--python", metavar="X.Y", help="The Python to run on.")] = "3.11",
-    again: Annotated[bool, typer.Option("--again", help="Run up-to-date results again too.")] = False,
+    python: Annotated[str, typer.Option("--python", metavar="X.Y", help="The Python version.")] = "3.11",
+    again: Annotated[
+        bool, typer.Option("--again", help="Also run reproducers whose results are up to date.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """

@@ -1,4 +1,4 @@
-"""The commands of those who run Airflow: plugin, wheel, status, apply, revert."""
+"""The commands for operators of Airflow: plugin, wheel, status, apply, revert."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ from airflow_auth_patches.util.errors import Exit, Problem
 def plugin(
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output", metavar="DIR", help="The plugins folder to write it into.", show_default=False
-        ),
+        typer.Option("--output", metavar="DIR", help="The plugins folder to write into.", show_default=False),
     ] = None,
     python: Annotated[
         Path | None,
@@ -40,9 +38,9 @@ def plugin(
     ] = None,
 ) -> None:
     """
-    Write the Airflow plugin that limits concurrent requests, for an Airflow that you may not patch.
+    Write the Airflow plugin that limits concurrent requests. It works without patches.
 
-    Without --output it is printed.
+    Without --output, the plugin is printed.
 
     Example: airflow-auth-patches plugin --output /opt/airflow/plugins
     """
@@ -74,7 +72,9 @@ def wheel(
     ] = None,
     python: Annotated[
         Path | None,
-        typer.Option("--python", metavar="PATH", help="Both distributions of an installed Airflow."),
+        typer.Option(
+            "--python", metavar="PATH", help="Build wheels of both distributions of this installed Airflow."
+        ),
     ] = None,
     names: Names = None,
     everything: All = False,
@@ -86,7 +86,11 @@ def wheel(
     """
     one_of(names, everything)
     if (release is None) == (python is None):
-        raise Problem("Give either --release or --python.", "See --help.", Exit.USAGE)
+        raise Problem(
+            "The release to build is missing, or given twice.",
+            "Use either --release or --python.",
+            Exit.USAGE,
+        )
     series, pins = known()
     with show.Bars() as bars:
         if python:
@@ -105,13 +109,13 @@ def wheel(
             )
             for patch in patched.patches:
                 for other in patch.together_with:
-                    show.out.print(f"  {patch.slug} belongs together with {other}: install both or neither.")
+                    show.out.print(f"  {patch.slug} co-requires {other}: install both or neither.")
 
 
 @app.command()
 def status(python: Python, json: Json = False) -> None:
     """
-    Tell how an installed Airflow stands: its releases, the bugs they have, and what to do first.
+    Report the status of an installed Airflow: its releases, their bugs and patches, and what to do first.
 
     Example: airflow-auth-patches status --python /opt/airflow/bin/python
     """
@@ -119,17 +123,17 @@ def status(python: Python, json: Json = False) -> None:
     with show.Bars() as bars:
         rows = command.status(python, series, pins, bars)
     if json:
-        show.as_json([_standing(series, row) for row in rows])
+        show.as_json([_as_data(series, row) for row in rows])
         return
     patchable = all(row.state not in ("unknown", "out of scope") for row in rows)
     for row in rows:
         if row.upgrade:
             said = _advice(row, row.upgrade)
-            said += " Then patch what is left: `airflow-auth-patches apply`." if patchable else ""
+            said += " Then patch the remaining bugs: `airflow-auth-patches apply`." if patchable else ""
             show.out.print(said, highlight=False, soft_wrap=True)
     show.table(
         f"{python}",
-        ("distribution and version", "state", "bugs", "patches in it", "patches it lacks", "notes"),
+        ("distribution and version", "state", "bugs", "installed patches", "missing patches", "notes"),
         [
             (
                 f"{row.installed.distribution.name}\n{row.installed.version}",
@@ -155,20 +159,21 @@ def status(python: Python, json: Json = False) -> None:
             )
 
 
-def _advice(row: command.Standing, upgrade: Upgrade) -> str:
+def _advice(row: command.DistributionStatus, upgrade: Upgrade) -> str:
     name, version = row.installed.distribution.name, row.installed.version
-    said = f"First upgrade {name} {version} to {upgrade.release.version}: it cures {', '.join(upgrade.cures)}"
-    said += f", and leaves {', '.join(upgrade.leaves)}" if upgrade.leaves else ", which is all it has"
-    said += f"; it brings {', '.join(upgrade.brings)}" if upgrade.brings else ""
-    said += "; it takes its patches away, so apply them again" if row.applied else ""
-    return f"{said}." if upgrade.tested else f"{said}. It was not tested with this core."
+    said = f"First upgrade {name} {version} to {upgrade.release.version}."
+    said += f" This cures {', '.join(upgrade.cures)}"
+    said += f", and leaves {', '.join(upgrade.leaves)}." if upgrade.leaves else ", and leaves no known bug."
+    said += f" It adds {', '.join(upgrade.brings)}." if upgrade.brings else ""
+    said += " It removes the installed patches, so apply them again." if row.applied else ""
+    return said if upgrade.tested else f"{said} It was not tested with this core."
 
 
 def _why_left_out(series: Series, patch: Patch) -> str:
     return "\n(trade-off)" if patch.trade_off else "\n(optional)" if series.optional(patch) else ""
 
 
-def _standing(series: Series, row: command.Standing) -> dict[str, Any]:
+def _as_data(series: Series, row: command.DistributionStatus) -> dict[str, Any]:
     upgrade = row.upgrade
     return {
         "distribution": row.installed.distribution.name,
@@ -204,12 +209,14 @@ def apply(
     python: Python,
     names: Names = None,
     everything: All = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the diff and change nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the diff without changing anything.")
+    ] = False,
 ) -> None:
     """
-    Patch an installed Airflow, as one transaction through pip or uv; restart its API servers afterwards.
+    Patch an installed Airflow, as one transaction with pip or uv. Restart its API servers afterwards.
 
-    Takes every patch that is not optional and has no trade-off, unless told otherwise.
+    By default it applies every patch that is not optional and has no trade-off.
 
     Example: airflow-auth-patches apply --python /opt/airflow/bin/python --dry-run
     """
@@ -237,13 +244,13 @@ def apply(
         for patch in step.patched.patches:
             if patch.trade_off:
                 show.out.print(f"  {patch.slug}: {escape(patch.trade_off)}", highlight=False, soft_wrap=True)
-    show.out.print("Nothing was changed." if dry_run else "Restart the API servers to run it.")
+    show.out.print("Nothing was changed." if dry_run else "Restart the API servers to load the change.")
 
 
 @app.command()
 def revert(python: Python) -> None:
     """
-    Put the pristine releases back.
+    Restore the pristine releases.
 
     Example: airflow-auth-patches revert --python /opt/airflow/bin/python
     """
@@ -252,5 +259,7 @@ def revert(python: Python) -> None:
         reverted = patching.revert(python, pins, bars)
     for found in reverted:
         without = f", without {', '.join(found.slugs)}" if found.slugs else ""
-        show.out.print(f"{found.release} is back{without}.", highlight=False)
-    show.out.print("Restart the API servers to run it." if reverted else "Nothing is patched: nothing to do.")
+        show.out.print(f"Restored {found.release}{without}.", highlight=False)
+    show.out.print(
+        "Restart the API servers to load the change." if reverted else "Nothing is patched: nothing to do."
+    )

@@ -1,4 +1,4 @@
-"""The commands of those who keep the series: list, check, add-release, tree, refresh, prove."""
+"""The commands that maintain the series: list, check, add-release, tree, refresh, prove."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from rich.markup import escape
 from airflow_auth_patches.cli.common import Json, ReleaseName, app, checkout, coloured, known
 from airflow_auth_patches.releases import releases
 from airflow_auth_patches.series import add_release as add_command
-from airflow_auth_patches.series import affected, laying, refreshing, sizes
-from airflow_auth_patches.series import series as series_room
+from airflow_auth_patches.series import affected, exporting, importing, sizes
+from airflow_auth_patches.series import series as series_module
 from airflow_auth_patches.series.compatibility import Compatibility, Fit
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util import show
@@ -36,17 +36,19 @@ def _patch_row(series: Series, patch: Patch) -> dict[str, Any]:
 
 @app.command("list")
 def list_(
-    pinned: Annotated[bool, typer.Option("--releases", help="The pinned releases instead.")] = False,
-    matrix: Annotated[bool, typer.Option("--matrix", help="What each bug is to each release.")] = False,
+    pinned: Annotated[bool, typer.Option("--releases", help="Show the pinned releases.")] = False,
+    matrix: Annotated[
+        bool, typer.Option("--matrix", help="Show the affected status of each bug on each release.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """
-    Show the patches and the bugs they cure.
+    Show the patches and the bugs that they cure.
 
     Example: airflow-auth-patches list
     """
     if matrix and pinned:
-        raise Problem("--releases and --matrix exclude each other.", "Give one of them.", Exit.USAGE)
+        raise Problem("--releases and --matrix cannot be combined.", "Use one of them.", Exit.USAGE)
     series, pins = known()
     if matrix:
         cells = affected.matrix(series, pins, affected.read(series.folder))
@@ -56,7 +58,7 @@ def list_(
         for distribution in releases.DISTRIBUTIONS:
             show.table(
                 distribution.name,
-                ("bug", "releases", "compatibility", "by, or why", "its reproducer"),
+                ("bug", "releases", "status", "patches or reason", "reproducer"),
                 [
                     (bug, span, coloured(status), escape(told), escape(did))
                     for bug, span, status, told, did in affected.as_rows(cells, distribution)
@@ -123,26 +125,28 @@ def list_(
 def check(
     with_sizes: Annotated[
         bool,
-        typer.Option("--sizes", help="Show the size and the source of each form; over budget is a fault."),
+        typer.Option("--sizes", help="Show the size and origin of each form; report those over budget."),
     ] = False,
     json: Json = False,
 ) -> None:
     """
-    Check the series: words, ranges, that every patch applies and reverses everywhere, that results compile.
+    Check the series: trailers, ranges, and that every patch applies, reverses and compiles on its releases.
 
     Example: airflow-auth-patches check
     """
-    folder, root = series_room.default_folder(), checkout()
+    folder, root = series_module.default_folder(), checkout()
     pins = releases.load(folder)
     with show.Bars() as bars:
         faults, forms = lint.check(root, folder, pins, bars)
-    if not faults:  # a broken series has no status
-        faults = lint.check_affected(root, series_room.load(folder), pins)
+    if not faults:  # the affected status needs a valid series
+        faults = lint.check_affected(root, series_module.load(folder), pins)
     measured = [sizes.size(root, form.patch) for form in forms]
     if with_sizes:
         faults += [
             Fault(
-                size.patch.path, 1, f"Over budget: {', '.join(size.over)}. Say why in its page in docs/bugs."
+                size.patch.path,
+                1,
+                f"Over budget: {', '.join(size.over)}. Explain it on the bug's page in docs/bugs.",
             )
             for size in measured
             if size.over and not size.explained and size.patch.variant is None
@@ -153,7 +157,7 @@ def check(
         if with_sizes:
             show.table(
                 "Each form of each patch",
-                ("patch", "changed", "message", "tests", "its edits"),
+                ("patch", "changed", "message", "tests", "origin of the edits"),
                 [
                     (s.patch.name, f"{s.source}", f"{s.message}", f"{s.tests}", escape(form.kind))
                     for s, form in zip(measured, forms, strict=True)
@@ -189,9 +193,9 @@ def add_release(
     json: Json = False,
 ) -> None:
     """
-    Pin a new release: fetch and verify it, tell of every patch how it stands to it, write releases.toml.
+    Pin a new release: fetch and verify it, check whether each patch applies, and write releases.toml.
 
-    What is told of a patch is what text can tell; the reproducer of a bug decides whether a release has it.
+    Only the reproducer of a bug shows whether the release has the bug.
 
     Example: airflow-auth-patches add-release apache-airflow-core==3.3.3 --dry-run
     """
@@ -226,11 +230,16 @@ def add_release(
         )
         return
     show.table(
-        f"The patches on {found}, as far as text can tell",
+        f"Compatibility of the patches with {found}",
         ("patch", "compatibility", "form", "notes"),
         [(fit.slug, fit.compatibility.value, fit.form, _fit_notes(fit)) for fit in added.fits],
     )
-    show.out.print("Whether the release has a bug, the bug's reproducer decides (bugs.toml).")
+    show.out.print(
+        "Only the reproducer of a bug shows whether the release has the bug. "
+        f"Run `airflow-auth-patches judge {found}` next.",
+        highlight=False,
+        soft_wrap=True,
+    )
     show.out.print(
         f"{found} of {found.date} {'would be' if dry_run else 'is'} pinned.", highlight=False, soft_wrap=True
     )
@@ -239,33 +248,37 @@ def add_release(
 @app.command("tree")
 def tree_(release: ReleaseName) -> None:
     """
-    Lay out a release as a git tree at Airflow's own paths, its patches as commits, to edit them there.
+    Import a release into a git tree at Airflow's paths, with each patch as a commit, to edit the patches.
 
     Example: airflow-auth-patches tree apache-airflow-core==3.3.2
     """
     series, pins = known()
     root = checkout()
     with show.Bars() as bars:
-        laid = laying.lay(root, series, pins, pins.release(release), bars)
-    show.out.print(f"{laid.folder.relative_to(root)}", highlight=False)
-    show.out.print(laid.git("log", "--oneline", "--reverse").rstrip(), highlight=False, markup=False)
+        tree = importing.import_patches(root, series, pins, pins.release(release), bars)
+    show.out.print(f"{tree.folder.relative_to(root)}", highlight=False)
+    show.out.print(tree.git("log", "--oneline", "--reverse").rstrip(), highlight=False, markup=False)
 
 
 @app.command()
 def refresh(
     release: Annotated[
         str | None,
-        typer.Argument(metavar="RELEASE", help="By default no tree is read.", show_default=False),
+        typer.Argument(
+            metavar="RELEASE",
+            help="The release of the tree; without it, only the older forms are derived.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """
-    Write the commits of a release's tree back to patches/, and derive the older forms of each patch.
+    Export the commits of a release's tree to patches/, and derive the older forms of each patch.
 
     Example: airflow-auth-patches refresh apache-airflow-core==3.3.2
     """
     series, pins = known()
     root = checkout()
-    written = refreshing.refresh(root, series, pins, pins.release(release) if release else None)
+    written = exporting.refresh(root, series, pins, pins.release(release) if release else None)
     for path in written:
         show.out.print(f"{path.relative_to(root)}", highlight=False)
     if not written:
@@ -276,13 +289,14 @@ def refresh(
 def prove(
     pair: Annotated[
         list[str] | None,
-        typer.Option("--pair", metavar="CORE+FAB", help="As in 3.1.6+3.3.0; by default those marked so."),
+        typer.Option("--pair", metavar="CORE+FAB", help="As in 3.1.6+3.3.0; by default the default pairs."),
     ] = None,
     names: Annotated[
-        list[str] | None, typer.Option("--patch", metavar="NAME", help="Only this patch.")
+        list[str] | None,
+        typer.Option("--patch", metavar="NAME", help="Test only this patch; can be repeated."),
     ] = None,
-    python: Annotated[str, typer.Option("--python", metavar="X.Y", help="The Python to prove on.")] = "3.11",
-    mutants: Annotated[bool, typer.Option(help="Run the tests with each mutant too.")] = True,
+    python: Annotated[str, typer.Option("--python", metavar="X.Y", help="The Python version.")] = "3.11",
+    mutants: Annotated[bool, typer.Option(help="Also run the tests with each mutant.")] = True,
     json: Json = False,
 ) -> None:
     """
@@ -295,7 +309,7 @@ def prove(
     if names:
         series.known(names)
     pairs = [pins.pair(name) for name in pair] if pair else pins.default_pairs
-    prove_command.refuse_what_proves_nothing(series, pairs, names or (), python)
+    prove_command.check_arguments(series, pairs, names or (), python)
     rows: list[dict[str, Any]] = []
     with show.Bars() as bars:
         for one in pairs:

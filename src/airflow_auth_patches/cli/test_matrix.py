@@ -1,4 +1,4 @@
-"""The command that runs every pair of releases: test-matrix."""
+"""The command that runs the tests on every pair of releases: test-matrix."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.verification import cells, matrix_report, matrix_results
 from airflow_auth_patches.verification import test_matrix as command
 from airflow_auth_patches.verification.cells import Cell, Part
-from airflow_auth_patches.verification.matrix_report import Sheet
-from airflow_auth_patches.verification.matrix_results import Book, State, state_of
+from airflow_auth_patches.verification.matrix_report import ReportData
+from airflow_auth_patches.verification.matrix_results import Results, State, state_of
 from airflow_auth_patches.verification.run_cell import Runner
 
 STYLES = {
@@ -34,7 +34,7 @@ def every_pair(
     pair: Annotated[
         list[str] | None,
         typer.Option(
-            "--pair", metavar="CORE+FAB", help="As in 3.3.2+3.8.0; by default all.", show_default=False
+            "--pair", metavar="CORE+FAB", help="As in 3.3.2+3.8.0; by default all pairs.", show_default=False
         ),
     ] = None,
     python: Annotated[
@@ -42,58 +42,60 @@ def every_pair(
         typer.Option(
             "--python",
             metavar="X.Y",
-            help="Exactly this one; may be given again. By default 3.11, and on the pairs that `prove` takes "
-            "3.10, 3.12 and 3.13 too.",
+            help="Use only this Python; can be repeated. By default 3.11, and on the default pairs of "
+            "`prove` also 3.10, 3.12 and 3.13.",
             show_default=False,
         ),
     ] = None,
     every_python: Annotated[
-        bool, typer.Option("--every-python", help="3.10 to 3.13 on every pair that supports them.")
+        bool, typer.Option("--every-python", help="Use 3.10 to 3.13 on every pair that supports them.")
     ] = False,
-    upstream: Annotated[bool, typer.Option("--upstream", help="The provider's own tests too.")] = False,
-    mutants: Annotated[bool, typer.Option("--mutants", help="Run the tests with each mutant too.")] = False,
+    upstream: Annotated[
+        bool, typer.Option("--upstream", help="Also run upstream's tests of the provider.")
+    ] = False,
+    mutants: Annotated[bool, typer.Option("--mutants", help="Also run the tests with each mutant.")] = False,
     jobs: Annotated[
         int | None,
         typer.Option(
             "--jobs",
             min=1,
             metavar="N",
-            help="Pairs to run at once. Each keeps three runs of pytest busy, so by default one for every "
-            "three cores of this machine, and one at least.",
+            help="The number of pairs to run at once. Each pair runs three pytest processes; by default one "
+            "pair for every three CPU cores.",
             show_default=False,
         ),
     ] = None,
-    again: Annotated[bool, typer.Option("--again", help="Also what passed and still holds.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Also run cells that are up to date.")] = False,
     keep: Annotated[
-        bool, typer.Option("--keep-environments", help="Leave the environments in build/envs.")
+        bool, typer.Option("--keep-environments", help="Keep the environments in build/envs.")
     ] = False,
     report_only: Annotated[
-        bool, typer.Option("--report-only", help="Run nothing; write the reports of what was run.")
+        bool, typer.Option("--report-only", help="Run nothing, and write the reports of earlier runs.")
     ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             metavar="DIR",
-            help="Where results and reports are kept; by default build/matrix.",
+            help="The folder for results and reports; by default build/matrix.",
             show_default=False,
         ),
     ] = None,
     json: Json = False,
 ) -> None:
     """
-    Prove the patches on every pair of releases, and keep what each gave: report.html, report.json.
+    Run the unit tests on every pair of releases, and write report.html and report.json.
 
-    What passed is not run again until a patch, its tests, their expectations or the pair change; so it can be
-    interrupted. Environments are made from uv's cache and removed after each pair. A Python that this machine
-    lacks is told as skipped; it ends with 1 when a cell has not passed for another reason, or none has.
+    A cell that passed runs again only if a patch, its tests, their expectations or the pair change, so the
+    command can be interrupted. Environments are created from uv's cache and removed after each pair. A cell
+    whose Python is not installed is skipped. The exit code is 1 if another cell did not pass, or none passed.
 
     Example: airflow-auth-patches test-matrix --pair 3.3.2+3.8.0 --every-python
     """
     if python and every_python:
-        raise Problem("--python and --every-python exclude each other.", "Give one of them.", Exit.USAGE)
+        raise Problem("--python and --every-python cannot be combined.", "Use one of them.", Exit.USAGE)
     if again and report_only:
-        raise Problem("--again and --report-only exclude each other.", "Give one of them.", Exit.USAGE)
+        raise Problem("--again and --report-only cannot be combined.", "Use one of them.", Exit.USAGE)
     series, pins = known()
     root = checkout()
     folder = output or root / "build" / "matrix"
@@ -102,50 +104,52 @@ def every_pair(
     pairs = [one for one in pins.pairs if not named or one.name in named]
     chosen = cells.choose(root, series, pairs, python or None, every_python=every_python, parts=parts)
     left_out = cells.unsupported(pairs, python or ())
-    book = matrix_results.read(folder)
+    results = matrix_results.read(folder)
     able = cells.in_order(version for each in pins.pairs for version in cells.supported(each))
     every = cells.choose(root, series, pins.pairs, able, parts=list(Part))
     machine = command.interpreters(cells.in_order([*cells.PYTHONS, *(cell.python for cell in chosen)]))
-    sheet = Sheet(pins.pairs, every, frozenset(cell.name for cell in chosen), book, machine, left_out)
+    report = ReportData(
+        pins.pairs, every, frozenset(cell.name for cell in chosen), results, machine, left_out
+    )
     ran: list[Cell] = []
     with show.Bars() as bars:
-        matrix_report.write(folder, sheet)
+        matrix_report.write(folder, report)
         if not report_only:
             stopped = threading.Event()
             ran = command.fill(
                 root,
                 folder,
                 chosen,
-                book,
+                results,
                 Runner(root, series, pins, stopped, bars),
-                machine=machine,
+                available=machine,
                 jobs=jobs or command.jobs_for(command.cores()),
                 again=again,
                 keep=keep,
                 stopped=stopped,
-                still_holds=lambda cell: cells.still_holds(root, series.folder, cell),
-                written=lambda: matrix_report.write(folder, sheet),
+                unchanged=lambda cell: cells.inputs_unchanged(root, series.folder, cell),
+                written=lambda: matrix_report.write(folder, report),
                 progress=bars,
             )
     if json:
-        show.as_json(matrix_report.as_data(sheet))
+        show.as_json(matrix_report.as_data(report))
     else:
-        _print(chosen, book)
+        _print(chosen, results)
         for version, names in left_out.items():
             _say(f"Not supported on Python {version}: {', '.join(names)}.")
         _say(
-            f"What serves the next run stays: {decimal(command.kept(root))} in {' and '.join(command.KEPT)}."
+            f"Caches for the next run: {decimal(command.cache_size(root))} in {' and '.join(command.CACHES)}."
         )
         ended = matrix_report.numbered(len(ran), "cell")
-        _say(f"{ended} run now. The reports are {folder / matrix_report.HTML} and {matrix_report.JSON}.")
-    raise typer.Exit(Exit.OK if matrix_results.holds(chosen, book) else Exit.FAULT)
+        _say(f"This run: {ended}. Reports: {folder / matrix_report.HTML} and {matrix_report.JSON}.")
+    raise typer.Exit(Exit.OK if matrix_results.holds(chosen, results) else Exit.FAULT)
 
 
-def _print(chosen: list[Cell], book: Book) -> None:
+def _print(chosen: list[Cell], results: Results) -> None:
     rows = []
     for cell in chosen:
-        state, _ = state_of(cell, book)
-        result = matrix_results.known(cell, book)
+        state, _ = state_of(cell, results)
+        result = matrix_results.known(cell, results)
         ran = result is not None and state is not State.SKIPPED
         rows.append(
             (
@@ -159,15 +163,15 @@ def _print(chosen: list[Cell], book: Book) -> None:
         )
     show.table("The test matrix", ("releases", "Python", "part", "state", "tests", "took"), rows)
     for cell in chosen:
-        state, reason = state_of(cell, book)
-        result = matrix_results.known(cell, book)
+        state, reason = state_of(cell, results)
+        result = matrix_results.known(cell, results)
         lines = [reason] if reason and state is not State.SKIPPED else []
         for fault in (*lines, *(result.faults if result else ())):
             _say(f"{cell.name}: {fault}")
-    for version, count in matrix_report.skipped(chosen, book).items():
+    for version, count in matrix_report.skipped(chosen, results).items():
         cells = matrix_report.numbered(count, "cell")
-        _say(f"Skipped: {cells}, since Python {version} is not on this machine.")
-    _say(matrix_report.total(chosen, book))
+        _say(f"Skipped: {cells}, because Python {version} is not installed.")
+    _say(matrix_report.total(chosen, results))
 
 
 def _say(line: str) -> None:

@@ -1,7 +1,8 @@
-"""The command that has upstream's own tests judge the patches."""
+"""The command that runs upstream's own tests on the patches: test-upstream."""
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,9 +13,10 @@ from airflow_auth_patches.cli.common import Json, app, checkout, known
 from airflow_auth_patches.releases.releases import Pair
 from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.verification import upstream_results
 from airflow_auth_patches.verification.unit_tests import tally
 from airflow_auth_patches.verification.upstream import Comparison
-from airflow_auth_patches.verification.upstream_runs import judge, judge_core
+from airflow_auth_patches.verification.upstream_runs import run_core_tests, run_provider_tests
 
 COLUMNS = ("passed", "failed", "error", "skipped")
 
@@ -23,15 +25,19 @@ COLUMNS = ("passed", "failed", "error", "skipped")
 def upstream_(
     pair: Annotated[
         list[str] | None,
-        typer.Option("--pair", metavar="CORE+FAB", help="As in 3.3.2+3.10.2; by default one of each minor."),
+        typer.Option(
+            "--pair",
+            metavar="CORE+FAB",
+            help="As in 3.3.2+3.10.2; by default one for each minor version of the provider.",
+        ),
     ] = None,
-    python: Annotated[str, typer.Option("--python", metavar="X.Y", help="The Python to run on.")] = "3.11",
+    python: Annotated[str, typer.Option("--python", metavar="X.Y", help="The Python version.")] = "3.11",
     expression: Annotated[
-        str | None, typer.Option("-k", metavar="EXPR", help="Only these tests, as pytest selects them.")
+        str | None, typer.Option("-k", metavar="EXPR", help="Run only these tests, see `pytest -k`.")
     ] = None,
     airflow: Annotated[
         Path | None,
-        typer.Option("--checkout", metavar="PATH", help="Run core's tests, from this checkout of Airflow."),
+        typer.Option("--checkout", metavar="PATH", help="Run the tests of core in this checkout of Airflow."),
     ] = None,
     at: Annotated[str, typer.Option("--at", metavar="COMMIT", help="The commit of the checkout.")] = "HEAD",
     only: Annotated[
@@ -39,37 +45,47 @@ def upstream_(
         typer.Option(
             "--only",
             metavar="PATH",
-            help="Of core's tests only this file or folder of airflow-core/tests/unit; may be given again.",
+            help="Run only this file or folder of airflow-core/tests/unit; can be repeated.",
         ),
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option("--record", metavar="FILE", help="Record the counts in this JSON file."),
     ] = None,
     json: Json = False,
 ) -> None:
     """
-    Run upstream's own tests on stock and patched: what passes there passes here.
+    Run upstream's own tests on stock and patched: a test that passes on stock must pass when patched.
 
-    Those of the provider are in its sdist. Those of core are in no release: name a checkout of Airflow,
-    at a commit near the release, and the pair.
+    The tests of the provider are in its sdist. The tests of core are in no release: name the pair, and a
+    checkout of Airflow at a commit near the release.
 
     Example: airflow-auth-patches test-upstream --pair 3.3.2+3.10.2
 
     Example: airflow-auth-patches test-upstream --pair 3.2.0+3.6.0 --checkout ../airflow --at 3.2.0
     """
     if airflow is None and (only or at != "HEAD"):
-        raise Problem("--at and --only are for core's tests.", "Name a checkout with --checkout.", Exit.USAGE)
+        raise Problem(
+            "--at and --only are only for the tests of core.",
+            "Name a checkout with --checkout.",
+            Exit.USAGE,
+        )
     if airflow is not None and len(pair or ()) != 1:
-        raise Problem("A checkout is near one release.", "Name one pair with --pair.", Exit.USAGE)
+        raise Problem("--checkout needs exactly one pair.", "Name it with --pair.", Exit.USAGE)
     series, pins = known()
     chosen = [pins.pair(name) for name in pair] if pair else pins.minor_pairs
     found: list[tuple[Pair, Comparison]] = []
     with show.Bars() as bars, bars.task("comparing pairs", len(chosen)) as advance:
         for one in chosen:
             if airflow is None:
-                compared = judge(checkout(), series, pins, one, python, expression, bars)
+                compared = run_provider_tests(checkout(), series, pins, one, python, expression, bars)
             else:
-                compared = judge_core(
+                compared = run_core_tests(
                     checkout(), series, pins, one, python, airflow, at, only or (), expression, bars
                 )
             found.append((one, compared))
+            if record:
+                upstream_results.record(record, one.name, at if airflow else None, date.today(), compared)
             advance(1)
             if not json:
                 _told(*found[-1], "FAB" if airflow is None else "core")
@@ -77,7 +93,7 @@ def upstream_(
         show.as_json([_as_data(one, python, comparison) for one, comparison in found])
     holds = all(comparison.holds for _, comparison in found)
     if not json:
-        _say("Nothing that passes on stock fails on patched." if holds else "Does not hold.")
+        _say("All tests that pass on stock pass when patched." if holds else "Not as expected: see above.")
     raise typer.Exit(Exit.OK if holds else Exit.FAULT)
 
 
@@ -110,13 +126,13 @@ def _told(pair: Pair, found: Comparison, of: str) -> None:
         ],
     )
     for test in found.broken:
-        _say(f"{test}: passes on stock, patched it does not: {found.patched.get(test, 'not run')}")
+        _say(f"{test}: passes on stock, but not when patched: {found.patched.get(test, 'not run')}")
     for test, reason in found.listed.items():
-        _say(f"{test}: passes on stock only, as listed: {reason}")
+        _say(f"{test}: passes only on stock, as listed: {reason}")
     for test in found.unsteady:
-        _say(f"{test}: passed on stock only in one of two whole runs, not in the other.")
+        _say(f"{test}: passed on stock in one of two whole runs, and failed in the other.")
     for test in found.cured:
-        _say(f"{test}: passes on patched only.")
+        _say(f"{test}: passes only when patched.")
     for line in found.wrong:
         _say(line)
 

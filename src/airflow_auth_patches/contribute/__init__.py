@@ -1,1 +1,1 @@
-"""A fix on its way upstream: commits, pull requests, backports, checkouts, Breeze, and upstream's lint."""
+"""Send patches upstream: commits, pull requests, backports, Airflow checkouts, Breeze, upstream's lint."""

@@ -1,4 +1,4 @@
-"""The branches of Airflow's older release lines: what goes to which, what does not and why."""
+"""The branches of Airflow's older release lines, and which patches go to which branch."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Line:
     """
     A release line of core, which has a branch upstream.
 
-    :param release: its newest pinned release, which stands for the branch.
-    :param newest: whether it is the newest line: what is for it goes to main.
+    :param release: its newest pinned release, which represents the branch.
+    :param newest: whether it is the newest line, whose patches go to main.
     """
 
     release: Release
@@ -35,18 +35,18 @@ class Line:
 
     @property
     def test_branch(self) -> str:
-        """The branch that its next release is made from, as in ``v3-2-test``."""
+        """The branch of its next release, as in ``v3-2-test``."""
         version = self.release.version
         return f"v{version.major}-{version.minor}-test"
 
     @property
     def branch(self) -> str:
-        """The branch that a pull request goes to."""
+        """The target branch of a pull request."""
         return MAIN if self.newest else self.test_branch
 
     @property
     def label(self) -> str:
-        """The label with which a pull request to main is backported to the line."""
+        """The label that backports a pull request to main to this line."""
         return f"backport-to-{self.test_branch}"
 
 
@@ -62,10 +62,10 @@ def lines(pins: Pins) -> list[Line]:
 @dataclass(frozen=True)
 class Variant:
     """
-    What goes to a line.
+    The patches that go to a line.
 
-    :param patches: in series order.
-    :param left: why each other one does not go there: ``{slug: sentence without its full stop}``.
+    :param patches: the patches, in series order.
+    :param left: ``{slug: reason}`` of the patches that do not go there. A reason has no full stop.
     """
 
     line: Line
@@ -75,18 +75,18 @@ class Variant:
 
 def variants(series: Series, pins: Pins, names: Sequence[str]) -> list[Variant]:
     """
-    Tell which form of some patches goes to which line.
+    Return which form of some patches goes to which line.
 
-    :param names: slugs.
-    :return: newest line first.
-    :raises Problem: when one is of the provider, which has no lines, or none goes to an older line.
+    :param names: the slugs of the patches.
+    :return: the lines, newest first.
+    :raises Problem: if a patch is for the provider, which has no lines, or no patch goes to an older line.
     """
     series.known(names)
     for name in names:
         dist = next(patch.distribution for patch in series.patches if patch.slug == name)
         if dist is not CORE:
             raise Problem(
-                f"{name} is of {dist.name}: providers are released from main only and are never backported.",
+                f"{name} is for {dist.name}: providers are released only from main and have no backports.",
                 "Export it for its newest release, without --backports.",
                 Exit.USAGE,
             )
@@ -100,18 +100,21 @@ def variants(series: Series, pins: Pins, names: Sequence[str]) -> list[Variant]:
     if not any(variant.patches for variant in made if not variant.line.newest):
         told = "; ".join(f"{v.line.branch}: {why}" for v in made for why in v.left.values())
         raise Problem(
-            f"{', '.join(names)} has nothing to backport: {told}.", "Export it without --backports."
+            f"There is nothing to backport of {', '.join(names)}: {told}.", "Export it without --backports."
         )
     return made
 
 
 def why_not(series: Series, pins: Pins, results: Results, slug: str, line: Line) -> str:
     """
-    Say why a patch does not go to a line.
+    Return why a patch does not go to a line.
 
-    Whether the line has the bug, its reproducer tells where that was run. Else text does as far as it can.
+    The reason comes from the recorded results of the reproducers, or, if there are none, from the files that
+    the patch edits.
 
-    :param results: what was run.
+    :param results: the recorded results.
+    :param slug: the patch.
+    :return: the reason, without a full stop.
     """
     release = line.release
     forms = [patch for patch in series.patches if patch.slug == slug]
@@ -120,14 +123,14 @@ def why_not(series: Series, pins: Pins, results: Results, slug: str, line: Line)
         for bug in dict.fromkeys(bug for patch in forms for bug in patch.cures)
     ]
     if findings and all(finding.status is Status.NOT_AFFECTED for finding in findings):
-        return f"{release.version} is not affected, as the reproducer says"
+        return f"{release.version} is not affected, according to the reproducer"
     fixed = [
         Version(text.rpartition(" ")[2]) for patch in forms for text in patch.trailers.get("Fixed-In", ())
     ]
     if fixed and min(fixed) <= release.version:
         return f"fixed upstream in {min(fixed)}"
     if findings and all(finding.status in (Status.NOT_AFFECTED, Status.FIXED) for finding in findings):
-        return f"{release.version} has it fixed upstream, as the reproducer says"
+        return f"it is fixed upstream in {release.version}, according to the reproducer"
     if told := [
         finding
         for finding in findings
@@ -144,23 +147,23 @@ def why_not(series: Series, pins: Pins, results: Results, slug: str, line: Line)
     asked = (
         ""
         if not findings or any(c.status is not Status.NOT_RUN for c in findings)
-        else (f"; whether {release.version} has the bug was not run (`airflow-auth-patches judge {release}`)")
+        else (f"; to check whether {release.version} has the bug, run `airflow-auth-patches judge {release}`")
     )
-    return f"no form of it is for {release.version}, but for {min(versions)} to {max(versions)}{asked}"
+    return f"its forms are for {min(versions)} to {max(versions)}, not for {release.version}{asked}"
 
 
 def branches_of(series: Series, pins: Pins, slug: str) -> list[Line]:
-    """Return the lines whose newest release a patch of core serves, newest first."""
+    """Return the lines whose newest release a patch of core is for, newest first."""
     return [line for line in lines(pins) if any(p.slug == slug for p in series.serving(line.release))]
 
 
 def range_diff(old: tuple[Release, Sequence[Commit]], new: tuple[Release, Sequence[Commit]]) -> str:
     """
-    Show how the commits of one line differ from those of another.
+    Return the difference between the commits of two lines.
 
     :param old: a release, and the commits made on it.
-    :param new: the other.
-    :return: what ``git range-diff`` prints; of what both have alike, one line each.
+    :param new: the other release, and its commits.
+    :return: the output of ``git range-diff``; for equal commits, one line each.
     """
     with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as folder:
         both = tree.Tree(Path(folder) / "repository", old[0])
@@ -177,7 +180,7 @@ def range_diff(old: tuple[Release, Sequence[Commit]], new: tuple[Release, Sequen
             for commit in commits:
                 tree.edit(tree.Tree(both.folder, release), commit.patch)
                 tree.write_files(both.folder, commit.added)
-                # Without the prefix of a branch, which is no difference of the patches.
+                # The prefix of a branch in the title is not a difference of the patches.
                 both.commit(export.message(commit.patch), commit.patch.date, commit.author)
         spans = ("old-released..old", "new-released..new")
         return both.git("range-diff", "--no-color", "--creation-factor=999", *spans)

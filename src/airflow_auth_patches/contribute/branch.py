@@ -1,4 +1,4 @@
-"""A branch of an Airflow checkout: what it changed, against what, and which patches are in it."""
+"""Inspect a branch of an Airflow checkout: its base, its changed files, and its patches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from airflow_auth_patches.series.series import Series
 from airflow_auth_patches.util import git
 from airflow_auth_patches.util.errors import Exit, Problem
 
-#: Upstream's own branches, here or on a remote, which others come from.
+#: Upstream's branches, local or remote, from which other branches start.
 TRUNK = re.compile(r"refs/(?:heads|remotes/[^/]+)/(?:main|v\d+-\d+-(?:test|stable))")
 VERSION = re.compile(r"^__version__ = \"([^\"]+)\"", re.MULTILINE)
 
@@ -29,12 +29,12 @@ VERSION = re.compile(r"^__version__ = \"([^\"]+)\"", re.MULTILINE)
 @dataclass(frozen=True)
 class Branch:
     """
-    A branch, and what it changed.
+    A branch and its changes.
 
     :param checkout: the top folder of the checkout.
-    :param name: its name; ``HEAD`` where none is checked out.
-    :param base: what it was compared with.
-    :param changed: the paths of the files that it changed or added, in the monorepo.
+    :param name: its name; ``HEAD`` if no branch is checked out.
+    :param base: the ref from which it starts.
+    :param changed: the monorepo paths of the files that it changed or added.
     """
 
     checkout: Path
@@ -44,7 +44,7 @@ class Branch:
 
     @property
     def core(self) -> bool:
-        """Whether it changed core or what is shared with it."""
+        """Whether it changed core or the shared libraries."""
         return any(path.startswith((f"{CORE.root}/", "shared/")) for path in self.changed)
 
     @property
@@ -57,18 +57,18 @@ def top(checkout: Path) -> Path:
     """
     Return the top folder of an Airflow checkout.
 
-    :param checkout: a folder of it.
-    :raises Problem: when it is in no git checkout, or in that of something else.
+    :param checkout: a folder in the checkout.
+    :raises Problem: if the folder is not in a git checkout of Airflow.
     """
     if not checkout.is_dir():
-        raise Problem(f"{checkout} is no folder.", "Name your checkout of Airflow.", Exit.USAGE)
+        raise Problem(f"{checkout} is not a folder.", "Name your checkout of Airflow.", Exit.USAGE)
     told = git.attempt(checkout, "rev-parse", "--show-toplevel")
     folder = Path(told.stdout.strip())
     if told.returncode or not all((folder / dist.root).is_dir() for dist in DISTRIBUTIONS):
         raise Problem(
-            f"{checkout} is no checkout of Airflow: {' and '.join(dist.root for dist in DISTRIBUTIONS)} "
-            "are not there.",
-            "Name one: git clone https://github.com/apache/airflow",
+            f"{checkout} is not a checkout of Airflow: {' and '.join(dist.root for dist in DISTRIBUTIONS)} "
+            "are missing.",
+            "Name a checkout, or create one: git clone https://github.com/apache/airflow",
             Exit.USAGE,
         )
     return folder
@@ -76,11 +76,12 @@ def top(checkout: Path) -> Path:
 
 def look(checkout: Path, name: str | None = None, base: str | None = None) -> Branch:
     """
-    Find out what a branch changed since it left what it comes from.
+    Return the changes of a branch since its base.
 
-    :param name: the branch; the one that is checked out when not given.
-    :param base: what it comes from; when not given, the nearest of upstream's branches and of the tags.
-    :raises Problem: when there is no such branch or base, or none is found.
+    :param checkout: a folder in the checkout.
+    :param name: the branch; by default the one that is checked out.
+    :param base: the ref from which it starts; by default the nearest of upstream's branches and tags.
+    :raises Problem: if there is no such branch or base, or no base is found.
     """
     folder = top(checkout)
     name = name or current(folder)
@@ -92,7 +93,7 @@ def look(checkout: Path, name: str | None = None, base: str | None = None) -> Br
 
 
 def current(folder: Path) -> str:
-    """Return the branch that is checked out; ``HEAD`` where none is."""
+    """Return the branch that is checked out, or ``HEAD`` if there is none."""
     return git.run(folder, "rev-parse", "--abbrev-ref", "HEAD").strip()
 
 
@@ -103,7 +104,7 @@ def _commit(folder: Path, name: str) -> None:
 
 
 def _nearest(folder: Path, name: str) -> str:
-    """Return the ref that a branch has the fewest commits on top of."""
+    """Return the ref to which a branch adds the fewest commits."""
     refs = git.run(folder, "for-each-ref", "--format=%(refname)", "refs/heads", "refs/remotes")
     found = [ref for ref in refs.splitlines() if TRUNK.fullmatch(ref) and ref != f"refs/heads/{name}"]
     tag = git.attempt(folder, "describe", "--tags", "--abbrev=0", name)
@@ -111,8 +112,8 @@ def _nearest(folder: Path, name: str) -> str:
         found.append(f"refs/tags/{tag.stdout.strip()}")
     if not found:
         raise Problem(
-            f"{folder} has neither a tag nor a branch of upstream that {name} could come from.",
-            "Name what it comes from: --base REF.",
+            f"{folder} has no tag or upstream branch from which {name} could start.",
+            "Name the base: --base REF.",
             Exit.USAGE,
         )
     return min(found, key=lambda ref: int(git.run(folder, "rev-list", "--count", f"{ref}..{name}")))
@@ -120,9 +121,9 @@ def _nearest(folder: Path, name: str) -> str:
 
 def blobs(branch: Branch) -> dict[str, str]:
     """
-    Return what a branch makes of the files that are installed.
+    Return the content of the installed files that a branch changed.
 
-    :return: ``{path below site-packages: id of the content, as git names it}``.
+    :return: ``{path below site-packages: git object id of the content}``.
     """
     here = {path: installed for path in branch.changed if (installed := to_installed(path))}
     names = "".join(f"{branch.name}:{path}\n" for path in here)
@@ -131,25 +132,25 @@ def blobs(branch: Branch) -> dict[str, str]:
 
 
 def patches_in(branch: Branch, series: Series) -> list[str]:
-    """Return the slugs of the patches whose subjects its commits have."""
+    """Return the slugs of the patches whose subject is that of a commit of the branch."""
     log = git.run(branch.checkout, "log", "--format=%s", f"{branch.base}..{branch.name}", "--")
     return list(dict.fromkeys(patch.slug for patch in series.patches if patch.subject in log))
 
 
 def release_for(checkout: Path, series: Series, pins: Pins, names: list[str] | None) -> Release:
     """
-    Choose the release whose form of the patches fits a checkout best.
+    Return the release whose forms of the patches fit a checkout best.
 
-    :param names: the patches, which are all of one distribution; core's when not given.
-    :return: the newest pinned release that is not newer than what is checked out.
-    :raises Problem: when the patches are of both distributions, or the checkout is older than every release.
+    :param names: the patches, all of one distribution; by default those of core.
+    :return: the newest pinned release that is not newer than the checkout.
+    :raises Problem: if the patches are for both distributions, or the checkout is older than every release.
     """
     series.known(names or ())
     wanted = {patch.distribution for patch in series.patches if patch.slug in (names or ())}
     if len(wanted) > 1:
         raise Problem(
-            "Core and provider never share a pull request, nor a branch here.",
-            "Name the patches of one, then those of the other.",
+            "The patches are for core and for the provider, which need separate branches and pull requests.",
+            "Name only patches of core or only patches of the provider.",
             Exit.USAGE,
         )
     dist = wanted.pop() if wanted else CORE
@@ -158,7 +159,7 @@ def release_for(checkout: Path, series: Series, pins: Pins, names: list[str] | N
     if fitting := [release for release in known if version is None or release.version <= version]:
         return max(fitting, key=lambda release: release.version)
     raise Problem(
-        f"{checkout} has {dist.name} {version}, which is older than the series.",
+        f"{checkout} has {dist.name} {version}, which is older than the oldest release of the series.",
         f"Check out {dist.oldest} or later, or name a release: --release {dist.name}==X.Y.Z.",
         Exit.USAGE,
     )

@@ -1,4 +1,4 @@
-"""The command line of `breeze`: what may stand in it, and which one shows what a branch changed."""
+"""Build the `breeze` command that runs the changes of a branch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ START = ("breeze", "start-airflow")
 STOP = ("breeze", "down")
 INSTALL = "uv tool install -e ./dev/breeze"
 PORT = 28080
-#: Each flag of `breeze start-airflow` that is used, with its values; none where it takes none, ... where any.
+#: The flags of `breeze start-airflow` and their values; `None` for a switch, `...` for any value.
 FLAGS: Mapping[str, tuple[str, ...] | None] = {
     "--backend": ("sqlite", "mysql", "postgres"),
     "--postgres-version": ("13", "14", "15", "16", "17", "18"),
@@ -27,10 +27,10 @@ FLAGS: Mapping[str, tuple[str, ...] | None] = {
     "--answer": ("y",),
     "--terminal-multiplexer": ("mprocs", "tmux"),
 }
-#: The flag that tells the version of a backend; SQLite has none.
+#: The flag for the version of a backend; SQLite has none.
 VERSION_OF = {"postgres": "--postgres-version", "mysql": "--mysql-version"}
-#: What a maintainer asked for, as it was said, and what was run then. The first one has no
-#: `--use-airflow-version`, which its mounts need.
+#: The command that a maintainer asked for, which lacks the `--use-airflow-version` that its mounts need, and
+#: the command that was run.
 MAINTAINERS = (
     *START,
     *("--mount-sources", "providers-and-tests", "--auth-manager", "FabAuthManager"),
@@ -41,10 +41,10 @@ AUTHORS = (*START, "--auth-manager", "FabAuthManager")
 @dataclass(frozen=True)
 class Wish:
     """
-    What is to be started; each is a value of the flag of that name, or ``None`` to leave it out.
+    The options of `breeze start-airflow`: each is the value of the flag of that name, or ``None``.
 
-    :param version: of the backend.
-    :param switches: flags without a value.
+    :param version: the version of the backend.
+    :param switches: the flags without a value.
     """
 
     backend: str = "postgres"
@@ -58,18 +58,20 @@ class Wish:
 
 def start_line(wish: Wish, *, core: bool, airflow: str) -> list[str]:
     """
-    Compose the command that starts Airflow with the sources of a checkout.
+    Return the command that starts Airflow with the sources of a checkout.
 
-    :param core: whether the checkout's core is to run, too: `selected` mounts all sources. Otherwise its
-        providers alone are mounted, on a released core.
-    :param airflow: the released core that providers alone are mounted on.
+    :param core: whether to mount all sources (``selected``). Otherwise only the providers are mounted, on a
+        released core.
+    :param airflow: the version of the released core.
     :return: the words of the command.
-    :raises Problem: when a flag does not take the value.
+    :raises Problem: if a flag does not accept a value.
     """
     mounts = "selected" if core else "providers-and-tests"
     version = VERSION_OF.get(wish.backend)
     if wish.version is not None and version is None:
-        raise Problem(f"The backend {wish.backend} has no versions.", "Leave the version out.", Exit.USAGE)
+        raise Problem(
+            f"The backend {wish.backend} has no versions.", "Leave out --backend-version.", Exit.USAGE
+        )
     pairs = [
         ("--backend", wish.backend),
         (str(version), wish.version),
@@ -91,10 +93,10 @@ def _checked(flag: str, value: str | None = None) -> str:
     if value is None or values is None:
         raise Problem(f"`breeze start-airflow` has no such {flag}.", "See --help.", Exit.USAGE)
     if value not in values and values != ("...",):
-        raise Problem(f"{flag} cannot be {value!r}.", f"It is one of {', '.join(values)}.", Exit.USAGE)
+        raise Problem(f"{flag} cannot be {value!r}.", f"Use one of: {', '.join(values)}.", Exit.USAGE)
     return value
 
 
 def shell(words: Sequence[object]) -> str:
-    """Write a command as a shell takes it."""
+    """Return a command with its words quoted for a shell."""
     return shlex.join(map(str, words))

@@ -1,4 +1,4 @@
-"""Airflow in Breeze: patches onto a branch of a checkout, the server up with it, and down."""
+"""Run Airflow in Breeze: put patches on a branch of a checkout, start the server, and stop it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Step:
 
     :param words: the program and its arguments.
     :param folder: the folder to run it in.
-    :param notes: what the user must know, a sentence or two each.
+    :param notes: notes for the user, one or two sentences each.
     """
 
     words: tuple[str, ...]
@@ -44,13 +44,13 @@ def apply_to_checkout(
     author: str | None = None,
 ) -> Step:
     """
-    Say which command puts patches on a branch of an Airflow checkout.
+    Return the command that puts patches on a branch of an Airflow checkout.
 
-    :param release: in whose form; when not given, the newest that is not newer than the checkout.
-    :param names: exactly these patches, ``None`` for all that serve the release.
-    :param name: what to call the branch; by default what `export` calls it.
-    :param author: who they are from, as ``Name <mail>``; by default who git says you are.
-    :raises Problem: when there is no such checkout, release or patch.
+    :param release: the release whose forms to use; by default the newest that is not newer than the checkout.
+    :param names: exactly these patches; ``None`` for all that are for the release.
+    :param name: the name of the branch; by default the name that `export` chooses.
+    :param author: the author of the commits, as ``Name <mail>``; by default git's user.
+    :raises Problem: if there is no such checkout, release or patch.
     """
     folder = branch.top(checkout)
     listed = list(names or ())
@@ -67,9 +67,9 @@ def apply_to_checkout(
 
 def tool() -> Path:
     """
-    Return the path of this tool's command: beside this Python, else on ``PATH``.
+    Return the path of this tool's command: in the folder of this Python interpreter, else on ``PATH``.
 
-    :raises Problem: when there is none.
+    :raises Problem: if it is not found.
     """
     return program("airflow-auth-patches", "Run `make setup`.")
 
@@ -85,20 +85,20 @@ def start(
     airflow: str | None = None,
 ) -> Step:
     """
-    Say which command starts Airflow with what a branch changed.
+    Return the command that starts Airflow with the changes of a branch.
 
-    :param name: the branch; the one that is checked out when not given.
-    :param base: what it comes from; found out when not given.
-    :param core: whether it is core that was changed; found out when ``None``.
-    :param airflow: the released core under a changed provider; by default the newest pinned one.
-    :raises Problem: when there is no such checkout or branch, another one is checked out, or it changed
-        neither core nor the provider.
+    :param name: the branch; by default the one that is checked out.
+    :param base: the ref from which it starts; by default it is detected.
+    :param core: whether the branch changed core; with ``None`` this is detected.
+    :param airflow: the version of the released core for a changed provider; by default the newest pinned one.
+    :raises Problem: if there is no such checkout or branch, another branch is checked out, or the branch
+        changed neither core nor the provider.
     """
     folder = branch.top(checkout)
     now = branch.current(folder)
     if name is not None and name != now:
         raise Problem(
-            f"Breeze runs what is checked out in {folder}, which is {now} and not {name}.",
+            f"Breeze runs the branch that is checked out in {folder}, which is {now}, not {name}.",
             f"Check it out first: git -C {folder} switch {name}",
             Exit.USAGE,
         )
@@ -107,71 +107,73 @@ def start(
         if not found.core and not found.provider:
             raise Problem(
                 f"{found.name} changed neither core nor the FAB provider since {found.base}.",
-                "Check out the branch with the patches, name what it comes from with --base, "
-                "or say what is to run with --core or --provider.",
+                "Check out the branch with the patches, name its base with --base, or choose what to run "
+                "with --core or --provider.",
                 Exit.USAGE,
             )
         core = found.core
         both = " and the provider" if found.provider and core else ""
         said = f"{found.name} changed {'core' if core else 'the provider'}{both} since {found.base}"
     else:
-        said = f"{'Core' if core else 'The provider'} is to run"
+        said = f"Breeze runs the {'core' if core else 'provider'} of the checkout"
     if core and airflow is not None:
         raise Problem(
-            "With a released core no patch of core is loaded.",
-            "Leave --use-airflow-version out, or say --provider.",
+            "With a released core, patches of core are not loaded.",
+            "Leave out --use-airflow-version, or use --provider.",
             Exit.USAGE,
         )
     newest = max(release.version for release in pins.releases if release.distribution is CORE)
     words = breeze.start_line(wish, core=core, airflow=airflow or str(newest))
-    why = "all sources are mounted" if core else "the providers alone are mounted, on a released core"
+    why = "all sources are mounted" if core else "only the providers are mounted, on a released core"
     return Step(
         tuple(words),
         folder,
         (
             f"{said}: {why}.",
             f"A maintainer asked for: {breeze.shell(breeze.MAINTAINERS)}",
-            f"and what was run then: {breeze.shell(breeze.AUTHORS)}",
+            f"The author then ran: {breeze.shell(breeze.AUTHORS)}",
         ),
     )
 
 
 def stop(checkout: Path) -> Step:
     """
-    Say which command stops it.
+    Return the command that stops Airflow in Breeze.
 
-    :raises Problem: when there is no such checkout.
+    :raises Problem: if there is no such checkout.
     """
     return Step(breeze.STOP, branch.top(checkout))
 
 
 def ready() -> None:
     """
-    Do nothing if Breeze and Docker are there.
+    Check that Breeze and Docker are available.
 
-    :raises Problem: naming what is missing.
+    :raises Problem: for the first that is missing.
     """
     if not shutil.which(breeze.START[0]):
         raise Problem(
             "breeze was not found.", f"Install it from the checkout of Airflow: {breeze.INSTALL}", Exit.USAGE
         )
     if not shutil.which("docker"):
-        raise Problem("Docker was not found, which Breeze runs on.", "Install it.", Exit.USAGE)
+        raise Problem("Docker, which Breeze needs, was not found.", "Install it.", Exit.USAGE)
     asked = attempt(["docker", "info", "--format", "{{.ServerVersion}}"], timeout=60)
     if asked.returncode:
-        why = (asked.stderr.strip() or "it said nothing").splitlines()[-1]
-        raise Problem(f"Docker does not answer: {why}", "Start it.", Exit.FAILED)
+        why = (asked.stderr.strip() or "it printed no message").splitlines()[-1]
+        raise Problem(f"Docker does not respond: {why}", "Start Docker.", Exit.FAILED)
 
 
 def become(step: Step) -> NoReturn:
     """
-    Run a step in place of this process, in whose terminal it asks and answers.
+    Replace this process by the command of a step, which then uses the terminal.
 
-    :raises Problem: when it cannot be started.
+    :raises Problem: if the command cannot be started.
     """
     sys.stdout.flush()
     try:
         os.chdir(step.folder)
         os.execvp(step.words[0], step.words)
     except OSError as error:
-        raise Problem(f"{step.words[0]} cannot be run: {error.strerror}.", "", Exit.FAILED) from error
+        raise Problem(
+            f"{step.words[0]} cannot be run: {error.strerror}.", "Check its installation.", Exit.FAILED
+        ) from error

@@ -1,10 +1,9 @@
 """
-A branch in somebody's checkout of Airflow.
+Create a branch in a user's checkout of Airflow.
 
-What each file becomes is worked out first (`placing`). Only when every patch has a place are objects
-written, and last of all, as one step, the branch. HEAD, index and work tree are never touched: the commits
-are made from an index of their own, so whatever the checkout holds may stay as it is. Interrupted while
-objects are written, it leaves some that nothing refers to, which git clears away itself.
+The content of each file is computed first (see `placing`). Only if every patch applies are git objects
+written, and the branch is created last, in one step. HEAD, index and work tree are never changed, because the
+commits are made with a separate index. An interruption can leave unreferenced objects, which git removes.
 """
 
 from __future__ import annotations
@@ -22,30 +21,32 @@ from airflow_auth_patches.util.processes import attempt
 
 def free(checkout: Checkout, branch: str) -> None:
     """
-    Do nothing if a branch of that name can be made.
+    Check that a branch with a name can be created.
 
-    :raises Problem: when the name is none, or is taken.
+    :raises Problem: if the name is not valid, or is taken.
     """
     full = f"refs/heads/{branch}"
     malformed = attempt(["git", "check-ref-format", full]).returncode != 0
     if malformed or branch.startswith("-") or branch == "HEAD":
-        raise Problem(f"{branch!r} is no name of a branch.", "Give another with --branch.", Exit.USAGE)
-    # A branch `a` leaves no room for a branch `a/b`, nor the other way round.
+        raise Problem(
+            f"{branch!r} is not a valid branch name.", "Choose another name with --branch.", Exit.USAGE
+        )
+    # The branches `a` and `a/b` cannot both exist.
     for ref in checkout.git("for-each-ref", "--format=%(refname)", "refs/heads/").splitlines():
         if ref == full or full.startswith(f"{ref}/") or ref.startswith(f"{full}/"):
             raise Problem(
-                f"{checkout.path} has the branch {ref.removeprefix('refs/heads/')} already.",
-                "Give another name with --branch.",
+                f"{checkout.path} already has the branch {ref.removeprefix('refs/heads/')}.",
+                "Choose another name with --branch.",
             )
 
 
 def write(checkout: Checkout, steps: Sequence[tuple[Commit, Mapping[str, bytes]]]) -> str:
     """
-    Write commits, which no branch has yet.
+    Write commits without a branch.
 
-    :param steps: each with the files it changes: ``{monorepo path: content}``.
-    :return: the last of them.
-    :raises Problem: when git cannot.
+    :param steps: each commit with the files that it changes: ``{monorepo path: content}``.
+    :return: the id of the last commit.
+    :raises Problem: if git fails.
     """
     checkout.git("read-tree", checkout.base)
     parent = checkout.base
@@ -75,8 +76,8 @@ def write(checkout: Checkout, steps: Sequence[tuple[Commit, Mapping[str, bytes]]
 
 def name_branch(checkout: Checkout, branch: str, commit: str) -> None:
     """
-    Make the branch, which must not be there, at a commit.
+    Create a branch at a commit.
 
-    :raises Problem: when somebody else made it meanwhile, or git cannot.
+    :raises Problem: if the branch exists, or git fails.
     """
     checkout.git("update-ref", "-m", "branch: Created by export", f"refs/heads/{branch}", commit, "")

@@ -1,4 +1,4 @@
-"""What the patched code is: from the series and an installation, or from a branch of a checkout."""
+"""Find out which code a server must run: from the series and an installation, or from a branch."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from airflow_auth_patches.util.progress import Progress
 @dataclass(frozen=True)
 class Subject:
     """
-    What is to run, and where.
+    The server to verify, and where it runs.
 
-    :param checkout: the Airflow checkout that the server runs; without one, patched releases are installed.
-    :param branch: its branch; the one that is checked out when not given.
-    :param base: what that comes from; found out when not given.
-    :param python: the server's interpreter: of this machine, or in the container where one is named.
-    :param container: the one that it runs in; without one and without an interpreter, that of the port.
-    :param patches: those that must run; when not given, any that the branch has, or all that `apply` takes
+    :param checkout: the Airflow checkout that the server runs; ``None`` if patched releases are installed.
+    :param branch: the branch of the checkout; by default the one that is checked out.
+    :param base: the ref from which the branch starts; by default it is detected.
+    :param python: the interpreter of the server: in the container if one is named, else on this machine.
+    :param container: the container of the server. Without a container and an interpreter, the container that
+        publishes the port.
+    :param patches: the patches that must run; by default those of the branch, or those that `apply` installs
         by default.
     """
 
@@ -46,11 +47,11 @@ class Subject:
 @dataclass(frozen=True)
 class Expected:
     """
-    What the patched code is.
+    The code that a patched server must run.
 
-    :param files: ``{path below site-packages: id of the content, as git names it}``.
-    :param patches: slugs of the patches that make it so.
-    :param source: where that is known from, for people.
+    :param files: ``{path below site-packages: git object id of the content}``.
+    :param patches: the slugs of the patches in these files.
+    :param source: the origin of the files, for messages.
     """
 
     files: Mapping[str, str]
@@ -60,21 +61,23 @@ class Expected:
 
 def expect(subject: Subject, series: Series, pins: Pins, progress: Progress) -> Expected:
     """
-    Tell what the patched code is.
+    Return the code that a server must run.
 
-    :raises Problem: when nothing says so, or what says so lacks a patch.
+    :raises Problem: if neither a checkout nor an installation is named, or it lacks a patch.
     """
     series.known(subject.patches or ())
     if subject.checkout is not None:
         return _of_checkout(subject.checkout, subject, series)
     if subject.branch is not None or subject.base is not None:
-        raise Problem("--branch and --base are of a checkout.", "Name it: --checkout PATH.", Exit.USAGE)
+        raise Problem(
+            "--branch and --base need a checkout.", "Name the checkout: --checkout PATH.", Exit.USAGE
+        )
     if subject.python is not None and not subject.contained:
         return _of_installation(subject.python, subject.patches, series, pins, progress)
     raise Problem(
-        "It must be known which code is to run.",
-        "Name the checkout that Breeze runs, --checkout PATH, or the interpreter of a server without "
-        "Breeze, --python PATH.",
+        "The code that the server must run is unknown.",
+        "Name the checkout that Breeze runs (--checkout PATH), or the interpreter of a server without Breeze "
+        "(--python PATH).",
         Exit.USAGE,
     )
 
@@ -86,20 +89,23 @@ def _of_installation(
     for row in rows:
         if row.state not in ("pristine", "patched"):
             told = f"{row.installed.distribution.name} {row.installed.version}"
-            raise Problem(f"{told} is {row.state}: {'; '.join(row.notes[:3])}.", "Repair it first.")
+            raise Problem(
+                f"{told} is {row.state}: {'; '.join(row.notes[:3])}.",
+                "Reinstall it, or name the interpreter of another installation with --python.",
+            )
     applied = tuple(slug for row in rows for slug in row.applied)
     releases = [row.installed.release for row in rows if row.installed.release]
     chosen = names or [patch.slug for release in releases for patch in series.select(release, optional=False)]
     missing = [slug for slug in chosen if slug not in applied]
     if missing or not applied:
-        has = f"lacks {', '.join(missing)}" if applied else "has no patch in it"
+        has = f"lacks {', '.join(missing)}" if applied else "has no patch"
         raise Problem(
-            f"The patched code is not what runs: {python} {has}.",
-            "Apply the patches and restart the API server, or name those to verify with --patch.",
+            f"The server does not run the patched code: {python} {has}.",
+            "Apply the patches and restart the API server, or name the patches to verify with --patch.",
         )
     files: dict[str, str] = {}
     for release, row in zip(releases, rows, strict=True):
-        # A name that is of no patch any more is of an older series; the content then tells.
+        # An older series may have patches that no longer exist; the check of the content finds these.
         known = [patch for patch in series.serving(release) if patch.slug in row.applied]
         after = wheels.patch_release(release, known, progress).after
         files |= {path: blob(content) for path, content in after.items()}
@@ -114,10 +120,10 @@ def _of_checkout(checkout: Path, subject: Subject, series: Series) -> Expected:
     elif not within:
         lacks = "has no commit of a patch of the series"
     elif not files:
-        lacks = "changed no file that is installed"
+        lacks = "changed no installed file"
     else:
         return Expected(files, tuple(within), f"the branch {found.name}")
     raise Problem(
         f"{found.name} of {found.checkout} {lacks} since {found.base}.",
-        "Put them there with apply-to-checkout, or name the branch and what it comes from: --branch, --base.",
+        "Add the patches with apply-to-checkout, or name the branch and its base: --branch, --base.",
     )

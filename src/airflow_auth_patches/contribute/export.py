@@ -1,4 +1,4 @@
-"""Ready to send: each patch of a release as one commit that `git am` takes, worded as upstream words it."""
+"""Make a commit for `git am` from each patch of a release, with a message in upstream's format."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from airflow_auth_patches.util import toml
 from airflow_auth_patches.util.errors import Exit, Problem
 
 NEWS = f"{CORE.root}/newsfragments"
-#: How `Forwarded` begins where upstream's main needs no such patch.
+#: The start of `Forwarded` if upstream's main does not need the patch.
 NOT_NEEDED = "not-needed: "
-#: A title upstream has fewer characters, the prefix of a backport aside.
+#: Upstream's titles are shorter than this, without the prefix of a backport.
 LONGEST = 70
 #: A name, and an address in angle brackets.
 AUTHOR = re.compile(r"[^<>\s][^<>\r\n]* <[^<>@\s]+@[^<>@\s]+>")
 UPSTREAM = re.compile(r"https://github\.com/apache/airflow/(?:issues|pull)/(\d+)$")
-#: An issue or a pull request in a message of this series, which names it by its bare number.
+#: The number of an issue or a pull request in a message of this series, which has no `#`.
 NUMBER = re.compile(r"(?<![\w#/.,-])\d{5}(?![\w-]|[.,]\d)")
 
 
 @dataclass(frozen=True)
 class Commit:
     """
-    A patch, ready to send.
+    A patch as a commit for upstream.
 
-    :param name: the name of the file; in the order of the names they apply.
+    :param name: the name of the file. The order of the names is the order in which the commits apply.
     :param content: the file, as `git format-patch` writes it.
-    :param text: the message.
-    :param author: who sends it, as ``Name <mail>``.
-    :param added: the files that it brings along: ``{monorepo path: content}``.
+    :param text: the commit message.
+    :param author: the author, as ``Name <mail>``.
+    :param added: ``{monorepo path: content}`` of the files that the commit adds to the patch.
     """
 
     patch: Patch
@@ -49,10 +49,10 @@ class Commit:
 
 def title(patch: Patch, branch: str | None = None, number: int | None = None) -> str:
     """
-    Return the first line of a patch's message, and of its pull request.
+    Return the title of a patch's commit and pull request.
 
-    :param branch: the branch that it is a backport to, as in ``v3-2-test``.
-    :param number: the pull request that it is a backport of.
+    :param branch: for a backport, the target branch, as in ``v3-2-test``.
+    :param number: for a backport, the number of the original pull request.
     """
     if branch is None:
         return patch.subject
@@ -61,19 +61,19 @@ def title(patch: Patch, branch: str | None = None, number: int | None = None) ->
 
 def message(patch: Patch, heading: str | None = None) -> str:
     """
-    Return the message of a patch as upstream writes it.
+    Return the commit message of a patch in upstream's format.
 
-    :param heading: its first line, by default the subject of the patch.
+    Lines ``related: #N`` replace the trailers of this series. The sender decides whether the patch also
+    closes an issue.
 
-    The trailers of this series stay here; in their place stands what the patch is related to. Whether it
-    also closes that is for the sender to say.
+    :param heading: the first line; by default the subject of the patch.
     """
     related = "".join(f"related: #{number}\n" for number in related_to(patch))
     return "\n\n".join(part for part in (heading or patch.subject, linked(patch), related) if part)
 
 
 def linked(patch: Patch) -> str:
-    """Return the body of a patch's message without trailers, the issues in it as upstream links them."""
+    """Return the body of a patch's message without trailers, with a ``#`` before each issue number."""
     return NUMBER.sub(r"#\g<0>", patch.body.rpartition("\n\n")[0])
 
 
@@ -89,7 +89,7 @@ def news_lines(folder: Path) -> dict[str, str]:
 
     :param folder: the folder of the series.
     :return: ``{slug: file name in airflow-core/newsfragments}``.
-    :raises Problem: when it is missing or broken.
+    :raises Problem: if the file is missing or broken.
     """
     path = folder / "news.toml"
     with toml.opened(path) as raw:
@@ -97,19 +97,19 @@ def news_lines(folder: Path) -> dict[str, str]:
 
 
 def kind_of(series: Series, patch: Patch) -> str | None:
-    """Return the kind of a patch's news line, as in ``bugfix``, or ``None`` where it has none."""
+    """Return the kind of a patch's newsfragment, as in ``bugfix``, or ``None`` if it has none."""
     news = news_lines(series.folder).get(patch.slug)
     return news.split(".")[1] if news else None
 
 
 def files_of(root: Path, series: Series, patch: Patch, number: int | None) -> dict[str, bytes]:
     """
-    Return the files that a patch brings along: its tests, and its news line if it has one.
+    Return the files that a commit adds to a patch: its tests, and its newsfragment if it has one.
 
     :param root: the checkout of this project.
-    :param number: the pull request that the news line is named for.
+    :param number: the number of the pull request, for the name of the newsfragment.
     :return: ``{monorepo path: content}``.
-    :raises Problem: when one does not exist, or the commit would be of core and of the provider.
+    :raises Problem: if a file does not exist, or the commit would change both core and the provider.
     """
     here = {path: path for path in patch.tests}
     if news := news_lines(series.folder).get(patch.slug):
@@ -118,8 +118,8 @@ def files_of(root: Path, series: Series, patch: Patch, number: int | None) -> di
     for path in (*patch.edits, *here):
         if not path.startswith((f"{patch.distribution.root}/", "shared/")):
             raise Problem(
-                f"{patch.name} has {path}, which is not of {patch.distribution.name}.",
-                "Upstream takes core and provider in two pull requests: make it two patches.",
+                f"{patch.name} has {path}, which does not belong to {patch.distribution.name}.",
+                "Upstream needs separate pull requests for core and provider: split the patch.",
             )
     try:
         return {path: (root / file).read_bytes() for path, file in here.items()}
@@ -139,44 +139,45 @@ def commits(
     branch: str | None = None,
 ) -> list[Commit]:
     """
-    Make the commits of some patches on a release.
+    Return the commits of some patches on a release.
 
     :param root: the checkout of this project.
-    :param patches: in series order.
-    :param author: who sends them, as ``Name <mail>``.
-    :param number: the pull request that their news lines are named for.
-    :param branch: the branch that they are backports to; their titles say so.
-    :raises Problem: when one does not apply without another, or two have the same news line.
+    :param patches: the patches, in series order.
+    :param author: the author, as ``Name <mail>``.
+    :param number: the number of the pull request, for the names of the newsfragments.
+    :param branch: for backports, the target branch, which becomes a part of the titles.
+    :raises Problem: if a patch requires another that is not exported, or two patches have the same
+        newsfragment.
     """
     files = sources(release)
     made: list[Commit] = []
     brought: dict[str, Patch] = {}
     with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as folder:
-        laid = tree.Tree(Path(folder), release)
+        work = tree.Tree(Path(folder), release)
         edited = {path for patch in patches for path in patch.edits if path in files}
-        tree.write_files(laid.folder, {path: files[path] for path in edited})
-        laid.git("init", "--quiet", "--initial-branch=main")
-        laid.commit(f"{release} as released\n")
+        tree.write_files(work.folder, {path: files[path] for path in edited})
+        work.git("init", "--quiet", "--initial-branch=main")
+        work.commit(f"{release} as released\n")
         for order, patch in enumerate(patches, 1):
             if missing := set(patch.requires) - {earlier.slug for earlier in patches[: order - 1]}:
                 raise Problem(
-                    f"{patch.name} builds on {', '.join(sorted(missing))}, which is not exported.",
-                    "Name it too.",
+                    f"{patch.name} requires {', '.join(sorted(missing))}, which is not exported.",
+                    f"Add {' '.join(f'--patch {slug}' for slug in sorted(missing))}.",
                 )
             added = files_of(root, series, patch, number)
             if twice := brought.keys() & added.keys():
                 path = min(twice)
                 raise Problem(
                     f"{patch.name} and {brought[path].name} would both add {path}.",
-                    "A pull request has one news line of a kind: export each patch for its own.",
+                    "A pull request has one newsfragment of each kind: export each patch separately.",
                     Exit.USAGE,
                 )
             brought.update(dict.fromkeys(added, patch))
-            tree.edit(laid, patch)
-            tree.write_files(laid.folder, added)
+            tree.edit(work, patch)
+            tree.write_files(work.folder, added)
             text = message(patch, title(patch, branch, number))
-            laid.commit(text, patch.date, author)
-            content = tree.format_commit(laid, "HEAD", {})
+            work.commit(text, patch.date, author)
+            content = tree.format_commit(work, "HEAD", {})
             made.append(Commit(patch, f"{order:04}-{patch.slug}.patch", content, text, author, added))
     return made
 
@@ -185,34 +186,35 @@ def notes(
     series: Series, pins: Pins, release: Release, sent: Sequence[Commit], number: int | None
 ) -> list[str]:
     """
-    Return what the sender must know before sending, a sentence or two each.
+    Return notes for the sender, one or two sentences each.
 
-    :param number: the pull request that the news lines are named for.
+    :param sent: the exported commits.
+    :param number: the number of the pull request, if it is known.
     """
     said = []
     newest = max(r.version for r in pins.releases if r.distribution is release.distribution)
     if release.distribution is not CORE and release.version < newest:
         said.append(
-            f"Providers are released from main only, and {release} is behind {newest}: "
-            "these commits are for operators, and no pull request."
+            f"Providers are released only from main, and {release} is older than {newest}. "
+            "Do not open a pull request with these commits; they are for operators."
         )
     lines = news_lines(series.folder)
     if unnumbered := [commit.patch.slug for commit in sent if commit.patch.slug in lines and number is None]:
         said.append(
-            f"The news lines of {', '.join(unnumbered)} have the numbers of issues. "
-            "When there is a pull request, export its patch again with --patch and --pr."
+            f"The newsfragments of {', '.join(unnumbered)} are named for issues. "
+            "When the pull request exists, export its patch again with --patch and --pr."
         )
     if release.distribution is not CORE and number is not None:
-        said.append("Providers have no news lines, so --pr changes nothing.")
+        said.append("Providers have no newsfragments, so --pr changes nothing.")
     said += [
-        f"{commit.patch.slug} can do harm without {other} of the other distribution: say so when you send it."
+        f"{commit.patch.slug} co-requires {other} of the other distribution: mention it in the pull request."
         for commit in sent
         for other in commit.patch.together_with
     ]
     said += [f"{slug} is not for main: {why}." for slug, why in _not_needed(sent).items()]
     said += [
-        f"The title of {commit.patch.slug} has {len(commit.patch.subject)} characters; "
-        f"upstream takes fewer than {LONGEST}."
+        f"The title of {commit.patch.slug} has {len(commit.patch.subject)} characters. "
+        f"Upstream allows fewer than {LONGEST}."
         for commit in sent
         if len(commit.patch.subject) >= LONGEST
     ]
@@ -221,8 +223,8 @@ def notes(
         text = message(commit.patch)
         if named := [slug for slug in slugs if re.search(rf"(?<![\w-]){slug}(?![\w-])", text)]:
             said.append(
-                f"The message of {commit.patch.slug} names {', '.join(named)}, "
-                "which upstream does not know: word it anew."
+                f"The message of {commit.patch.slug} mentions {', '.join(named)}, "
+                "which upstream does not know. Reword it."
             )
     return said
 

@@ -1,4 +1,4 @@
-"""Look at our files as upstream's hooks and reviewers will, before anyone sends them."""
+"""Check the series by the rules of upstream's hooks and reviewers, before it is sent."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from airflow_auth_patches.util.progress import Progress, Silent
 @dataclass(frozen=True)
 class Excuse:
     """
-    A finding that stays, from ``upstream-lint.toml``.
+    An accepted finding, from ``upstream-lint.toml``.
 
-    :param file: the file of this project, every form of a patch by its first name: ``slug.patch``.
-    :param says: a part of what the finding says.
+    :param file: the file of this project. ``slug.patch`` means every form of that patch.
+    :param rule: the rule.
+    :param says: a part of the text of the finding.
+    :param why: why it is accepted.
     """
 
     file: str
@@ -32,7 +34,7 @@ class Excuse:
     why: str
 
     def covers(self, root: Path, finding: Finding) -> bool:
-        """Tell whether this is that finding."""
+        """Check whether this entry accepts a finding."""
         name = finding.path.relative_to(root)
         if name.suffix == ".patch":
             name = name.with_name(name.name.partition("~")[0].removesuffix(".patch") + ".patch")
@@ -42,10 +44,12 @@ class Excuse:
 @dataclass(frozen=True)
 class Linted:
     """
-    What was found.
+    The result of the lint.
 
-    :param findings: what is to be mended, with ``every`` an excuse that excuses nothing among them.
-    :param excused: what stays, and why.
+    :param releases: the releases that were checked.
+    :param findings: the findings to fix. With ``every`` these include entries of ``upstream-lint.toml``
+        without a finding.
+    :param excused: the accepted findings, each with the reason.
     """
 
     releases: tuple[Release, ...]
@@ -58,7 +62,7 @@ def excuses(folder: Path) -> list[Excuse]:
     Read ``upstream-lint.toml``.
 
     :param folder: the folder of the series.
-    :raises Problem: when it is missing or broken.
+    :raises Problem: if the file is missing or broken.
     """
     path = folder / "upstream-lint.toml"
     with toml.opened(path) as raw:
@@ -67,9 +71,9 @@ def excuses(folder: Path) -> list[Excuse]:
 
 def chosen(series: Series, pins: Pins, *, every: bool) -> list[Release]:
     """
-    Return the releases to look at: the newest of each line of core, and the newest provider.
+    Return the releases to check: the newest of each line of core, and the newest provider.
 
-    Providers are released from main only, so that has no lines.
+    Providers are released only from main, so they have no lines.
 
     :param every: also the newest release of each form of each patch.
     """
@@ -94,25 +98,26 @@ def lint_upstream(
     progress: Progress | None = None,
 ) -> Linted:
     """
-    Check what patches add to releases, and the files that the series adds.
+    Check the lines that patches add to releases, and the files that the series adds.
 
     :param root: the checkout of this project.
-    :param every: each form of each patch, not only those of the newest releases.
-    :param python: the Python version of the environments with whose packages mypy reads patched files, those
-        of the newest core and provider, or all with ``every``; without one, mypy reads added files only.
-    :raises Problem: when ruff or mypy is missing, a patch does not apply, or a release cannot be fetched.
+    :param every: check each form of each patch, not only those of the newest releases.
+    :param python: the Python version of the environments in which mypy checks patched files: those of the
+        newest core and provider, or, with ``every``, of all releases. With ``None``, mypy checks only added
+        files.
+    :raises Problem: if ruff or mypy is missing, a patch does not apply, or a release cannot be fetched.
     """
     progress = progress or Silent()
     releases = chosen(series, pins, every=every)
     found: dict[tuple[Path, int, str, str], Finding] = {}
-    with progress.task("looking at our files as upstream does", len(releases) + 1) as advance:
+    with progress.task("checking the series by upstream's rules", len(releases) + 1) as advance:
         for finding in _ours(root, series, releases):
             found.setdefault(_same(finding), finding)
         advance(1)
         latest = {release.distribution: release for release in releases}
         for release in reversed(releases):
             typed = python if every or release is latest[release.distribution] else None
-            # A form that serves several releases is found on each: the newest says it.
+            # A form for several releases has the finding on each of them: report only the newest.
             for finding in _release(root, series, pins, release, typed, progress):
                 found.setdefault(_same(finding), finding)
             advance(1)
@@ -131,7 +136,7 @@ def lint_upstream(
 
 
 def _same(finding: Finding) -> tuple[Path, int, str, str]:
-    """Return what a finding has on every release: what it says, without the release and its line."""
+    """Return the key of a finding that is the same on every release: without the release and its line."""
     _, _, said = finding.what.rpartition("==")
     return finding.path, finding.line, finding.rule, said.partition(": ")[2] or finding.what
 
@@ -175,5 +180,5 @@ def _idle(
         if not any(excuse.covers(root, finding) for finding in excused):
             line = next(number for number, text in enumerate(lines, 1) if excuse.says in text)
             yield Finding(
-                path, line, f"{excuse.file} has no such finding any more.", "excuse", "Remove the entry."
+                path, line, f"{excuse.file} no longer has this finding.", "excuse", "Remove the entry."
             )

@@ -18,8 +18,8 @@ def scenarios(folder: Path) -> dict[str, tuple[str, ...]]:
     Read ``scenarios.toml``.
 
     :param folder: the folder of the series.
-    :return: for each patch the scenarios of `demo` that show what it changes.
-    :raises Problem: when it is missing or broken.
+    :return: ``{slug: scenarios of demo}``, the scenarios that show the effect of each patch.
+    :raises Problem: if the file is missing or broken.
     """
     with toml.opened(folder / FILE) as raw:
         return {slug: tuple(name.strip() for name in names) for slug, names in raw.items()}
@@ -27,12 +27,12 @@ def scenarios(folder: Path) -> dict[str, tuple[str, ...]]:
 
 def of_patch(root: Path, series: Series, pins: Pins, slug: str) -> list[recorded.Result]:
     """
-    Return the recorded results of a patch, on the releases that it serves.
+    Return the recorded results of a patch, on the releases that it is for.
 
     :param root: the checkout of this project.
     :param slug: the patch.
-    :return: rows in the order of the demonstration; empty where no scenario shows the patch.
-    :raises Problem: when a file cannot be read, or there is no recorded result of a scenario.
+    :return: the results, in the order of the demonstration; empty if no scenario shows the patch.
+    :raises Problem: if a file cannot be read, or a scenario has no recorded result.
     """
     names = scenarios(series.folder).get(slug, ())
     if not names:
@@ -44,7 +44,7 @@ def of_patch(root: Path, series: Series, pins: Pins, slug: str) -> list[recorded
     rows = [row for row in found if row["scenario"] in names and row[column] in served]
     if missing := [name for name in names if name not in {row["scenario"] for row in rows}]:
         raise Problem(
-            f"{recorded.FILE} has no result of {', '.join(missing)} on a release that {slug} serves.",
+            f"{recorded.FILE} has no result of {', '.join(missing)} on a release that {slug} is for.",
             f"Run `airflow-auth-patches demo --only {missing[0]} --record {recorded.FILE}`.",
         )
     return rows

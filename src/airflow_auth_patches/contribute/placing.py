@@ -1,4 +1,4 @@
-"""What commits make of a checkout of Airflow that is not the release: worked out, and nothing written."""
+"""Compute how commits change a checkout of Airflow that differs from the release, without writing files."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from airflow_auth_patches.util.errors import Problem
 @dataclass(frozen=True)
 class Moved:
     """
-    A hunk that stands at another line than in the release.
+    A hunk that applies at another line than in the release.
 
-    :param hunk: its number in the file, from 1.
-    :param offset: by how many lines, down if positive.
+    :param slug: the patch.
+    :param path: the file.
+    :param hunk: the number of the hunk in the file, from 1.
+    :param offset: the number of lines, positive if it moved down.
     """
 
     slug: str
@@ -35,9 +37,11 @@ class Moved:
 @dataclass(frozen=True)
 class Merged:
     """
-    A file in which hunks had no place, and a merge with the release's found one.
+    A file with rejected hunks that was merged three-way.
 
-    :param hunks: their numbers in the file, from 1.
+    :param slug: the patch.
+    :param path: the file.
+    :param hunks: the numbers of the rejected hunks in the file, from 1.
     """
 
     slug: str
@@ -45,18 +49,16 @@ class Merged:
     hunks: tuple[int, ...]
 
     def __str__(self) -> str:
-        return (
-            f"{self.slug}: {self.path}: {_numbered(self.hunks)} had no place; merged three-way, so look at it"
-        )
+        return f"{self.slug}: {self.path}: {_numbered(self.hunks)} rejected, then merged three-way: review it"
 
 
 @dataclass(frozen=True)
 class Plan:
     """
-    What the commits will be.
+    The commits to write.
 
-    :param steps: each commit with the files it changes: ``{monorepo path: content}``.
-    :param told: what is not where the release has it.
+    :param steps: each commit with the files that it changes: ``{monorepo path: content}``.
+    :param told: the hunks that moved and the files that were merged.
     """
 
     steps: tuple[tuple[Commit, Mapping[str, bytes]], ...]
@@ -65,14 +67,14 @@ class Plan:
 
 def plan(checkout: Checkout, release: Release, commits: Sequence[Commit]) -> Plan:
     """
-    Work out what commits make of a checkout, and write nothing.
+    Return the commits for a checkout, without writing anything.
 
-    A hunk goes where its old text is, if that is at one place only. A file in which one has no place is
-    merged three-way: what the patch makes of the release's file, with what the checkout has in its place.
+    A hunk applies where its old text is, if that occurs exactly once. A file with a rejected hunk is merged
+    three-way: the patched file of the release and the file of the checkout, based on the released file.
 
-    :param release: what the commits were made on.
-    :raises Problem: when the checkout has what a patch does already, or it cannot be applied; with every
-        file that is in the way.
+    :param release: the release on which the commits were made.
+    :raises Problem: if the checkout already has the edits of a patch, or a patch does not apply. The message
+        lists every file that conflicts.
     """
     released = dict(sources(release))
     now: dict[str, bytes] = {}
@@ -96,16 +98,16 @@ def plan(checkout: Checkout, release: Release, commits: Sequence[Commit]) -> Pla
                 lost = tuple(number for number, hunk in enumerate(edits, 1) if not _fits(ours, hunk))
                 merged = merge_file(checkout.scratch, ours, released[path], theirs)
                 if merged is None:
-                    wrong.append(f"{path}: {_numbered(lost)} had no place, and a three-way merge conflicts")
+                    wrong.append(f"{path}: {_numbered(lost)} rejected, and a three-way merge conflicts")
                 elif merged != ours:
                     changed[path] = merged
                     told.append(Merged(patch.slug, path, lost))
             else:
                 changed[path] = hunks.apply(ours, edits)
-                stood = hunks.places(released[path], edits)
+                original = hunks.places(released[path], edits)
                 told += [
                     Moved(patch.slug, path, number, line - before)
-                    for number, (line, before) in enumerate(zip(found, stood, strict=True), 1)
+                    for number, (line, before) in enumerate(zip(found, original, strict=True), 1)
                     if line != before
                 ]
             released[path], now[path] = theirs, changed.get(path, ours)
@@ -117,7 +119,8 @@ def plan(checkout: Checkout, release: Release, commits: Sequence[Commit]) -> Pla
         wrong += in_the_way
         if not wrong and not changed:
             raise Problem(
-                f"{checkout.path} has what {patch.slug} does already.", "Name the others with --patch."
+                f"{checkout.path} already has the edits of {patch.slug}.",
+                "Name only the other patches with --patch.",
             )
         fresh, in_the_way = _new_to(checkout, now, commit.added)
         changed.update(fresh)
@@ -127,7 +130,7 @@ def plan(checkout: Checkout, release: Release, commits: Sequence[Commit]) -> Pla
             raise Problem(
                 f"{patch.name} does not apply to {checkout.path}, and nothing was changed:\n"
                 + "\n".join(f"  {line}" for line in wrong),
-                "Name a commit nearer to the release with --at, or apply it by hand: `git am --3way`.",
+                "Name a commit nearer to the release with --at, or apply the patch by hand: `git am --3way`.",
             )
         steps.append((commit, changed))
     return Plan(tuple(steps), tuple(told))
@@ -137,20 +140,21 @@ def _new_to(
     checkout: Checkout, now: Mapping[str, bytes], files: Mapping[str, bytes]
 ) -> tuple[dict[str, bytes], list[str]]:
     """
-    Work out which files that a commit adds are new to a checkout.
+    Return which files that a commit adds are new to a checkout.
 
-    :param now: what the commits before it made of their files.
-    :param files: the files that it adds. One that the checkout has with the same content is not new.
-    :return: the new files, and a line for each that cannot be added.
+    :param now: ``{path: content}`` after the earlier commits.
+    :param files: ``{path: content}`` of the files that the commit adds. A file that the checkout has with the
+        same content is not new.
+    :return: the new files, and a message for each file that cannot be added.
     """
     fresh: dict[str, bytes] = {}
     wrong: list[str] = []
     for path, content in files.items():
         there = now[path] if path in now else checkout.read(path)
         if there is None and checkout.entry(path) is not None:
-            wrong.append(f"{path}: the checkout has something else of that name")
+            wrong.append(f"{path}: the checkout has a folder or link with that name")
         elif there is not None and there != content:
-            wrong.append(f"{path}: the checkout has another one")
+            wrong.append(f"{path}: the checkout has a file with that name and other content")
         elif there is None:
             fresh[path] = content
     return fresh, wrong
@@ -166,5 +170,5 @@ def _fits(content: bytes, hunk: hunks.Hunk) -> bool:
 
 def _numbered(numbers: Sequence[int]) -> str:
     if not numbers:
-        return "hunks, one above the other,"
+        return "overlapping hunks"
     return f"hunk{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"

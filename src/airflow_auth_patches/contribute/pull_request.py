@@ -1,4 +1,4 @@
-"""The body of a pull request: what a patch's message says, what was measured, and what the sender adds."""
+"""Write the body of a pull request from a patch's message, the measurements and the unit tests."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from airflow_auth_patches.releases.releases import CORE, Pins, Release
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.verification import expectations
 
-#: Upstream's own heading, by which its hooks and readers know the block.
+#: The heading of this section in upstream's template.
 GENERATIVE = "##### Was generative AI tooling used to co-author this PR?"
-#: A name in code: a decorator, which as it is would call whoever has that name there; a call; an underscore.
+#: A name in code: a decorator (which would otherwise mention a GitHub user), a call, a name with underscores.
 CODE = re.compile(
     r"(?<![\w@/.`])(?:@\w+|\.?(?:[A-Za-z_]\w*\.)*(?:[A-Za-z]\w*\(\)|\w*_\w+(?:\.\w+)*(?:\([\w.]*\))?))"
 )
@@ -33,15 +33,15 @@ def body(
     difference: str = "",
 ) -> str:
     """
-    Write the body of a patch's pull request.
+    Return the body of a patch's pull request.
 
     :param root: the checkout of this project.
-    :param release: what the commit was made on.
-    :param labels: those to set on the pull request.
-    :param origin: the pull request that this one is a backport of.
-    :param difference: how it differs from that, as ``git range-diff`` prints it.
-    :return: Markdown, one paragraph a line, as upstream's site breaks lines where the text does.
-    :raises Problem: when its measurements or its expectations cannot be read.
+    :param release: the release on which the commit was made.
+    :param labels: the labels to set on the pull request.
+    :param origin: for a backport, the number of the original pull request.
+    :param difference: for a backport, the difference from the original, as ``git range-diff`` prints it.
+    :return: Markdown with one line for each paragraph, because GitHub keeps the line breaks of a body.
+    :raises Problem: if the measurements or the expectations of the patch cannot be read.
     """
     patch = commit.patch
     parts = [_for_the_sender(commit, labels)]
@@ -68,7 +68,7 @@ def body(
         "---",
         GENERATIVE,
         "- [ ] Yes (name the tool here)",
-        "<!-- Tick the box and add a line `Generated-by: TOOL` if so; leave it as it is if not. -->",
+        "<!-- If yes, tick the box and add a line `Generated-by: TOOL`. If not, change nothing. -->",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -88,7 +88,7 @@ def reflowed(text: str) -> str:
 
 
 def marked(text: str) -> str:
-    """Return a text with the names of code in it marked as such; what is marked already stays so."""
+    """Return a text with backticks around the names of code that do not have them."""
     parts = QUOTED.split(text)
     return "".join(part if part.startswith("`") else CODE.sub(r"`\g<0>`", part) for part in parts)
 
@@ -107,12 +107,12 @@ def _for_the_sender(commit: Commit, labels: Sequence[str]) -> str:
             lines.append(f"Not for main: {told.removeprefix(export.NOT_NEEDED)}.")
         elif told != "no":
             lines.append(f"Sent before: {told}")
-    lines.append("Put `closes: #N` for `related: #N` where it does. Take this comment out.")
+    lines.append("If it closes an issue, replace `related: #N` by `closes: #N`. Remove this comment.")
     return "<!--\n" + "\n".join(lines) + "\n-->"
 
 
 def _others(series: Series, pins: Pins, patch: Patch) -> list[str]:
-    """Name what this one stands on or belongs to, by its title: upstream knows no slugs."""
+    """Return the required and co-required patches by title, because upstream does not know the slugs."""
     said = []
     for slug in patch.requires:
         said.append(f'It builds on "{_forms(series, slug)[0].subject}".')
@@ -120,8 +120,8 @@ def _others(series: Series, pins: Pins, patch: Patch) -> list[str]:
         other, *_ = forms = _forms(series, slug)
         served = [each.version for each in pins.releases if any(form.serves(each) for form in forms)]
         said.append(
-            f"With {other.distribution.name} {min(served)} to {max(served)} it can do harm without the other "
-            f'half, "{other.subject}".'
+            f"With {other.distribution.name} {min(served)} to {max(served)} it also requires "
+            f'"{other.subject}": alone, it can break requests.'
         )
     return ["\n".join(f"- {line}" for line in said)] if said else []
 
@@ -136,30 +136,30 @@ def _measured(root: Path, series: Series, pins: Pins, patch: Patch) -> list[str]
         return []
     commands = dict.fromkeys(f"airflow-auth-patches demo --only {row['scenario']}" for row in rows)
     return [
-        "Real API servers, booted from the released distributions. *Stock* is as released; *patched* has the "
-        "whole series of fixes of the authentication path, of which this is one. Releases are written "
+        "Measured on API servers of the released distributions. *Stock* has no patch; *patched* has all "
+        "fixes of a series for the authentication path, including this one. Releases are written "
         "core+provider.",
         marked(recorded.table(rows)),
         "What each scenario does:",
         marked(recorded.abouts(rows)),
-        "To repeat it in a checkout of airflow-auth-patches, after `make setup`:",
+        "To repeat the measurements in a checkout of airflow-auth-patches, after `make setup`:",
         "```\n" + "\n".join(commands) + "\n```",
     ]
 
 
 def breeze(pins: Pins, release: Release) -> list[str]:
     """
-    Return the command that starts Airflow with a change in Breeze.
+    Return the command that starts Airflow in Breeze with a change.
 
-    With a released core Breeze mounts the providers alone: a change of core is loaded only with ``selected``.
+    With a released core, Breeze mounts only the providers. A change of core is loaded only with ``selected``.
 
-    :param release: what is changed.
+    :param release: the release of the changed distribution.
     """
     command = ["breeze", "start-airflow", "--mount-sources"]
     if release.distribution is CORE:
         command.append("selected")
     else:
-        # The first pair has the core of its days.
+        # The first pair has the core of the same time.
         core = next((pair.core for pair in pins.pairs if pair.fab == release), None)
         core = core or max(
             (each for each in pins.releases if each.distribution is CORE), key=lambda r: r.version
@@ -170,8 +170,8 @@ def breeze(pins: Pins, release: Release) -> list[str]:
 
 def _verify(pins: Pins, release: Release, commit: Commit) -> list[str]:
     return [
-        "On this branch; the API server is then at http://localhost:28080:",
+        "Start Airflow on this branch. The API server listens on http://localhost:28080:",
         f"```\n{' '.join(breeze(pins, release))}\n```",
-        "The unit tests, inside Breeze:",
+        "Run the unit tests inside Breeze:",
         f"```\npytest {' '.join(commit.patch.tests)}\n```",
     ]

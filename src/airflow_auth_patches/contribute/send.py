@@ -1,4 +1,4 @@
-"""Write patches as commits to send: choose them, make them, and only then touch a folder or a checkout."""
+"""Export patches as commits: choose and make them first, and only then write to a folder or a checkout."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_auth_patches.contribute import backports, checkout, placing, pull_request
-from airflow_auth_patches.contribute import export as room
+from airflow_auth_patches.contribute import export as export_module
 from airflow_auth_patches.releases.checkout import opened as open_checkout
 from airflow_auth_patches.releases.releases import CORE, Pins, Release
 from airflow_auth_patches.series.series import Patch, Series
@@ -20,12 +20,12 @@ from airflow_auth_patches.util.progress import Progress, Silent
 @dataclass(frozen=True)
 class Exported:
     """
-    What was written.
+    The result of an export.
 
-    :param files: the commits, in the order in which `git am` takes them, each with its body after it.
-    :param notes: what the sender must know.
-    :param branch: the branch that was made.
-    :param told: what is not where the release has it in the checkout.
+    :param files: the files of the commits, in the order for `git am`, each followed by its body.
+    :param notes: notes for the sender.
+    :param branch: the branch that was created.
+    :param told: the hunks that moved and the files that were merged in the checkout.
     """
 
     files: tuple[Path, ...]
@@ -37,10 +37,11 @@ class Exported:
 @dataclass(frozen=True)
 class Target:
     """
-    A checkout of Airflow to make a branch in.
+    A checkout of Airflow in which to create a branch.
 
-    :param branch: its name; ``None`` for one that says what is on it.
-    :param at: the commit to begin at.
+    :param path: the checkout.
+    :param branch: the name of the branch; ``None`` to name it for its patches.
+    :param at: the commit to start from.
     """
 
     path: Path
@@ -63,17 +64,17 @@ def export(
     progress: Progress | None = None,
 ) -> Exported:
     """
-    Write patches of a release as commits that `git am` takes, and make a branch with them in a checkout.
+    Export patches of a release as commits for `git am`, or as a branch in a checkout, or both.
 
     :param root: the checkout of this project.
-    :param output: the folder to write into; it is made, or is empty. ``None`` for none.
-    :param names: exactly these patches, ``None`` for all that serve the release.
-    :param author: who sends them, as ``Name <mail>``; by default who git says it is.
-    :param number: the pull request that their news lines are named for.
-    :param bodies: whether to write the body of a pull request beside each.
-    :param target: where to make a branch, if anywhere.
-    :raises Problem: when a patch does not serve the release or has no place in the checkout, or the folder is
-        not empty; nothing is written.
+    :param output: the folder to write into, new or empty; ``None`` to write no files.
+    :param names: exactly these patches; ``None`` for all that are for the release.
+    :param author: the author, as ``Name <mail>``; by default git's user.
+    :param number: the number of the pull request, for the names of the newsfragments.
+    :param bodies: whether to write the body of a pull request for each commit.
+    :param target: the checkout in which to create a branch; ``None`` for no branch.
+    :raises Problem: if a patch is not for the release or does not apply to the checkout, or if the folder is
+        not empty. Nothing is written then.
     """
     progress = progress or Silent()
     patches = chosen(series, release, names)
@@ -87,7 +88,7 @@ def export(
             branch = branch_name(release, patches) if target.branch is None else target.branch
             checkout.free(opened, branch)
         with progress.task(f"making {len(patches)} commits on {release}"):
-            commits = room.commits(root, series, release, patches, author, number)
+            commits = export_module.commits(root, series, release, patches, author, number)
         files = {}
         for commit in commits:
             files[commit.name] = commit.content
@@ -105,62 +106,68 @@ def export(
         with written(output, files) as paths:
             if opened is not None and branch is not None:
                 checkout.name_branch(opened, branch, last)
-    return Exported(paths, tuple(room.notes(series, pins, release, commits, number)), branch, told)
+    notes = export_module.notes(series, pins, release, commits, number)
+    return Exported(paths, tuple(notes), branch, told)
 
 
 def branch_name(release: Release, patches: Sequence[Patch]) -> str:
-    """Name a branch for what is on it: its patch, or the release that they are of."""
+    """Return the name of a branch: for its patch, or, if it has several, for their release."""
     several = f"{release.distribution.folder}-{release.version}"
     return f"auth-patches/{patches[0].slug if len(patches) == 1 else several}"
 
 
-def body_name(commit: room.Commit) -> str:
+def body_name(commit: export_module.Commit) -> str:
     """Return the name of the file with the body of a commit's pull request."""
     return commit.name.removesuffix(".patch") + ".md"
 
 
 def labels_of(series: Series, pins: Pins, release: Release, patch: Patch) -> list[str]:
-    """Return the labels to set on the pull request to main of a patch; none where it goes elsewhere."""
+    """Return the labels for the pull request to main of a patch; empty if it does not go to main."""
     newest = backports.lines(pins)[0].release
-    if release.distribution is not CORE or release != newest or room.kind_of(series, patch) != "bugfix":
+    kind = export_module.kind_of(series, patch)
+    if release.distribution is not CORE or release != newest or kind != "bugfix":
         return []
     return [line.label for line in backports.branches_of(series, pins, patch.slug)]
 
 
 def known_author(author: str | None) -> str:
     """
-    Return who sends the commits, as ``Name <mail>``.
+    Return the author of the commits, as ``Name <mail>``.
 
-    :param author: who was named, ``None`` for who git says it is.
-    :raises Problem: when it is nobody.
+    :param author: the given author; ``None`` for git's user.
+    :raises Problem: if the author is not valid, or git has no user.
     """
     author = sender() if author is None else author
-    if not room.AUTHOR.fullmatch(author):
-        raise Problem(f"{author!r} is no author.", "Write it as 'Name <mail@example.org>'.", Exit.USAGE)
+    if not export_module.AUTHOR.fullmatch(author):
+        raise Problem(
+            f"{author!r} is not a valid author.", "Write it as 'Name <mail@example.org>'.", Exit.USAGE
+        )
     return author
 
 
 def usable(output: Path) -> None:
     """
-    Do nothing if a folder is new or empty.
+    Check that a folder is new or empty.
 
-    :raises Problem: when it is not.
+    :raises Problem: if it is not.
     """
     if output.exists() and not output.is_dir():
-        raise Problem(f"{output} is no folder.", "Name a new one.", Exit.USAGE)
+        raise Problem(f"{output} is not a folder.", "Name a new folder.", Exit.USAGE)
     if output.is_dir() and any(output.iterdir()):
-        raise Problem(f"{output} is not empty.", "Name a new folder: `git am` takes all that is in it.")
+        raise Problem(
+            f"{output} is not empty.", "Name a new folder, because `git am` applies all files in it."
+        )
 
 
 @contextmanager
 def written(output: Path | None, files: Mapping[str, bytes]) -> Iterator[tuple[Path, ...]]:
     """
-    Write files into a folder, for good if the ``with`` block ends well.
+    Write files into a folder, and remove them if the ``with`` block fails.
 
-    :param output: the folder, new or empty; ``None`` to write none.
-    :param files: ``{path in it: content}``.
-    :return: a context manager that gives their paths.
-    :raises Problem: when they cannot be written.
+    :param output: the folder, new or empty; ``None`` to write no files.
+    :param files: ``{path in the folder: content}``.
+    :return: a context manager that gives the paths of the files.
+    :raises Problem: if the files cannot be written.
     """
     if output is None:
         yield ()
@@ -189,35 +196,35 @@ def written(output: Path | None, files: Mapping[str, bytes]) -> Iterator[tuple[P
 
 def chosen(series: Series, release: Release, names: Sequence[str] | None) -> list[Patch]:
     """
-    Return the patches to send, in series order.
+    Return the patches to export, in series order.
 
-    :raises Problem: when there is none, or a named one does not serve the release.
+    :raises Problem: if there is none, or a named patch is not for the release.
     """
     serving = series.serving(release)
-    held = ", ".join(patch.slug for patch in serving) or "no patch"
+    all_slugs = ", ".join(patch.slug for patch in serving) or "none"
     if names is None:
         if not serving:
-            raise Problem(f"No patch serves {release}.", "See `airflow-auth-patches list --releases`.")
+            raise Problem(f"No patch is for {release}.", "See `airflow-auth-patches list --releases`.")
         return serving
     picked = series.select(release, names)
     slugs = {patch.slug for patch in picked}
     for name in names:
         if name not in slugs:
-            raise Problem(f"{name} does not serve {release}.", f"That is served by {held}.")
+            raise Problem(f"{name} is not for {release}.", f"The patches for it are: {all_slugs}.")
     return picked
 
 
 def sender() -> str:
     """
-    Return who git says the user is, as ``Name <mail>``.
+    Return git's user, as ``Name <mail>``.
 
-    :raises Problem: when it is not told.
+    :raises Problem: if git has no user name or email.
     """
     name, mail = (attempt(["git", "config", f"user.{key}"]).stdout.strip() for key in ("name", "email"))
     if not (name and mail):
         raise Problem(
-            "Git does not know who sends these commits.",
-            "Give --author 'Name <mail@example.org>', or set git's user.name and user.email.",
+            "The author of the commits is unknown: git has no user name or email.",
+            "Use --author 'Name <mail@example.org>', or set git's user.name and user.email.",
             Exit.USAGE,
         )
     return f"{name} <{mail}>"

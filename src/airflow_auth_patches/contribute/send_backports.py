@@ -1,4 +1,4 @@
-"""Write a fix for main and for the branches of the older release lines."""
+"""Export patches of core for main and for the branches of the older release lines."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_auth_patches.contribute import backports, pull_request
-from airflow_auth_patches.contribute import export as commits_room
+from airflow_auth_patches.contribute import backports, export, pull_request
 from airflow_auth_patches.contribute.backports import Variant
 from airflow_auth_patches.contribute.export import Commit
 from airflow_auth_patches.contribute.send import body_name, known_author, labels_of, usable, written
@@ -19,11 +18,11 @@ from airflow_auth_patches.util.progress import Progress, Silent
 @dataclass(frozen=True)
 class Backported:
     """
-    What was written.
+    The result of an export for several branches.
 
-    :param files: the commits, a folder for each branch, each with its body after it.
-    :param notes: what the sender must know.
-    :param differences: ``git range-diff`` of each line with the newest that takes the patches, by heading.
+    :param files: the files of the commits, in a folder for each branch, each followed by its body.
+    :param notes: notes for the sender.
+    :param differences: ``{heading: git range-diff}`` of each line with the newest line that has the patches.
     """
 
     files: tuple[Path, ...]
@@ -44,17 +43,17 @@ def backport(
     progress: Progress | None = None,
 ) -> Backported:
     """
-    Write some patches of core for main and for each older release line that they serve.
+    Export patches of core for main and for each older release line that they are for.
 
     :param root: the checkout of this project.
-    :param output: the folder to write into, a folder for each branch; it is made, or is empty. ``None`` to
-        write nothing, and only tell how the variants differ.
-    :param names: slugs.
-    :param author: who sends them, as ``Name <mail>``; by default who git says it is.
-    :param number: the pull request to main.
-    :param bodies: whether to write the body of a pull request beside each.
-    :raises Problem: when one is of the provider, none goes to an older line, or the folder is not empty;
-        nothing is written.
+    :param output: the folder to write into, new or empty; it gets a folder for each branch. ``None`` to write
+        no files and only return the differences.
+    :param names: the slugs of the patches.
+    :param author: the author, as ``Name <mail>``; by default git's user.
+    :param number: the number of the pull request to main.
+    :param bodies: whether to write the body of a pull request for each commit.
+    :raises Problem: if a patch is for the provider, no patch goes to an older line, or the folder is not
+        empty. Nothing is written then.
     """
     progress = progress or Silent()
     found = backports.variants(series, pins, names)
@@ -70,7 +69,7 @@ def backport(
             continue
         branch = None if line.newest else line.branch
         with progress.task(f"making {len(variant.patches)} commits for {line.branch}"):
-            made = commits_room.commits(root, series, release, variant.patches, author, number, branch)
+            made = export.commits(root, series, release, variant.patches, author, number, branch)
             difference = ""
             if newest is not None:
                 difference = backports.range_diff((newest[0].line.release, newest[1]), (release, made))
@@ -96,7 +95,7 @@ def backport(
 
 
 def _notes(series: Series, found: Sequence[Variant], number: int | None) -> list[str]:
-    """Return what the sender must know before sending, a sentence or two each."""
+    """Return notes for the sender, one or two sentences each."""
     said = []
     for variant in found:
         line = variant.line
@@ -104,23 +103,23 @@ def _notes(series: Series, found: Sequence[Variant], number: int | None) -> list
     older = [variant for variant in found if variant.patches and not variant.line.newest]
     for slug in dict.fromkeys(patch.slug for variant in found for patch in variant.patches):
         serving = [v.line for v in found if any(patch.slug == slug for patch in v.patches)]
-        kind = commits_room.kind_of(series, next(p for v in found for p in v.patches if p.slug == slug))
+        kind = export.kind_of(series, next(p for v in found for p in v.patches if p.slug == slug))
         if kind not in (None, "bugfix"):
-            said.append(f"{slug} is of the kind {kind}; the branches take bug fixes only, so ask first.")
+            said.append(f"{slug} is of the kind {kind}. The branches accept only bug fixes, so ask first.")
         elif serving[0].newest:
             said.append(
                 f"Labels for {slug} on its pull request to main: {', '.join(x.label for x in serving)}."
             )
         else:
             said.append(
-                f"{slug} has no pull request to main that could take a label: "
-                f"its own go to {', '.join(line.branch for line in serving)}."
+                f"{slug} is not for main, so no label can backport it. "
+                f"Open a pull request to {', '.join(line.branch for line in serving)}."
             )
     made_on = ", ".join(f"for {each.line.branch} on {each.line.release.version}" for each in older)
     said.append(
-        f"Made {made_on}: see that it applies there (--checkout, without --backports). "
-        "`git am` keeps the branch in a title with --keep-non-patch only."
+        f"The commits are made {made_on}: check that they apply to the branch (--checkout, without "
+        "--backports). `git am` keeps the branch name in a title only with --keep-non-patch."
     )
     if number is None:
-        said.append("The titles are without the number of the pull request to main: give it with --pr.")
+        said.append("The titles lack the number of the pull request to main: add it with --pr.")
     return said

@@ -1,4 +1,4 @@
-"""Verify a running API server that somebody started: first that it runs the patches, then what it answers."""
+"""Verify a running API server: check that it runs the patched code, then send requests to it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HERE = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True)
 class Proof:
-    """What was proven: what had to run, where, and what was seen there."""
+    """The proof that a server runs the patched code: the expected code, the place, and the code found."""
 
     expected: Expected
     place: Place
@@ -37,16 +37,16 @@ class Proof:
         versions = ", ".join(f"{name} {version}" for name, version in self.seen.versions.items())
         return (
             f"Process {pids} of {self.place.name} runs the patched code: {len(self.expected.files)} files "
-            f"are what {self.expected.source} makes of them, and none has changed since it began. "
-            f"It has {versions}. Patches: {', '.join(self.expected.patches)}."
+            f"have the content of {self.expected.source}, and none has changed since the process started. "
+            f"Versions: {versions}. Patches: {', '.join(self.expected.patches)}."
         )
 
 
 def port_of(url: str) -> int:
     """
-    Return the port of an address on this machine.
+    Return the port of a URL on this machine.
 
-    :raises Problem: when it is no such address.
+    :raises Problem: if it is not an HTTP URL of this machine with a port.
     """
     try:
         parts = urlsplit(url)
@@ -55,7 +55,7 @@ def port_of(url: str) -> int:
         port = None
     if not port:
         raise Problem(
-            f"{url!r} is no address of a port on this machine, whose processes can be looked at.",
+            f"{url!r} is not a URL of a port on this machine, so its processes cannot be inspected.",
             "Write it as http://127.0.0.1:28080.",
             Exit.USAGE,
         )
@@ -64,14 +64,15 @@ def port_of(url: str) -> int:
 
 def prove(url: str, subject: Subject, series: Series, pins: Pins, progress: Progress) -> Proof:
     """
-    Prove that a server runs the patched code; see `running.prove` for what that is.
+    Check that a server runs the patched code, see `running.prove`.
 
-    :param url: its address, on this machine.
-    :raises Problem: USAGE when it does not run it, or that cannot be known.
+    :param url: the URL of the server, on this machine.
+    :return: the proof.
+    :raises Problem: USAGE if it runs other code, or this cannot be checked.
     """
     port = port_of(url)
     try:
-        with progress.task("proving that the patched code is what runs"):
+        with progress.task("checking that the server runs the patched code"):
             expected = expect(subject, series, pins, progress)
             place = _place(port, subject)
             seen = running.inspect(place, list(expected.files))
@@ -83,15 +84,17 @@ def prove(url: str, subject: Subject, series: Series, pins: Pins, progress: Prog
 
 def _place(port: int, subject: Subject) -> Place:
     if subject.python is not None and not subject.contained:
-        return running.beside(subject.python, port)
+        return running.local_place(subject.python, port)
     return running.published(port, str(subject.python or "python"), subject.container)
 
 
 def lines(url: str, subject: Subject, expected: Expected) -> list[str]:
     """
-    Write down what `prove` and `observe` run, as a shell takes it; what Docker tells is CONTAINER and PORT.
+    Return the commands that `prove` and `observe` run, quoted for a shell.
 
-    :raises Problem: when the address is not of this machine, or the interpreter is none.
+    ``CONTAINER`` and ``PORT`` are placeholders for values that only Docker knows.
+
+    :raises Problem: if the URL is not of this machine, or the path is not an interpreter.
     """
     port = port_of(url)
     program = f"< {breeze.shell([running.PROGRAM])}"
@@ -104,11 +107,11 @@ def lines(url: str, subject: Subject, expected: Expected) -> list[str]:
 
 
 def single(measure: Callable[[Reached], Measurement]) -> Callable[[Reached], Observation]:
-    """Make a scenario of one measurement; no log is read, so only the answers count."""
+    """Return a scenario of one measurement. It does not read the server's log, so only responses count."""
     return lambda server: token_race.observe(server, 0, (measure(server),))
 
 
-#: As the source verified: one by one; 5 tokens at once; 5 rounds of 3 at once. The demonstration's own.
+#: Scenarios of `demo`: sequential requests, 5 tokens at once, and 5 rounds of 3 requests at once.
 SCENARIOS: Mapping[str, Callable[[Reached], Observation]] = {
     "sequence": sequence.run,
     "token-race": single(token_race.five_tokens),
@@ -120,11 +123,11 @@ def observe(
     url: str, proof: Proof, user: Mapping[str, str], progress: Progress
 ) -> Iterator[tuple[str, Observation]]:
     """
-    Ask a server as users do.
+    Run the scenarios on a server.
 
     :param user: the ``username`` and ``password`` of an administrator.
-    :return: the name of each scenario and what was seen, as each ends.
-    :raises Problem: USAGE when the user or the password is wrong.
+    :return: the name and the observation of each scenario, as soon as it ends.
+    :raises Problem: USAGE if the user or the password is wrong.
     """
     with closing(Reached(url, proof.seen.pair, user)) as server:
         for name, run in SCENARIOS.items():
@@ -133,14 +136,14 @@ def observe(
                     seen = run(server)
                 except Problem as problem:
                     if problem.exit_code is Exit.USAGE:
-                        raise Problem(problem.what, "Give --username and --password.", Exit.USAGE) from None
+                        raise Problem(problem.what, "Use --username and --password.", Exit.USAGE) from None
                     seen = Observation(sees=f"not measured: {problem.what}", failed=True)
             yield name, seen
 
 
 def as_data(proof: Proof, seen: Mapping[str, Observation]) -> dict[str, Any]:
     """
-    Give a verification as plain data, for JSON.
+    Return a verification as data for JSON.
 
     :return: ``proof`` with ``patches``, ``source``, ``place``, ``versions``, ``processes`` (``pid`` and
         ``started``, in seconds since the epoch) and ``files`` (``path``, ``file``, ``blob``); ``scenarios``,

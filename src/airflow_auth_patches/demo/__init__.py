@@ -1,1 +1,1 @@
-"""Real API servers on real databases: booted, driven over HTTP, observed and stopped."""
+"""Boot real API servers on real databases, send them requests, measure them and stop them."""

@@ -1,8 +1,8 @@
 """
-Adds users to Airflow's database, who are what the administrator is.
+Add users with the roles of the administrator to Airflow's database.
 
-This file is a program of its own, run by ``users.add`` in the Airflow environment, on a server's database.
-Arguments: the ids of the users.
+``users.add`` runs this file as a separate program in the Airflow environment, on a server's database.
+Arguments: the ids of the new users.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from sqlalchemy import MetaData, create_engine, select
 
 def main(ids: list[int]) -> None:
     """
-    Copy the first user, with the roles, to each of the ids.
+    Copy the first user, with its roles, to new users.
 
-    :param ids: the ids.
+    :param ids: the ids of the new users.
     """
     engine = create_engine(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
     meta = MetaData()

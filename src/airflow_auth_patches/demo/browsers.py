@@ -1,4 +1,4 @@
-"""Browser sessions that open the Dags page again and again, next to tasks that send heartbeats."""
+"""Load test with browser sessions that reload the Dags page while tasks send heartbeats."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from airflow_auth_patches.demo.interrupts import check, run
 from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result
 from airflow_auth_patches.util.errors import Exit, Problem
 
-#: The requests of one page, recorded from a browser.
+#: The requests of one page load, recorded from a browser.
 RECORD = Path(__file__).with_name("ui_requests.json")
-#: Connections that a browser opens to one server (HTTP/1.1).
+#: Number of connections that a browser opens to one server (HTTP/1.1).
 CONNECTIONS = 6
-#: Seconds between the end of a page and the next one.
+#: Seconds between two page loads of a session.
 PAUSE = 1.0
 VERSION = "/api/v2/version"
-#: Seconds between two requests for the version.
+#: Seconds between a response to `VERSION` and the next request for it.
 VERSION_PAUSE = 0.1
-#: Seconds between the answer to a heartbeat of a task and its next one.
+#: Seconds between the response to a heartbeat and the next heartbeat of the same task.
 HEARTBEAT_PAUSE = 1.0
 
 
@@ -35,12 +35,12 @@ class Load:
     """
     The result of a load test with browser sessions.
 
-    :param sessions: how many sessions there were.
-    :param result: the answers to all requests; a request that took longer than the patience is `NO_ANSWER`.
-        Its `wall` is the time in which requests were sent.
-    :param versions: the answers to `VERSION`, requested one at a time during the load.
-    :param in_time: how many successful answers came within that time.
-    :param heartbeats: the answers to the heartbeats of running tasks during the load.
+    :param sessions: the number of sessions.
+    :param result: the responses to all requests; a request that exceeded the patience is `NO_ANSWER`. Its
+        `wall` is the time during which requests were sent.
+    :param versions: the responses to `VERSION`, requested one at a time during the load.
+    :param in_time: the number of successful responses within that time.
+    :param heartbeats: the responses to the heartbeats of running tasks during the load.
     """
 
     sessions: int
@@ -51,21 +51,21 @@ class Load:
 
     @property
     def rate(self) -> float:
-        """Successful requests for each second."""
+        """Successful requests per second."""
         return self.in_time / self.result.wall if self.result.wall else 0.0
 
     @property
     def slowest_version(self) -> float:
-        """Seconds of the slowest answer to `VERSION`."""
+        """Seconds of the slowest response to `VERSION`."""
         return max((answer.seconds or 0.0 for answer in self.versions.answers), default=0.0)
 
 
 def stages(dags: Iterable[str], now: datetime | None = None) -> list[list[str]]:
     """
-    Return the paths of one page in the stages in which a browser requests them.
+    Return the paths of one page load, in the stages in which a browser requests them.
 
     :param dags: the Dags on the page.
-    :param now: the time that the page is opened at; the current time by default.
+    :param now: the time of the page load; the current time by default.
     """
     now = now or datetime.now(timezone.utc)
     times = {
@@ -85,7 +85,7 @@ def stages(dags: Iterable[str], now: datetime | None = None) -> list[list[str]]:
 
 def available(url: str, token: str, found: Sequence[Sequence[str]]) -> list[list[str]]:
     """
-    Leave out the requests that a release does not have.
+    Return the paths without those that the release does not support.
 
     :param url: a server without load.
     :param found: the paths, in stages.
@@ -97,7 +97,9 @@ def available(url: str, token: str, found: Sequence[Sequence[str]]) -> list[list
             statuses = {path: client.get(path).status_code for path in stage}
             if wrong := {path: code for path, code in statuses.items() if code not in (200, 404, 422)}:
                 path, code = next(iter(wrong.items()))
-                raise Problem(f"GET {path} returned {code} without load.", "", Exit.FAILED)
+                raise Problem(
+                    f"GET {path} returned {code} without load.", "See the log of the server.", Exit.FAILED
+                )
             kept.append([path for path, code in statuses.items() if code == 200])
     return kept
 
@@ -127,7 +129,7 @@ class _Run:
         answers.append(Answer(request, outcome, time.monotonic() - begun))
 
     async def session(self, token: str, first: Sequence[Sequence[str]]) -> None:
-        # A browser queues its requests itself: the patience counts from when one is sent.
+        # A browser queues its own requests, so the patience starts when a request is sent.
         free = asyncio.Semaphore(CONNECTIONS)
         limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
 
@@ -157,12 +159,12 @@ class _Run:
         )
 
 
-def rest(pages: Sequence[Sequence[str]], skipped: int) -> list[list[str]]:
+def skip_requests(pages: Sequence[Sequence[str]], skipped: int) -> list[list[str]]:
     """
-    Return a page without its first requests.
+    Return a page load without its first requests.
 
-    :param pages: the paths of the page in stages.
-    :param skipped: how many requests to leave out.
+    :param pages: the paths of the page, in stages.
+    :param skipped: the number of requests to skip.
     """
     left = []
     for stage in pages:
@@ -172,7 +174,7 @@ def rest(pages: Sequence[Sequence[str]], skipped: int) -> list[list[str]]:
 
 
 async def _ended(tasks: Sequence[asyncio.Task[None]], seconds: float) -> set[asyncio.Task[None]]:
-    """Wait until the time is over or a task ends; return the tasks that ended."""
+    """Wait for the given time or until a task ends, and return the tasks that ended."""
     done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     return done
 
@@ -180,9 +182,9 @@ async def _ended(tasks: Sequence[asyncio.Task[None]], seconds: float) -> set[asy
 async def _browse(load: _Run, tokens: Sequence[str], tasks: Sequence[Request], seconds: float) -> Load:
     begun = time.monotonic()
     paths = sum(map(len, load.pages))
-    # The sessions start at different requests of the page, so that a short load has requests of each kind.
+    # Sessions start at different requests of the page, so that a short load covers all kinds of requests.
     streams = [
-        load.session(token, rest(load.pages, number * paths // len(tokens)))
+        load.session(token, skip_requests(load.pages, number * paths // len(tokens)))
         for number, token in enumerate(tokens)
     ]
     streams.append(load.repeat(Request("GET", VERSION), VERSION_PAUSE, load.versions))
@@ -194,7 +196,7 @@ async def _browse(load: _Run, tokens: Sequence[str], tasks: Sequence[Request], s
         wall = time.monotonic() - begun
         in_time = sum(not answer.failed for answer in load.answers)
         for task in done:
-            task.result()  # none ends by itself before, so this raises the error that ended it
+            task.result()  # a task ends early only by an error; this raises it
         await asyncio.gather(*running)
     finally:
         for task in running:
@@ -219,17 +221,17 @@ def browse(
     tasks: Sequence[Request] = (),
 ) -> Load:
     """
-    Open the page in as many sessions as there are tokens, again and again, and count the answers.
+    Reload the page repeatedly in one session per token, and return the responses.
 
-    Requests that are under way at the end are waited for, so that a server that hangs loses them, however
-    short the load.
+    Requests in flight at the end are awaited, so that a server that hangs loses them even in a short load.
 
     :param url: the server.
-    :param pages: the paths of the page in stages, see :func:`stages`.
+    :param pages: the paths of the page, in stages, see :func:`stages`.
     :param tokens: the token of each session, sent as a cookie.
     :param seconds: how long to send requests.
-    :param patience: seconds after which a session, or a task, gives a request up.
-    :param tasks: the heartbeat of each running task, see :func:`airflow_auth_patches.demo.tasks.start`.
+    :param patience: seconds after which a session or a task gives up a request.
+    :param tasks: the heartbeat request of each running task, see
+        :func:`airflow_auth_patches.demo.tasks.start`.
     """
     check()
     return run(_browse(_Run(url, pages, patience), tokens, tasks, seconds))

@@ -1,4 +1,4 @@
-"""What ``probes/check_watch.py`` counted in a server that was booted with it."""
+"""Read the counts of the in-process probe ``probes/check_watch.py`` from a server."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from airflow_auth_patches.demo.pages import ask
 
-#: What a server's settings name to have its revocation check watched.
+#: Name of the probe, for `Settings.probes`.
 WATCH = "check_watch"
-#: Seconds that a check may still hold its connection after the answers that it was for.
+#: Seconds for which a revocation check can hold its connection after the response.
 SETTLE = 1.0
 
 
@@ -18,10 +18,10 @@ class Used:
     """
     The connections that the revocation check used between a reset and the report.
 
-    :param most: the most at once.
-    :param held: how many it had still at the report.
-    :param taken: how often it took one.
-    :param queries: how many queries it made.
+    :param most: the maximum number at the same time.
+    :param held: the number that it still held at the report.
+    :param taken: the number of checkouts from the pool.
+    :param queries: the number of queries.
     """
 
     most: int
@@ -32,20 +32,20 @@ class Used:
 
 def reset(url: str) -> None:
     """
-    Begin to count.
+    Reset the counts.
 
-    :param url: of a server that was booted with ``WATCH``.
-    :raises Problem: when it does not answer.
+    :param url: the URL of a server booted with ``WATCH``.
+    :raises Problem: when the server does not respond.
     """
     ask("POST", f"{url}/check-watch/reset", "The check")
 
 
 def report(url: str) -> Used:
     """
-    Tell what was counted since the reset, once no connection is held, or after ``SETTLE``.
+    Return the counts since the reset, once the check holds no connection or after ``SETTLE``.
 
-    :param url: of a server that was booted with ``WATCH``, and is asked nothing else.
-    :raises Problem: when it does not answer.
+    :param url: the URL of a server booted with ``WATCH``, without other requests.
+    :raises Problem: when the server does not respond.
     """
     end = time.monotonic() + SETTLE
     while True:

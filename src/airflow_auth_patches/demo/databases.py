@@ -1,4 +1,4 @@
-"""Databases to run Airflow on, behind one interface; SQLite, which is only files, is here too."""
+"""The common interface of the databases that Airflow runs on, and its implementation for SQLite."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from airflow_auth_patches.util.errors import Problem
 
 
 class NotInstalled(Problem):
-    """A database server whose programs this machine does not have."""
+    """Raised when the programs of a database server are not installed."""
 
 
 class Lock(ABC):
-    """A locked table, released at the end of a ``with`` block or when this process ends."""
+    """A table lock. It is released at the end of a ``with`` block or when this process ends."""
 
     @abstractmethod
     def release(self) -> None:
-        """Release it, from any thread; nothing when that is done."""
+        """Release the lock. Safe to call from any thread and more than once."""
 
     def __enter__(self) -> Lock:
         return self
@@ -37,10 +37,10 @@ class Lock(ABC):
 
 class DatabaseServer(ABC):
     """
-    One database server of our own, with any number of databases, stopped at the end of a ``with`` block.
+    A private database server with any number of databases, stopped at the end of a ``with`` block.
 
-    :cvar product: its name, for people.
-    :cvar variables: environment variables that Airflow needs to use it, besides those of every setting.
+    :cvar product: the display name.
+    :cvar variables: additional environment variables that Airflow needs for this database.
     """
 
     product: str
@@ -49,17 +49,17 @@ class DatabaseServer(ABC):
     @abstractmethod
     def url(self, name: str) -> str:
         """
-        Tell the SQLAlchemy URL of a database for synchronous use.
+        Return the synchronous SQLAlchemy URL of a database.
 
-        :param name: the database.
+        :param name: the name of the database.
         """
 
     @abstractmethod
     def async_url(self, name: str) -> str:
         """
-        Tell the SQLAlchemy URL of a database for asyncio.
+        Return the asyncio SQLAlchemy URL of a database.
 
-        :param name: the database.
+        :param name: the name of the database.
         """
 
     @abstractmethod
@@ -67,72 +67,73 @@ class DatabaseServer(ABC):
         """
         Create a database.
 
-        :param name: the database.
-        :param template: the database to copy, whose connections are killed first; empty when not given.
+        :param name: the name of the database.
+        :param template: the database to copy; its connections are killed first. By default, an empty
+            database.
         """
 
     @abstractmethod
     def drop(self, name: str) -> None:
         """
-        Remove a database, its connections killed first; nothing when there is none of that name.
+        Kill the connections to a database and remove it. Does nothing if it does not exist.
 
-        :param name: the database.
+        :param name: the name of the database.
         """
 
     @abstractmethod
     def kill_connections(self, name: str) -> int:
         """
-        Break, on the server's side, every connection to a database, and wait until they are gone.
+        Close every connection to a database on the server's side, and wait until they are closed.
 
-        :param name: the database.
-        :return: how many there were.
-        :raises Problem: where the product has no such connections.
+        :param name: the name of the database.
+        :return: the number of closed connections.
+        :raises Problem: when the product does not support this.
         """
 
     @abstractmethod
     def connections(self, name: str) -> int:
         """
-        Count the connections to a database.
+        Return the number of connections to a database.
 
-        :param name: the database.
-        :raises Problem: where the product has no such connections.
+        :param name: the name of the database.
+        :raises Problem: when the product does not support this.
         """
 
     @abstractmethod
     def open_transactions(self, name: str) -> int:
         """
-        Count the connections to a database that wait inside a transaction.
+        Return the number of connections to a database that are idle in a transaction.
 
-        :param name: the database.
-        :raises Problem: where the product has no such connections.
+        :param name: the name of the database.
+        :raises Problem: when the product does not support this.
         """
 
     def lock(self, name: str, table: str) -> Lock:
         """
-        Lock a table, so that nobody else reads or writes it until it is released.
+        Lock a table. Other connections cannot read or write it until the lock is released.
 
-        :param name: the database.
-        :param table: the table.
-        :raises Problem: when somebody in a transaction is in the way, or the product has no such locks.
+        :param name: the name of the database.
+        :param table: the name of the table.
+        :raises Problem: when another transaction uses the table, or the product does not support this.
         """
-        raise Problem(f"Tables of {self.product} are not locked here.")
+        raise Problem(f"Locking a table of {self.product} is not supported.", "Use PostgreSQL.")
 
     def through(self, port: int) -> DatabaseServer:
         """
-        Return this server as it is found at another port, where something passes on to it.
+        Return this server with another port, for example the port of a proxy in front of it.
 
         :param port: the port.
-        :raises Problem: where the product has no ports.
+        :raises Problem: when the product has no ports.
         """
-        raise Problem(f"{self.product} is not reached through another port here.")
+        raise Problem(f"{self.product} has no port.", "Use PostgreSQL.")
 
     @abstractmethod
     def restart(self) -> None:
-        """Stop and start the server, on the same port with the same data."""
+        """Stop and start the server, with the same port and the same data."""
 
     @abstractmethod
     def stop(self) -> None:
-        """Stop the server for good; nothing when it is stopped."""
+        """Stop the server. Does nothing if it is stopped."""
 
     def __enter__(self) -> DatabaseServer:
         return self
@@ -148,9 +149,9 @@ class DatabaseServer(ABC):
 
 class SQLite(DatabaseServer):
     """
-    SQLite: a file for each database, and no server.
+    SQLite, with one file per database and no server.
 
-    :param folder: a folder to make, for the files.
+    :param folder: the folder to create for the files.
     """
 
     product = "SQLite"
@@ -161,11 +162,11 @@ class SQLite(DatabaseServer):
 
     def path(self, name: str) -> Path:
         """
-        Tell the file of a database.
+        Return the file of a database.
 
-        :param name: the database.
+        :param name: the name of the database.
         """
-        return self._folder / f"{checked(name)}.db"
+        return self._folder / f"{valid_name(name)}.db"
 
     def url(self, name: str) -> str:
         return f"sqlite:///{self.path(name).resolve()}"
@@ -199,22 +200,23 @@ class SQLite(DatabaseServer):
         raise _no_connections()
 
     def restart(self) -> None:
-        """Nothing: there is no server."""
+        """Do nothing: SQLite has no server."""
 
     def stop(self) -> None:
-        """Nothing: there is no server."""
+        """Do nothing: SQLite has no server."""
 
 
 def _no_connections() -> Problem:
-    return Problem("SQLite has no server, so its connections can be neither counted nor killed.")
+    return Problem("SQLite has no server, so its connections cannot be counted or killed.", "Use PostgreSQL.")
 
 
-def checked(name: str) -> str:
+def valid_name(name: str) -> str:
     """
-    Return the name of a database, when it can stand in a statement or a path as it is.
+    Return the name of a database if it is safe to use in a SQL statement or a path.
 
-    :raises ValueError: when it cannot.
+    :param name: lower-case letters, digits and underscores.
+    :raises ValueError: when it is not.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name):
-        raise ValueError(f"not a plain database name: {name!r}")
+        raise ValueError(f"invalid database name {name!r}: use lower-case letters, digits and underscores")
     return name

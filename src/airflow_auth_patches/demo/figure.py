@@ -24,8 +24,8 @@ from airflow_auth_patches.demo.scenarios import ui_load
 from airflow_auth_patches.util.errors import Exit, Problem
 
 SCENARIO = "ui-load"
-#: Each form of the server with its color, marker, line style and line width, in the order of the legend.
-#: Lines that coincide differ in width.
+#: Color, marker, line style and line width of each server, in the order of the legend. The widths differ so
+#: that lines at the same position stay visible.
 STYLES = {
     ui_load.STOCK: ("#d55e00", "o", "-", 4.0),
     ui_load.NO_LIMIT: ("#cc79a7", "s", "--", 1.6),
@@ -33,7 +33,7 @@ STYLES = {
     ui_load.PLUGIN: ("#0072b2", "^", "-", 3.0),
     ui_load.PATCHED: ("#009e73", "v", "--", 1.6),
 }
-#: The same bytes from the same data. Text stays text, in the reader's own font.
+#: The same data gives the same bytes. Text is not converted to paths.
 SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": SCENARIO,
     "svg.fonttype": "none",
@@ -46,13 +46,13 @@ SETTINGS: dict[Any, Any] = {
 
 def record(rows: Sequence[Mapping[str, Any]], measured: date) -> dict[str, Any]:
     """
-    Return what is worth keeping of a demonstration with the scenario `ui-load`.
+    Return the recorded result of the scenario `ui-load`.
 
     :param rows: the demonstration, as ``report.as_data`` returns it.
     :param measured: the day of the demonstration.
     :return: ``scenario``, ``measured``, ``cpus`` (of the machine), ``seconds`` and ``patience`` of each load
-        test, and ``pairs``: ``ratio`` (the throughput with the limit as a part of that with the large pool)
-        and ``loads`` of each pair; empty when there was no load test.
+        test, and ``pairs``: for each pair ``ratio`` (the throughput with the limit divided by the throughput
+        with the large pool) and ``loads``. Empty if there was no load test.
     """
     found: dict[str, Any] = {}
     for row in rows:
@@ -78,11 +78,11 @@ def record(rows: Sequence[Mapping[str, Any]], measured: date) -> dict[str, Any]:
 
 def points(loads: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float, float]]]:
     """
-    Return the line of each form.
+    Return the points of each line of the figure.
 
     :param loads: the load tests of a pair.
-    :return: for each form the numbers of sessions with the requests per second, the median where a load test
-        was repeated, and the percentage of lost requests.
+    :return: for each server, tuples of the number of sessions, the requests per second (the median of
+        repeated load tests) and the percentage of lost requests.
     """
     lines = {}
     for form in STYLES:
@@ -100,10 +100,10 @@ def points(loads: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, floa
 
 def draw(recorded: Mapping[str, Any], target: Path) -> None:
     """
-    Draw requests per second and lost requests against the number of sessions, a row for each pair.
+    Draw requests per second and lost requests by number of sessions, with one row per pair.
 
-    :param recorded: what :func:`record` returned.
-    :param target: the file to write; its suffix is the format.
+    :param recorded: a recorded result, as :func:`record` returns it.
+    :param target: the file to write; its suffix selects the format.
     """
     pairs = recorded["pairs"]
     with matplotlib.rc_context(SETTINGS):
@@ -121,7 +121,7 @@ def draw(recorded: Mapping[str, Any], target: Path) -> None:
         figure.legend(
             [drawn[form] for form in order], order, loc="outside lower center", ncols=3, frameon=False
         )
-        # Without the date and the version of Matplotlib.
+        # Omit the date and the version of Matplotlib.
         plain = {"Date": None, "Creator": None} if target.suffix == ".svg" else {}
         figure.savefig(target, metadata=plain)
 
@@ -145,7 +145,7 @@ def _pair(axes: Sequence[Axes], pair: str, lines: Mapping[str, Sequence[tuple[in
         ax.set_title(f"{title}: core {core}, FAB {fab}", loc="left", fontsize=10)
         ax.set_xlabel("browser sessions")
         ax.set_xticks(sorted({point[0] for line in lines.values() for point in line}))
-        ax.tick_params(axis="x", pad=6)  # below the markers of lines at 0
+        ax.tick_params(axis="x", pad=6)  # keep clear of markers at 0
         ax.set_xlim(left=0)
         ax.set_ylim(0, None if column == 1 else 100)
         ax.grid(axis="y", color="#dddddd")
@@ -156,8 +156,8 @@ def load(path: Path) -> dict[str, Any]:
     """
     Return a recorded result.
 
-    :param path: its file.
-    :raises Problem: when it cannot be read or is no result of `ui-load`.
+    :param path: the JSON file.
+    :raises Problem: when it cannot be read or is not a result of `ui-load`.
     """
     try:
         recorded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -166,7 +166,7 @@ def load(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     raise Problem(
-        f"{path} is no recorded result of {SCENARIO}.",
+        f"{path} is not a recorded result of {SCENARIO}.",
         f"Run `airflow-auth-patches demo --only {SCENARIO}`, which writes build/demo/{SCENARIO}.json.",
         Exit.USAGE,
     )
@@ -177,9 +177,9 @@ def write(rows: Sequence[Mapping[str, Any]], folder: Path, measured: date) -> Pa
     Write the recorded result of a demonstration, `ui-load.json`, and its figure, `ui-load.svg`.
 
     :param rows: the demonstration, as ``report.as_data`` returns it.
-    :param folder: where to.
+    :param folder: the target folder.
     :param measured: the day of the demonstration.
-    :return: the figure; ``None`` when there was no load test.
+    :return: the path of the figure; ``None`` if there was no load test.
     """
     recorded = record(rows, measured)
     if not recorded:
@@ -192,7 +192,7 @@ def write(rows: Sequence[Mapping[str, Any]], folder: Path, measured: date) -> Pa
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Draw a recorded result, as the command line says."""
+    """Draw a recorded result. Parses the command line."""
     parser = argparse.ArgumentParser(prog="figure", description=__doc__)
     parser.add_argument("result", type=Path, help="the recorded result, JSON")
     parser.add_argument("figure", type=Path, help="the figure to write, SVG")

@@ -1,4 +1,4 @@
-"""Request flows: requests one after the other, each with what the answers before it told; several at once."""
+"""Run request flows: sequences of requests that use values of earlier responses, several concurrently."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import httpx
 from airflow_auth_patches.demo.interrupts import check, run
 from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result
 
-PULSE_PATH = "/api/v2/version"
-#: Seconds between an answer to the pulse and the next question.
-PULSE_REST = 0.05
+VERSION_PATH = "/api/v2/version"
+#: Seconds between a response to `VERSION_PATH` and the next request for it.
+VERSION_PAUSE = 0.05
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Step:
     One request of a flow.
 
     :param method: its HTTP method.
-    :param route: the template of its path in the server's document, for reports.
-    :param path: its path and query; ``{names}`` in it are filled with what earlier answers told.
-    :param expect: the statuses that are well.
+    :param route: the template of its path in the server's OpenAPI document, for reports.
+    :param path: its path and query; ``{names}`` are replaced by values of earlier responses.
+    :param expect: the expected statuses.
     :param json: the body to send as JSON, if any.
     :param headers: more headers.
-    :param keep: what later steps need of the answer: the name to keep it by, and the field of the answer.
-    :param cookie: whether the token goes in a cookie, as a browser sends it.
+    :param keep: the values that later steps need, as ``{name: field of the response}``.
+    :param cookie: whether to send the token in a cookie, like a browser.
     """
 
     method: str
@@ -50,57 +50,58 @@ class Step:
 @dataclass(frozen=True)
 class Done:
     """
-    What became of a step.
+    The result of a step.
 
-    :param outcome: the status, ``no answer`` when the deadline came first, or the name of a network error.
-    :param seconds: how long it took.
-    :param told: the beginning of an answer that is not well.
+    :param outcome: the status, the name of a network error, or ``no answer`` if the deadline passed.
+    :param seconds: the duration.
+    :param body: the beginning of the body of the response.
     """
 
     step: Step
     outcome: str
     seconds: float
-    told: str = ""
+    body: str = ""
 
     @property
-    def well(self) -> bool:
-        """Whether it is one of the expected answers."""
+    def expected(self) -> bool:
+        """Whether the status is one of the expected ones."""
         return self.outcome in map(str, self.step.expect)
 
     @property
     def lost(self) -> bool:
-        """Whether the server failed: 5xx or no answer. 404 and 409 can be due to other requests."""
+        """Whether the server failed: 5xx or no response. Other requests can cause 404 and 409."""
         return not self.outcome.isdigit() or int(self.outcome) >= 500
 
 
 @dataclass(frozen=True)
 class FlowResult:
     """
-    What became of several flows.
+    The result of several flows.
 
-    :param done: the steps that were sent, in the order in which they ended.
-    :param left: how many steps were never sent, as one before them went wrong or the deadline came.
+    :param done: the results of the sent steps, in the order in which they ended.
+    :param left: the number of steps that were not sent, because an earlier step failed or the deadline
+        passed.
     :param wall: seconds from the first request to the end of the last, or to the deadline.
-    :param pulse: what ``PULSE_PATH`` answered meanwhile, one question after the other.
+    :param versions: the responses to ``VERSION_PATH``, requested one at a time during the flows.
     """
 
     done: Sequence[Done]
     left: int
     wall: float
-    pulse: Result
+    versions: Result
 
     @property
     def outcomes(self) -> Counter[str]:
-        """How many steps ended in which way."""
+        """The number of steps by outcome."""
         return Counter(each.outcome for each in self.done)
 
     @property
     def result(self) -> Result:
-        """The steps as a result of requests; one that is well counts as answered with what it expects."""
+        """The steps as a `load.Result`. A step with any of its expected statuses did not fail."""
         return Result(
             [
                 Answer(
-                    Request(each.step.method, each.step.path, int(each.outcome) if each.well else 200),
+                    Request(each.step.method, each.step.path, int(each.outcome) if each.expected else 200),
                     each.outcome,
                     each.seconds,
                 )
@@ -110,9 +111,9 @@ class FlowResult:
         )
 
     @property
-    def slowest_pulse(self) -> float:
-        """The seconds that the slowest answer to the pulse took, or that were waited for it in vain."""
-        return max((answer.seconds or 0.0 for answer in self.pulse.answers), default=0.0)
+    def slowest_version(self) -> float:
+        """Seconds of the slowest response to ``VERSION_PATH``, including one that did not arrive."""
+        return max((answer.seconds or 0.0 for answer in self.versions.answers), default=0.0)
 
 
 @dataclass
@@ -120,24 +121,24 @@ class _Run:
     url: str
     token: Callable[[], str | None]
     waiting: deque[Sequence[Step]]
-    pulse_headers: Mapping[str, str]
+    version_headers: Mapping[str, str]
     done: list[Done] = field(default_factory=list)
-    pulse: list[Answer] = field(default_factory=list)
-    under_way: dict[int, tuple[Step, float]] = field(default_factory=dict)
+    versions: list[Answer] = field(default_factory=list)
+    in_flight: dict[int, tuple[Step, float]] = field(default_factory=dict)
 
     async def work(self, number: int, client: httpx.AsyncClient) -> None:
         while self.waiting:
             known: dict[str, Any] = {}
             for step in self.waiting.popleft():
                 begun = time.monotonic()
-                self.under_way[number] = step, begun
+                self.in_flight[number] = step, begun
                 outcome, answer = await self._ask(client, step, known)
-                told = "" if answer is None else answer.text[:300]
-                del self.under_way[number]
-                done = Done(step, outcome, time.monotonic() - begun, told)
+                body = "" if answer is None else answer.text[:300]
+                del self.in_flight[number]
+                done = Done(step, outcome, time.monotonic() - begun, body)
                 self.done.append(done)
-                if not done.well or answer is None:
-                    break  # what follows builds on it
+                if not done.expected or answer is None:
+                    break  # later steps need this one
                 known |= {name: answer.json()[key] for name, key in step.keep.items()}
 
     async def _ask(
@@ -157,19 +158,19 @@ class _Run:
             return type(error).__name__, None
         return str(answer.status_code), answer
 
-    async def beat(self, client: httpx.AsyncClient) -> None:
-        request = Request("GET", PULSE_PATH)
+    async def request_version(self, client: httpx.AsyncClient) -> None:
+        request = Request("GET", VERSION_PATH)
         while True:
             begun = time.monotonic()
             outcome = NO_ANSWER
             try:
-                answer = await client.get(self.url + PULSE_PATH, headers=self.pulse_headers)
+                answer = await client.get(self.url + VERSION_PATH, headers=self.version_headers)
                 outcome = str(answer.status_code)
             except httpx.TransportError as error:
                 outcome = type(error).__name__
             finally:
-                self.pulse.append(Answer(request, outcome, time.monotonic() - begun))
-            await asyncio.sleep(PULSE_REST)
+                self.versions.append(Answer(request, outcome, time.monotonic() - begun))
+            await asyncio.sleep(VERSION_PAUSE)
 
 
 async def _run_flows(
@@ -178,26 +179,26 @@ async def _run_flows(
     token: Callable[[], str | None],
     concurrency: int,
     deadline: float,
-    pulse_headers: Mapping[str, str],
+    version_headers: Mapping[str, str],
 ) -> FlowResult:
-    run = _Run(url, token, deque(flows), pulse_headers)
+    run = _Run(url, token, deque(flows), version_headers)
     limits = httpx.Limits(max_connections=concurrency + 1, max_keepalive_connections=0)
     async with httpx.AsyncClient(limits=limits, timeout=None, trust_env=False, verify=False) as client:
         begun = time.monotonic()
         workers = [asyncio.create_task(run.work(number, client)) for number in range(concurrency)]
-        pulse = asyncio.create_task(run.beat(client))
+        versions = asyncio.create_task(run.request_version(client))
         _, late = await asyncio.wait(workers, timeout=deadline)
         ended = time.monotonic()
-        late_steps = [Done(step, NO_ANSWER, ended - since) for step, since in run.under_way.values()]
-        for each in (*late, pulse):
+        late_steps = [Done(step, NO_ANSWER, ended - since) for step, since in run.in_flight.values()]
+        for each in (*late, versions):
             each.cancel()
-        ends = await asyncio.gather(*workers, pulse, return_exceptions=True)
+        ends = await asyncio.gather(*workers, versions, return_exceptions=True)
         if problems := [problem for problem in ends if isinstance(problem, Exception)]:
             raise problems[0]
     done = [*run.done, *late_steps]
     planned = sum(len(flow) for flow in flows)
     wall = ended - begun
-    return FlowResult(done, planned - len(done), wall, Result(run.pulse, wall))
+    return FlowResult(done, planned - len(done), wall, Result(run.versions, wall))
 
 
 def run_flows(
@@ -207,19 +208,19 @@ def run_flows(
     *,
     concurrency: int,
     deadline: float,
-    pulse_headers: Mapping[str, str] | None = None,
+    version_headers: Mapping[str, str] | None = None,
 ) -> FlowResult:
     """
-    Go on flows, so many at once, while another stream asks for the version all along.
+    Run flows concurrently, and request ``VERSION_PATH`` repeatedly at the same time.
 
-    A flow ends at the first step that is not well.
+    A flow stops at the first step with an unexpected status.
 
     :param url: the server.
-    :param flows: the steps of each; redirects are not followed.
-    :param token: gives the token of the next request, or ``None`` for one without.
-    :param concurrency: how many are under way at any time.
-    :param deadline: seconds for all of them.
-    :param pulse_headers: what the question for the version carries.
+    :param flows: the steps of each flow; redirects are not followed.
+    :param token: returns the token of the next request, or ``None`` for a request without a token.
+    :param concurrency: the number of flows to run at the same time.
+    :param deadline: seconds for all flows.
+    :param version_headers: headers of the requests for ``VERSION_PATH``.
     """
     check()
-    return run(_run_flows(url, flows, token, concurrency, deadline, pulse_headers or {}))
+    return run(_run_flows(url, flows, token, concurrency, deadline, version_headers or {}))

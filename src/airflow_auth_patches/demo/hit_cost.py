@@ -1,9 +1,9 @@
 """
-Times the revocation check of a token that was asked about before, and the query that it may spare.
+Measure a cache hit of the revocation check, and the query that a cache hit avoids.
 
-This file is a program of its own, run by ``scenarios.check_cost`` in the Airflow environment, on a server's
-database. Arguments: the file to write, then how many threads to time, each such as ``8``. The file gets, as
-JSON, for each number the seconds of one call: ``{"8": {"query": ..., "hit": ...}}``.
+``scenarios.check_cost`` runs this file as a separate program in the Airflow environment, on a server's
+database. Arguments: the file to write, then one or more numbers of threads, such as ``8``. The file contains
+the seconds of one call for each number of threads, as JSON: ``{"8": {"query": ..., "hit": ...}}``.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 ROUNDS = 9
-#: Seconds that a round of calls takes at least, when it is chosen.
+#: Minimum seconds of a round of calls.
 ROUND = 0.2
 PATIENCE = 120.0
 
 
-def each(call: Callable[[], object], threads: int, count: int) -> float:
+def seconds_per_call(call: Callable[[], object], threads: int, count: int) -> float:
     """
-    Make calls in several threads at once.
+    Call a function in several threads concurrently.
 
-    :param call: what each thread calls.
-    :param threads: how many there are.
-    :param count: how often each calls it.
-    :return: the seconds of one call: the whole time, by the calls of all threads.
+    :param call: the function.
+    :param threads: the number of threads.
+    :param count: the number of calls per thread.
+    :return: the seconds per call: the total time divided by the calls of all threads.
     """
     ready = threading.Barrier(threads + 1)
 
@@ -48,46 +48,47 @@ def each(call: Callable[[], object], threads: int, count: int) -> float:
     for worker in workers:
         worker.join(PATIENCE)
         if worker.is_alive():
-            raise SystemExit("a thread did not end")
+            raise SystemExit("A thread did not end. Run the scenario again on an idle machine.")
     return (time.perf_counter() - begun) / (threads * count)
 
 
-def enough(call: Callable[[], object], threads: int) -> int:
+def calls_per_round(call: Callable[[], object], threads: int) -> int:
     """
-    Tell how often each thread must call for a round that is long beside the start of threads.
+    Return the number of calls per thread for a round that takes much longer than starting the threads.
 
-    :param call: what each thread calls.
-    :param threads: how many there are.
+    :param call: the function.
+    :param threads: the number of threads.
     """
     count = 20
-    # Doubled until it is, as one slow start would make a few calls look long.
-    while each(call, threads, count) * threads * count < ROUND:
+    # Measure all calls each time: a few calls appear slow if a thread starts slowly.
+    while seconds_per_call(call, threads, count) * threads * count < ROUND:
         count *= 2
     return count
 
 
 def timed(calls: Mapping[str, Callable[[], object]], threads: int) -> dict[str, float]:
     """
-    Tell the seconds of one call of each: the shortest of rounds in turns, which others disturbed least.
+    Return the seconds per call of each function: the minimum of several alternating rounds.
 
-    :param calls: what is called, by name.
-    :param threads: in how many threads at once.
+    :param calls: the functions, by name.
+    :param threads: the number of threads.
     """
-    counts = {name: enough(call, threads) for name, call in calls.items()}
+    counts = {name: calls_per_round(call, threads) for name, call in calls.items()}
     rounds = [
-        {name: each(call, threads, counts[name]) for name, call in calls.items()} for _ in range(ROUNDS)
+        {name: seconds_per_call(call, threads, counts[name]) for name, call in calls.items()}
+        for _ in range(ROUNDS)
     ]
     return {name: min(one[name] for one in rounds) for name in calls}
 
 
-def main(told: str, *numbers: str) -> None:
+def main(target: str, *numbers: str) -> None:
     """
-    Time both, for each number of threads.
+    Measure the query and the cache hit, for each number of threads.
 
-    :param told: the file to write.
-    :param numbers: of threads.
+    :param target: the file to write.
+    :param numbers: numbers of threads.
     """
-    # A connection for each thread: what is timed is the query, not the wait for one.
+    # One connection per thread, so that the measurement does not include waiting for a connection.
     os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE"] = str(max(map(int, numbers)))
     model = importlib.import_module("airflow.models.revoked_token").RevokedToken
     settings = importlib.import_module("airflow.settings")
@@ -97,16 +98,16 @@ def main(told: str, *numbers: str) -> None:
     jti = uuid.uuid4().hex
 
     def query() -> None:
-        # A session of the caller's is always asked, cache or not.
+        # With a session of the caller, the check always queries the database.
         with create_session(scoped=False) as session:
             model.is_revoked(jti, session=session)
 
-    def again() -> None:
+    def hit() -> None:
         model.is_revoked(jti)
 
-    again()
-    figures = {number: timed({"query": query, "hit": again}, int(number)) for number in numbers}
-    Path(told).write_text(json.dumps(figures))
+    hit()
+    figures = {number: timed({"query": query, "hit": hit}, int(number)) for number in numbers}
+    Path(target).write_text(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as an exception that neither disturbs what must be done whole nor gets lost."""
+"""Raise signals as KeyboardInterrupt, without interrupting shielded blocks and without losing a signal."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @dataclass
 class _State:
     """
-    What the signals of this process have asked for.
+    The signals that this process received.
 
-    :param shields: how many shielded blocks are being run.
-    :param asked: the last signal that came, 0 for none.
-    :param waiting: whether one came during a shielded block and has not been raised yet.
+    :param shields: the number of active shielded blocks.
+    :param asked: the last signal received; 0 for none.
+    :param waiting: whether a signal arrived during a shielded block and was not raised yet.
     """
 
     shields: int = 0
@@ -37,10 +37,10 @@ _state = _State()
 @contextmanager
 def interruptible() -> Iterator[None]:
     """
-    Let SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread for the length of a block.
+    Make SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread during a ``with`` block.
 
-    Its one argument is the signal's number.
-    A signal that is ignored (nohup, a shell's background job) stays so.
+    The argument of the exception is the number of the signal. A signal that is ignored (by nohup, or in a
+    background job of a shell) stays ignored.
     """
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -52,9 +52,9 @@ def interruptible() -> Iterator[None]:
         else:
             raise KeyboardInterrupt(number)
 
-    heeded = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+    handled = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
     _state.asked, _state.waiting = 0, False
-    before = {each: signal.signal(each, ask) for each in heeded}
+    before = {each: signal.signal(each, ask) for each in handled}
     try:
         yield
     finally:
@@ -64,7 +64,7 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def shield() -> Iterator[None]:
-    """Run a block to its end, and only then raise what a signal has asked for meanwhile."""
+    """Delay interruptions until the end of a ``with`` block."""
     _state.shields += 1
     try:
         yield
@@ -77,10 +77,9 @@ def shield() -> Iterator[None]:
 
 def check() -> None:
     """
-    Raise KeyboardInterrupt if a signal asked for it, unless shielded.
+    Raise KeyboardInterrupt if a signal was received, unless a shielded block is active.
 
-    Python loses an exception that a signal raises while an object is being finalized; to be called where
-    work goes on for long.
+    Call this in long loops: Python discards an exception that a signal handler raises inside a finalizer.
     """
     if _state.asked and not _state.shields:
         raise KeyboardInterrupt(_state.asked)
@@ -88,18 +87,18 @@ def check() -> None:
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """
-    Run a coroutine in an event loop of its own, as `asyncio.run` does.
+    Run a coroutine in a new event loop, as `asyncio.run` does.
 
-    An interruption that is raised in one of its tasks leaves the loop; asyncio does not tell of the task too.
+    An interruption in a task leaves the loop. asyncio does not log it a second time for the task.
     """
 
     async def quiet() -> T:
-        asyncio.get_running_loop().set_exception_handler(_but_interruptions)
+        asyncio.get_running_loop().set_exception_handler(_ignore_interruptions)
         return await work
 
     return asyncio.run(quiet())
 
 
-def _but_interruptions(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def _ignore_interruptions(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     if not isinstance(context.get("exception"), KeyboardInterrupt):
         loop.default_exception_handler(context)

@@ -1,8 +1,8 @@
 """
-Measure what each other patch adds where `request-admission` limits concurrent requests.
+Measure the effect of each other patch on a server where `request-admission` limits concurrent requests.
 
-``python -m airflow_auth_patches.demo.limit_comparison RESULT.json`` boots an API server for each patch,
-all on one database, and measures them in turn. The page docs/limit.md is made from the result.
+``python -m airflow_auth_patches.demo.limit_comparison RESULT.json`` boots one API server per patch, all on
+one database, and measures them in sequence. The tables of docs/limit.md show the result.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ from airflow_auth_patches.util import show
 LIMIT = "request-admission"
 STOCK, ALL = "stock", "all patches"
 PAIR = "3.3.2+3.10.2"
-#: Connections of the pool: kept ones and overflow.
+#: Sizes of the connection pool: pool size and overflow.
 POOLS = ((3, 2), (5, 10))
-#: Milliseconds of a round trip to the database, beyond what it takes on one machine.
+#: Milliseconds added to each round trip to the database.
 LATENCIES = (0, 10)
-#: How often the load with distinct tokens is sent to each server, but to stock once; ratios are taken within
-#: a round. The load on second connections, which is counted, is sent in the first.
+#: Number of load tests with distinct tokens for each server; one for stock. Ratios compare servers within a
+#: round. The load test on second connections runs only in the first round.
 ROUNDS = 2
 PUBLIC_ROLE = "Viewer"
 
@@ -64,11 +64,11 @@ PUBLIC_ROLE = "Viewer"
 @dataclass(frozen=True)
 class Build:
     """
-    Releases with some patches.
+    A pair of releases with some patches.
 
-    :param name: for people: the patch that is added to the limit.
-    :param patches: slugs; every patch when ``None``.
-    :param probe: its locked table; those of all patches when ``None``.
+    :param name: the display name: the patch that is added to the limit.
+    :param patches: the slugs of the patches; all patches if ``None``.
+    :param probe: the table to lock for this patch, if any.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Build:
 
 def builds(serving: Mapping[str, Patch]) -> list[Build]:
     """
-    Return what is compared: stock, the limit alone, the limit with each patch, all patches.
+    Return the compared builds: stock, only the limit, the limit with each patch, and all patches.
 
     :param serving: the patches that serve the pair, by slug.
     """
@@ -99,12 +99,13 @@ def _required(serving: Mapping[str, Patch], slug: str) -> list[str]:
 
 class Comparison:
     """
-    The servers of one pair of releases, on one database.
+    The comparison of the servers of one pair of releases, on one database.
 
     :param pair: the releases.
-    :param compared: what is installed, for each build.
-    :param folder: a private folder, for the servers' files.
-    :param logs: a folder for the servers' logs.
+    :param compared: the environment of each build.
+    :param folder: a private folder for the files of the servers.
+    :param logs: a folder for the logs of the servers.
+    :param bars: the progress display.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class Comparison:
         self.pair, self.compared, self.folder, self.logs, self.bars = pair, compared, folder, logs, bars
 
     def run(self) -> dict[str, Any]:
-        """Measure everything; return plain data, see :func:`main`."""
+        """Run all measurements and return JSON-serializable data, see :func:`main`."""
         with ExitStack() as stack:
             database = PostgreSQL(self.folder / "postgresql")
             stack.enter_context(database)
@@ -123,7 +124,7 @@ class Comparison:
             )
             with self.bars.task("preparing a database"):
                 self.prepared.wait()
-            owner = stack.enter_context(self._server(stock, "owner", Settings(), beside=""))
+            owner = stack.enter_context(self._server(stock, "owner", Settings(), sibling=""))
             self.requests = Requests.of(owner.wait())
             owner.stop()
             loads = [
@@ -134,7 +135,7 @@ class Comparison:
             ]
             return {"loads": loads, "locked": self._locked()}
 
-    def _server(self, environment: Environment, name: str, settings: Settings, beside: str) -> Server:
+    def _server(self, environment: Environment, name: str, settings: Settings, sibling: str) -> Server:
         return Server(
             environment,
             self.pair.name,
@@ -142,7 +143,7 @@ class Comparison:
             prepared=self.prepared,
             settings=settings,
             log=self.logs / f"{name}.log",
-            beside=beside,
+            sibling=sibling,
         )
 
     def _boot(
@@ -154,7 +155,7 @@ class Comparison:
                 server = self._server(environment, build.name.replace(" ", "-"), settings, build.name)
                 server.database = database or server.database
                 servers[build.name] = stack.enter_context(server)
-                # One after the other: as many as there are patches, all at once, are too slow for a deadline.
+                # Boot in sequence: so many servers at the same time would exceed the boot deadline.
                 server.wait()
                 advance(1)
         return servers
@@ -168,7 +169,7 @@ class Comparison:
             found = []
             with self.bars.task(what, ROUNDS * (len(servers) - 1) + 1) as advance:
                 for number in range(1, ROUNDS + 1):
-                    # In another order each time: the machine may be busier later.
+                    # Alternate the order: the machine can be busier later.
                     order = [item for item in servers.items() if item[0] != STOCK or number == 1]
                     for name, server in order if number % 2 else order[::-1]:
                         loads: list[tuple[str, Sequence[Sequence[Step]], int]]
@@ -206,16 +207,17 @@ class Comparison:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """
-    Measure, and write ``measured`` (the day), ``cpus``, ``pair``, ``loads`` and ``locked`` as JSON.
+    Run the comparison and write the result as JSON.
 
-    Each of ``loads`` has its ``build``, ``pool``, ``latency``, ``round``, ``load`` and what
-    :func:`measure` returns; each of ``locked`` the slowest version of four servers, in seconds.
+    The result has ``measured`` (a date), ``cpus``, ``pair``, ``loads`` and ``locked``. Each item of ``loads``
+    has ``build``, ``pool``, ``latency``, ``round``, ``load`` and the values that :func:`measure` returns.
+    Each item of ``locked`` has the slowest response to the version of four servers, in seconds.
     """
     parser = argparse.ArgumentParser(prog="limit_comparison", description=__doc__)
-    parser.add_argument("result", type=Path, help="the file to write, JSON")
-    parser.add_argument("--pair", default=PAIR, metavar="CORE+FAB", help=f"the releases, by default {PAIR}")
+    parser.add_argument("result", type=Path, help="the JSON file to write")
+    parser.add_argument("--pair", default=PAIR, metavar="CORE+FAB", help=f"the releases (default: {PAIR})")
     parser.add_argument(
-        "--patch", action="append", metavar="SLUG", help="only this patch; may be given again"
+        "--patch", action="append", metavar="SLUG", help="compare only this patch; can be repeated"
     )
     given = parser.parse_args(arguments)
     root = Path.cwd()

@@ -1,4 +1,4 @@
-"""The load tests that compare patches under the limit on concurrent requests, and the locked tables."""
+"""Load tests and locked-table tests that compare patches on a server with a limit on concurrent requests."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from airflow_auth_patches.demo.openapi import operations
 from airflow_auth_patches.demo.preparation import SWEEP
 from airflow_auth_patches.demo.scenarios.database_waits import later, locked
 from airflow_auth_patches.demo.server import Server
-from airflow_auth_patches.demo.sweep import SeedData, looks
+from airflow_auth_patches.demo.sweep import SeedData, get_steps
 from airflow_auth_patches.demo.writes import flows
 
-#: Requests for Dags, each with a token of its own.
+#: Number of requests for Dags, each with a different token.
 TOKENS = 300
 CONCURRENCY = 30
 DAGS = Step("GET", "/api/v2/dags", "/api/v2/dags?limit=5")
-#: Routes that take a second connection on stock, and how often each is requested.
+#: Routes that take a second connection on stock, and the number of requests for each.
 SECOND = (
     "/pools",
     "/pools/{pool_name}",
@@ -31,22 +31,22 @@ SECOND = (
 )
 SECOND_EACH = 8
 SECOND_CONCURRENCY = 10
-#: Seconds for a load: many times what a server that does not hang takes.
+#: Seconds for a load test: much longer than on a server that does not hang.
 DEADLINE = 60.0
 #: Seconds for which a table is locked.
 HELD = 4.0
-#: Requests that need the locked table.
+#: Number of requests that need the locked table.
 LOCKED_REQUESTS = 4
 
 
 @dataclass(frozen=True)
 class Probe:
     """
-    A locked table, and the requests that wait for it.
+    A table to lock, and the requests that wait for it.
 
-    :param table: the table.
-    :param route: the route, below ``/api/v2``, with a value known to the route sweep for each parameter.
-    :param public: whether the requests, and those for the version, carry no token.
+    :param table: the name of the table.
+    :param route: the route, below ``/api/v2``; the route sweep has a value for each of its parameters.
+    :param public: whether the requests are sent without a token.
     """
 
     table: str
@@ -54,7 +54,7 @@ class Probe:
     public: bool = False
 
 
-#: The patches that cure waiting, with those that each needs and the table whose lock shows the wait.
+#: The compared patches with the patches they need, and the table whose lock shows the effect.
 PATCHES: Mapping[tuple[str, ...], Probe] = {
     ("revoked-token-off-loop",): Probe("revoked_token", "/dags"),
     ("revoked-token-cache",): Probe("revoked_token", "/dags"),
@@ -69,7 +69,7 @@ PATCHES: Mapping[tuple[str, ...], Probe] = {
     ("log-template-session",): Probe("log_template", SECOND[-1]),
     ("failed-run-session",): Probe("task_instance", "/dags/{dag_id}/dagRuns/{dag_run_id}"),
 }
-#: Routes of probes that are no GET: the method and the body.
+#: Method and body of the routes in `PATCHES` that are not requested with GET.
 WRITES = {
     "/variables/{variable_key}": ("PATCH", {"key": SWEEP, "value": "1"}),
     "/dags/{dag_id}/dagRuns/{dag_run_id}": ("PATCH", {"state": "failed"}),
@@ -79,9 +79,9 @@ WRITES = {
 @dataclass(frozen=True)
 class Requests:
     """
-    The loads, from a database with something for every route.
+    The requests of the tests, for a database with the seed data of the route sweep.
 
-    :param second: requests that take a second connection on stock, and writes.
+    :param second: requests that take a second connection on stock, and write flows.
     :param probes: the request of each probe.
     """
 
@@ -91,14 +91,14 @@ class Requests:
     @classmethod
     def of(cls, server: Server) -> Requests:
         """
-        Make them, and what they find.
+        Create the seed data and return the requests.
 
-        :param server: one that answers.
+        :param server: a running server.
         """
         seeded = SeedData(server)
         values = seeded.create()
         found = operations(seeded.document())
-        gets = {step.route.removeprefix("/api/v2"): step for step in looks(found, values)}
+        gets = {step.route.removeprefix("/api/v2"): step for step in get_steps(found, values)}
         grid = Step("GET", "/ui/grid/structure/{dag_id}", f"/ui/grid/structure/{values['dag_id']}")
         reads = [[step] for step in [*(gets[route] for route in SECOND), grid] * SECOND_EACH]
         planned = [*reads, *flows(found, seeded.asset_ids)]
@@ -115,14 +115,14 @@ class Requests:
 
 def measure(server: Server, planned: Sequence[Sequence[Step]], concurrency: int) -> dict[str, Any]:
     """
-    Send a load, each request with a token of its own, while the version is requested all along.
+    Run a load test with a different token per request, and request the version at the same time.
 
-    :param server: a watched one that answers.
-    :param planned: the requests.
-    :param concurrency: how many at once.
-    :return: ``requests``, ``lost`` (5xx or no answer), ``seconds``, ``slowest_version`` and, of the event
-        loop, ``statements``, ``waits`` (for a connection) and ``second`` (connections that a request took
-        while it held one).
+    :param server: a running server with the probe `loop.WATCH`.
+    :param planned: the flows.
+    :param concurrency: the number of concurrent flows.
+    :return: ``requests``, ``lost`` (5xx or no response), ``seconds``, ``slowest_version`` (seconds) and,
+        unless the server hangs, the counts of the event loop: ``statements``, ``waits`` (for a connection)
+        and ``second`` (connections that a request took while it held one).
     """
     tokens = iter(server.tokens(sum(map(len, planned))))
     loop.reset(server.url)
@@ -130,24 +130,24 @@ def measure(server: Server, planned: Sequence[Sequence[Step]], concurrency: int)
     lost = sum(each.lost for each in sent.done) + sent.left
     found: dict[str, Any] = {"requests": len(sent.done) + sent.left, "lost": lost, **_times(sent)}
     if sent.result.unfinished:
-        server.restart()  # it hangs: nothing can be read from it, nor measured after
+        server.restart()  # the server hangs and cannot report its counts
         return found
     seen = loop.report(server.url)
     return {**found, "statements": seen.statements, "waits": seen.waits, "second": seen.nested}
 
 
 def _times(sent: FlowResult) -> dict[str, float]:
-    return {"seconds": round(sent.wall, 2), "slowest_version": round(sent.slowest_pulse, 3)}
+    return {"seconds": round(sent.wall, 2), "slowest_version": round(sent.slowest_version, 3)}
 
 
 def measure_locked(server: Server, probe: Probe, step: Step) -> float:
     """
-    Lock a table for `HELD` seconds and send the requests that need it.
+    Lock a table for `HELD` seconds and send requests that need it.
 
-    :param server: one that answers.
-    :param probe: the table.
+    :param server: a running server.
+    :param probe: the table to lock.
     :param step: the request.
-    :return: seconds of the slowest answer to the version meanwhile.
+    :return: seconds of the slowest response to the version during the lock.
     """
     token = None if probe.public else server.token()
     with locked(server, server.name, probe.table) as lock, later(lock.release, HELD):
@@ -158,4 +158,4 @@ def measure_locked(server: Server, probe: Probe, step: Step) -> float:
             concurrency=LOCKED_REQUESTS,
             deadline=DEADLINE,
         )
-    return round(sent.slowest_pulse, 3)
+    return round(sent.slowest_version, 3)

@@ -1,4 +1,4 @@
-"""The tables of docs/limit.md, as Markdown, from what `limit_comparison` measured."""
+"""Build the Markdown tables of docs/limit.md from the results of `limit_comparison`."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from airflow_auth_patches.util.show import markdown_table
 
 Loads = Sequence[Mapping[str, Any]]
 
-#: What the server with the limit alone is called.
+#: Name of the server with only the limit.
 LIMIT = "request-admission"
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return a recorded comparison."""
+    """Return the recorded comparison in a JSON file."""
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
 def of(found: Mapping[str, Any], *builds: str) -> dict[str, Any]:
-    """Return a comparison with the loads of some servers only."""
+    """Return a comparison with only the load tests of the given servers."""
     return {**found, "loads": [load for load in found["loads"] if load["build"] in builds]}
 
 
 def circumstances(found: Mapping[str, Any]) -> str:
-    """Return a sentence on when and on what it was measured."""
+    """Return a sentence with the date, the releases and the machine of a comparison."""
     core, fab = found["pair"].split("+")
     on = f"core {core} with provider {fab}, PostgreSQL, {found['cpus']} cores"
     return f"Measured on {found['measured']} on {on}."
@@ -36,7 +36,7 @@ def circumstances(found: Mapping[str, Any]) -> str:
 
 def lost(found: Mapping[str, Any]) -> str:
     """
-    Return the table of lost requests with distinct tokens: a row for each server, a column for each setting.
+    Return the table of lost requests with distinct tokens, with a row per server and a column per setting.
     """
     tokens = [load for load in found["loads"] if load["load"] == "tokens"]
 
@@ -47,7 +47,7 @@ def lost(found: Mapping[str, Any]) -> str:
 
 
 def times(found: Mapping[str, Any]) -> str:
-    """Return the table of times for the requests with distinct tokens, as ratios to the limit alone."""
+    """Return the table of run times with distinct tokens, as ratios to the server with only the limit."""
     tokens = [load for load in found["loads"] if load["load"] == "tokens"]
     base = {_key(load): load["seconds"] for load in tokens if load["build"] == LIMIT}
 
@@ -55,14 +55,14 @@ def times(found: Mapping[str, Any]) -> str:
         if any(load["lost"] for load in each):
             return "-"
         ratios = [load["seconds"] / base[_key(load)] for load in each]
-        told = f"{statistics.median(ratios):.2f}"
-        return told if len(ratios) == 1 else f"{told} ({min(ratios):.2f} to {max(ratios):.2f})"
+        median = f"{statistics.median(ratios):.2f}"
+        return median if len(ratios) == 1 else f"{median} ({min(ratios):.2f} to {max(ratios):.2f})"
 
     return _by_setting(tokens, cell)
 
 
 def event_loop(found: Mapping[str, Any]) -> str:
-    """Return the table of what the event loop did: a row for each server, sums over all loads."""
+    """Return the table of event-loop counts, with a row per server and sums over all load tests."""
     rows = []
     for build, loads in _grouped(found["loads"], "build").items():
         seen = [load for load in loads if "statements" in load]
@@ -76,7 +76,7 @@ def event_loop(found: Mapping[str, Any]) -> str:
 
 
 def locked(found: Mapping[str, Any]) -> str:
-    """Return the table of the slowest version while a table is locked: a row for each patch."""
+    """Return the table of the slowest version response while a table is locked, with a row per patch."""
     held = found["locked"][0]["held"]
     rows = []
     for each in found["locked"]:
@@ -111,5 +111,5 @@ def _by_setting(loads: Loads, cell: Any) -> str:
             same = [load for load in each if (*load["pool"], load["latency"]) == setting]
             row.append(cell(same) if same else "-")
         rows.append(row)
-    names = [f"pool {kept}+{more}, {latency} ms" for kept, more, latency in settings]
+    names = [f"pool {size}+{overflow}, {latency} ms" for size, overflow, latency in settings]
     return markdown_table(("server", *names), rows)

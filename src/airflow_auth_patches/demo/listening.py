@@ -1,8 +1,8 @@
 """
-Tells which processes listen on a port, since when, and which files they import.
+Report which processes listen on a port, when they started, and which files they import.
 
-This file is a program of its own, sent to the server's interpreter by ``running.inspect``, inside its
-container or beside it. It needs Linux and the standard library, and changes nothing.
+``running.inspect`` sends this program to the server's interpreter, in its container or on this machine. It
+needs Linux and only the standard library, and changes nothing.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import sysconfig
 import time
 
 DISTRIBUTIONS = ("apache-airflow-core", "apache-airflow-providers-fab")
-#: Packages whose files may lie in several places: distributions add to them.
+#: Packages that several distributions extend, so their files can be in several folders.
 SHARED = ("airflow", "airflow/providers")
 LISTEN = "0A"
 SITE = "/site-packages/"
 
 
 def sockets(port: int) -> set[str]:
-    """Return the links of the sockets that listen on a port."""
+    """Return the ``/proc`` links of the sockets that listen on a port."""
     found = set()
     for name in ("tcp", "tcp6"):
         try:
@@ -40,7 +40,7 @@ def sockets(port: int) -> set[str]:
 
 
 def holders(links: set[str]) -> list[int]:
-    """Return the processes that hold a socket, of those that this user may look at."""
+    """Return the ids of the processes with one of the sockets, if this user can inspect them."""
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         folder = f"/proc/{pid}/fd"
@@ -54,7 +54,7 @@ def holders(links: set[str]) -> list[int]:
 
 
 def started(pid: int) -> float:
-    """Return when a process began, in seconds since the epoch."""
+    """Return the start time of a process, in seconds since the epoch."""
     with open(f"/proc/{pid}/stat") as file:
         ticks = int(file.read().rpartition(")")[2].split()[19])
     with open("/proc/uptime") as file:
@@ -63,7 +63,7 @@ def started(pid: int) -> float:
 
 
 def packages_of(pid: int) -> list[str]:
-    """Return the ``site-packages`` that a process has libraries of in its memory."""
+    """Return the ``site-packages`` folders whose libraries a process has loaded."""
     with open(f"/proc/{pid}/maps") as file:
         mapped = {line.split(None, 5)[-1].rstrip() for line in file}
     ours = {os.path.realpath(sysconfig.get_path(kind)) for kind in ("purelib", "platlib")}
@@ -72,12 +72,12 @@ def packages_of(pid: int) -> list[str]:
 
 
 def runs_ours(sites: list[str]) -> bool:
-    """Tell whether this interpreter's packages are among some."""
+    """Check whether the ``site-packages`` of this interpreter is in a list."""
     return any(os.path.realpath(sysconfig.get_path(kind)) in sites for kind in ("purelib", "platlib"))
 
 
 def locate(path: str) -> str | None:
-    """Return the file that an import of this interpreter takes for a path below site-packages."""
+    """Return the file that this interpreter imports for a path below site-packages."""
     places = [place for place in sys.path if place]
     *packages, name = path.split("/")
     for depth, package in enumerate(packages, 1):
@@ -89,24 +89,24 @@ def locate(path: str) -> str | None:
 
 
 def blob(content: bytes) -> str:
-    """Return the id that git gives a content."""
+    """Return the git blob id of a content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def described(path: str) -> dict[str, object]:
-    """Return where a file is, the id that git gives its content, and when it came to be what it is."""
+    """Return the location, the git blob id and the change time of a file."""
     file = locate(path)
     if file is None:
         return {"file": None, "blob": None, "changed": None}
     with open(file, "rb") as opened:
-        # Of the open file: what is read and what is dated are the same.
+        # Use the open file, so that the time and the content belong to the same file.
         changed = os.fstat(opened.fileno()).st_ctime
         content = opened.read()
     return {"file": file, "blob": blob(content), "changed": changed}
 
 
 def version(name: str) -> str | None:
-    """Return the version of a distribution, if it is installed."""
+    """Return the version of a distribution, or ``None`` if it is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -114,20 +114,20 @@ def version(name: str) -> str | None:
 
 
 def main(port: int, paths: list[str]) -> None:
-    """Print all of it as JSON."""
+    """Print the listeners, files and versions as JSON."""
     listeners = []
     for pid in holders(sockets(port)):
         try:
             sites = packages_of(pid)
             listeners.append({"pid": pid, "started": started(pid), "ours": runs_ours(sites), "sites": sites})
-        except FileNotFoundError:  # it has ended
+        except FileNotFoundError:  # the process ended
             continue
-    told = {
+    report = {
         "listeners": listeners,
         "files": {path: described(path) for path in paths},
         "versions": {name: version(name) for name in DISTRIBUTIONS},
     }
-    sys.stdout.write(json.dumps(told))
+    sys.stdout.write(json.dumps(report))
 
 
 if __name__ == "__main__":

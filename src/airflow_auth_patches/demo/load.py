@@ -1,4 +1,4 @@
-"""Requests sent together, and what became of them."""
+"""Send requests concurrently and collect their results."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Request:
 
     :param method: its HTTP method.
     :param path: its path on the server.
-    :param expect: the status it should be answered with.
+    :param expect: the expected status.
     :param token: the bearer token to send, if any.
     :param json: the body to send as JSON, if any.
-    :param cookie: the token to send in a cookie, as a browser does, if any.
-    :param session: the cookie of a session to send, as a browser does, if any.
-    :param holds: what is in the body when it is whole, beside what HTTP itself says of its length.
+    :param cookie: the token to send in a cookie, like a browser, if any.
+    :param session: the session cookie to send, like a browser, if any.
+    :param contains: a text that a complete body contains, in addition to the length that HTTP declares.
     """
 
     method: str
@@ -39,11 +39,11 @@ class Request:
     json: Any = None
     cookie: str | None = None
     session: str | None = None
-    holds: str = ""
+    contains: str = ""
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that carry its tokens."""
+        """The headers with the tokens."""
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         cookies = {"_token": self.cookie, "session": self.session}
         sent = "; ".join(f"{name}={value}" for name, value in cookies.items() if value)
@@ -53,12 +53,12 @@ class Request:
 @dataclass(frozen=True)
 class Answer:
     """
-    What became of a request.
+    The result of a request.
 
     :param request: the request.
-    :param outcome: the status, with ``cut short`` when only a part of the body came; ``no answer`` when the
-        deadline came first, or the name of a network error.
-    :param seconds: how long it took, up to the deadline; ``None`` where its turn never came.
+    :param outcome: the status, followed by ``cut short`` if the body was incomplete; the name of a network
+        error; or ``no answer`` if the deadline passed.
+    :param seconds: the duration, up to the deadline; ``None`` if the request was not sent.
     """
 
     request: Request
@@ -67,17 +67,17 @@ class Answer:
 
     @property
     def failed(self) -> bool:
-        """Whether it is anything but the expected answer."""
+        """Whether the outcome is not the expected status."""
         return self.outcome != str(self.request.expect)
 
 
 @dataclass(frozen=True)
 class Result:
     """
-    What became of the requests of one run.
+    The results of the requests of one run.
 
-    :param answers: one for each request, in the order they were given.
-    :param wall: seconds from the release of the first to the end of the last, or to the deadline.
+    :param answers: one result per request, in the order of the requests.
+    :param wall: seconds from the start of the first request to the end of the last, or to the deadline.
     """
 
     answers: Sequence[Answer]
@@ -85,26 +85,26 @@ class Result:
 
     @property
     def failures(self) -> list[Answer]:
-        """Those that are anything but the expected answer."""
+        """The results whose outcome is not the expected status."""
         return [answer for answer in self.answers if answer.failed]
 
     @property
     def unfinished(self) -> int:
-        """How many had no answer at the deadline."""
+        """The number of requests without a response at the deadline."""
         return self.outcomes[NO_ANSWER]
 
     @property
     def outcomes(self) -> Counter[str]:
-        """How many ended in which way: ``{"200": 57, "500": 2, "no answer": 1}``."""
+        """The number of requests by outcome: ``{"200": 57, "500": 2, "no answer": 1}``."""
         return Counter(answer.outcome for answer in self.answers)
 
     def percentile(self, percent: int) -> float | None:
         """
-        Tell the time within which that part of the requests ended.
+        Return a percentile of the durations.
 
         :param percent: 1 to 99.
-        :return: seconds; requests cut off by the deadline count with their time until then, those whose turn
-            never came do not count; ``None`` when there is nothing to count.
+        :return: seconds, or ``None`` without durations. A request that the deadline stopped counts with its
+            time until then; a request that was not sent does not count.
         """
         seconds = [answer.seconds for answer in self.answers if answer.seconds is not None]
         if not seconds:
@@ -114,7 +114,7 @@ class Result:
         return statistics.quantiles(seconds, n=100, method="inclusive")[percent - 1]
 
     def __add__(self, other: Result) -> Result:
-        """Put two runs together, one after the other."""
+        """Combine two consecutive runs."""
         return Result([*self.answers, *other.answers], self.wall + other.wall)
 
 
@@ -137,7 +137,7 @@ class _Run:
                 ) as response:
                     status = str(response.status_code)
                     await response.aread()
-                outcome = status if request.holds in response.text else f"{status} cut short"
+                outcome = status if request.contains in response.text else f"{status} cut short"
             except httpx.TransportError as error:
                 outcome = f"{status} cut short" if status else type(error).__name__
             self.answers[number] = Answer(request, outcome, time.monotonic() - begun)
@@ -153,14 +153,14 @@ class _Run:
 
 async def _send(url: str, requests: Sequence[Request], concurrency: int, deadline: float) -> Result:
     sent = _Run(url, deque(enumerate(requests)))
-    # A connection for each request: a kept one may be closed by the server just when it is used again.
+    # One connection per request: the server could close a kept-alive connection just before it is reused.
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=0)
-    # The deadline is the whole run's; a server that hangs must not look like a client's time-out.
-    # Nothing is encrypted, so there is nothing to verify: that spares loading the certificates.
+    # No client time-out: the deadline applies to the whole run.
+    # `verify=False` avoids loading certificates; the requests are not encrypted.
     async with httpx.AsyncClient(limits=limits, timeout=None, trust_env=False, verify=False) as client:
         release = asyncio.Event()
         workers = [asyncio.create_task(sent.work(client, release)) for _ in range(concurrency)]
-        await asyncio.sleep(0)  # let every worker reach the line
+        await asyncio.sleep(0)  # let every worker start
         begun = time.monotonic()
         release.set()
         _, late = await asyncio.wait(workers, timeout=deadline)
@@ -180,12 +180,12 @@ async def _send(url: str, requests: Sequence[Request], concurrency: int, deadlin
 
 def send(url: str, requests: Sequence[Request], *, deadline: float, concurrency: int | None = None) -> Result:
     """
-    Send requests, so many at once, released together, and wait for their answers.
+    Send requests concurrently and wait for their responses.
 
     :param url: the server.
-    :param requests: what to send; redirects are not followed.
-    :param deadline: seconds for all of them; a request without an answer by then counts as failed.
-    :param concurrency: how many are under way at any time; all of them when not given.
+    :param requests: the requests; redirects are not followed.
+    :param deadline: seconds for all requests; a request without a response by then failed.
+    :param concurrency: the number of requests in flight at the same time; by default all of them.
     """
     check()
     workers = min(concurrency or len(requests), len(requests))

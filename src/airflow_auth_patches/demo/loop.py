@@ -1,4 +1,4 @@
-"""What ``probes/loop_watch.py`` counted in a server that was booted with it."""
+"""Read the counts of the in-process probe ``probes/loop_watch.py`` from a server."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 
 from airflow_auth_patches.demo.pages import ask
 
-#: What a server's settings name to have it watched.
+#: Name of the probe, for `Settings.probes`.
 WATCH = "loop_watch"
 
 
 @dataclass(frozen=True)
 class Site:
     """
-    A place that asked something of a database while the event loop waited for it.
+    A call site that used a database and blocked the event loop.
 
     :param kind: ``statements``, ``checkouts``, ``ends`` (of transactions), ``waits`` (for a connection),
-        or ``nested``: a connection that a request took while it held another, in whatever thread.
+        or ``nested``: a connection that a request took while it held another one, in any thread.
     :param site: file and function, with the table of a statement.
-    :param count: how often.
-    :param routes: how often for which route.
+    :param count: the number of calls.
+    :param routes: the number of calls by route.
     """
 
     kind: str
@@ -33,22 +33,23 @@ class Site:
 @dataclass(frozen=True)
 class Report:
     """
-    What happened on a server's event loop between a reset and the report.
+    Event-loop counts of a server between a reset and the report.
 
-    :param seconds: how long that was.
-    :param statements: SQL statements that the loop waited for.
-    :param checkouts: connections that were taken from a pool on the loop.
-    :param ends: commits, rollbacks and resets of connections that the loop waited for.
-    :param waits: how often the loop waited for a connection, and ``waited`` for how many seconds in all.
-    :param nested: how often a request took a connection while it held another, in whatever thread.
-    :param longest_stop: the longest time that the loop stood still, in seconds, whatever for.
-    :param longest_block: the longest time of a stop during which another thread of the process went on, in
-        seconds: without what is due to a process that got no processor.
-    :param longest_collection: the longest garbage collection, in seconds: it stops every thread.
-    :param late: how many stops were longer than 0.1 s.
-    :param exempt: what asynchronous engines did, by kind: the loop goes on meanwhile.
-    :param sites: where the calls came from, the most frequent first for each kind.
-    :param stops: where the loop's thread was during the stops longer than 0.1 s, and how many there.
+    :param seconds: the time between the reset and the report.
+    :param statements: the number of SQL statements that blocked the loop.
+    :param checkouts: the number of connections taken from a pool on the loop.
+    :param ends: the number of commits, rollbacks and connection resets that blocked the loop.
+    :param waits: how often the loop waited for a connection.
+    :param nested: how often a request took a connection while it held another one, in any thread.
+    :param waited: the total seconds for which the loop waited for a connection.
+    :param longest_stop: the highest event-loop lag, in seconds, for any reason.
+    :param longest_block: the highest lag during which another thread of the process ran, in seconds. This
+        excludes the time in which the process got no CPU.
+    :param longest_collection: the longest garbage collection, in seconds; it stops every thread.
+    :param late: the number of lags longer than 0.1 s.
+    :param exempt: calls of asynchronous engines, by kind; they do not block the loop.
+    :param sites: the call sites, the most frequent first for each kind.
+    :param stops: the position of the loop's thread during lags longer than 0.1 s, with their number.
     """
 
     seconds: float
@@ -68,41 +69,41 @@ class Report:
 
     @property
     def clean(self) -> bool:
-        """Whether the loop waited for no database."""
+        """Whether no database call blocked the loop."""
         return not (self.statements or self.checkouts or self.ends or self.waits)
 
     def data(self) -> dict[str, Any]:
-        """Give it as plain data, for JSON."""
+        """Return the counts as JSON-serializable data."""
         return {**vars(self), "sites": [vars(each) for each in self.sites]}
 
 
 def reset(url: str) -> None:
     """
-    Begin to count.
+    Reset the counts.
 
-    :param url: of a server that was booted with ``WATCH``.
-    :raises Problem: when it does not answer.
+    :param url: the URL of a server booted with ``WATCH``.
+    :raises Problem: when the server does not respond.
     """
     ask("POST", f"{url}/loop-watch/reset", "The event loop")
 
 
 def report(url: str) -> Report:
     """
-    Tell what was counted since the reset.
+    Return the counts since the reset.
 
-    :param url: of a server that was booted with ``WATCH``.
-    :raises Problem: when it does not answer.
+    :param url: the URL of a server booted with ``WATCH``.
+    :raises Problem: when the server does not respond.
     """
-    told = ask("GET", f"{url}/loop-watch/report", "The event loop")
+    found = ask("GET", f"{url}/loop-watch/report", "The event loop")
     return Report(
-        **told["totals"],
-        seconds=told["seconds"],
-        waited=told["waited"],
-        longest_stop=told["longest_stop"],
-        longest_block=told["longest_block"],
-        longest_collection=told["longest_collection"],
-        late=told["late_beats"],
-        exempt=told["exempt"],
-        sites=tuple(Site(**each) for each in told["sites"]),
-        stops=told["stops"],
+        **found["totals"],
+        seconds=found["seconds"],
+        waited=found["waited"],
+        longest_stop=found["longest_stop"],
+        longest_block=found["longest_block"],
+        longest_collection=found["longest_collection"],
+        late=found["late_beats"],
+        exempt=found["exempt"],
+        sites=tuple(Site(**each) for each in found["sites"]),
+        stops=found["stops"],
     )

@@ -1,4 +1,4 @@
-"""Programs that never outlive this one: each in a process group of its own, under a manager."""
+"""Start managed processes. They always end with this process, each in a separate process group."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _running: set[ManagedProcess] = set()
 
 @contextlib.contextmanager
 def all_stopped() -> Iterator[None]:
-    """Stop, at the end of a block, whatever runs still: what a signal kept from reaching its own block."""
+    """Stop all running managed processes at the end of a block, also those that a signal left running."""
     try:
         yield
     finally:
@@ -33,17 +33,17 @@ def all_stopped() -> Iterator[None]:
 
 class ManagedProcess:
     """
-    A running program, stopped at the end of a ``with`` block or when this process ends in any way.
+    A managed process. It is stopped at the end of a ``with`` block, or when this process ends in any way.
 
-    One that cannot be started ends with the exit code 127.
+    A program that cannot be started ends with the exit code 127.
 
     :param command: the program and its arguments.
-    :param env: its whole environment.
-    :param cwd: the folder to run it in.
-    :param log: file that gets what it prints, appended.
-    :param stop_signal: what asks it to end.
-    :param grace: seconds between that and ``SIGKILL`` for its process group.
-    :param user: name of the user to run it as; only root may give one.
+    :param env: the complete environment.
+    :param cwd: the working folder.
+    :param log: the file to which its output is appended.
+    :param stop_signal: the signal that asks it to end.
+    :param grace: seconds between that signal and ``SIGKILL`` for its process group.
+    :param user: the name of the user to run it as; only root can set it.
     """
 
     def __init__(
@@ -75,21 +75,21 @@ class ManagedProcess:
 
     @property
     def group(self) -> int:
-        """Id of the process group that the program and its manager share."""
+        """The id of the process group of the program and its manager."""
         return self._manager.pid
 
     @property
     def running(self) -> bool:
-        """Whether the program runs still."""
+        """Whether the program is still running."""
         return self._manager.poll() is None
 
     def wait(self, timeout: float) -> int:
         """
-        Wait for the program to end by itself.
+        Wait for the program to end.
 
         :param timeout: seconds to wait.
-        :return: its exit code; 128 + n where signal n ended it, 127 where it could not be started.
-        :raises subprocess.TimeoutExpired: when it runs still.
+        :return: the exit code; 128 + n if signal n ended it, 127 if it could not be started.
+        :raises subprocess.TimeoutExpired: when it is still running.
         """
         code = self._manager.wait(timeout)
         self.stop()
@@ -97,27 +97,33 @@ class ManagedProcess:
 
     def finish(self, timeout: float, name: str) -> None:
         """
-        Wait for the program to end well.
+        Wait for the program to end successfully.
 
         :param timeout: seconds after which it is stopped.
-        :param name: what it does, for the error.
-        :raises Problem: when it fails or takes longer, with the end of what it printed.
+        :param name: the name of the work, for the error message.
+        :raises Problem: when it fails or takes longer; the message has the last lines of its output.
         """
         try:
             code = self.wait(timeout)
         except subprocess.TimeoutExpired as error:
             self.stop()
             raise Problem(
-                f"{name} took longer than {timeout:.0f} s and was ended:\n{self.tail()}", "", Exit.FAILED
+                f"{name} took longer than {timeout:.0f} s and was stopped:\n{self.tail()}",
+                "Run it again on an idle machine.",
+                Exit.FAILED,
             ) from error
         if code:
-            raise Problem(f"{name} failed with exit code {code}:\n{self.tail()}", "", Exit.FAILED)
+            raise Problem(
+                f"{name} failed with exit code {code}:\n{self.tail()}",
+                "Correct the error above and run it again.",
+                Exit.FAILED,
+            )
 
     def stop(self) -> None:
-        """Ask the program to end, wait for the grace, kill what is left; nothing when it has ended."""
+        """Ask the program to end, wait for the grace period, and kill its group. Does nothing if it ended."""
         with shield():
             if self not in _running:
-                return  # its process group may be another's by now
+                return  # the system may have reused the id of its process group
             if self._manager.stdin is not None:
                 self._manager.stdin.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -129,9 +135,9 @@ class ManagedProcess:
 
     def tail(self, lines: int = 15) -> str:
         """
-        Tell the end of what the program printed.
+        Return the last lines of the program's output.
 
-        :param lines: how many lines at most.
+        :param lines: the maximum number of lines.
         """
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 

@@ -1,4 +1,4 @@
-"""A private MariaDB server, from the programs that the system has, which ends with this process."""
+"""A private MariaDB server that uses the installed programs and ends with this process."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-from airflow_auth_patches.demo.databases import NotInstalled, checked
+from airflow_auth_patches.demo.databases import NotInstalled, valid_name
 from airflow_auth_patches.demo.managed import ManagedProcess
 from airflow_auth_patches.demo.networked import Networked
 from airflow_auth_patches.util.errors import Exit
 
-#: Debian keeps the server where an ordinary user's PATH does not look.
-PLACES = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
-#: Airflow asks for utf8mb4; the index of a long key needs the collation that it names.
+#: Debian installs the server in a folder that is not in the PATH of an ordinary user.
+SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
+#: Airflow requires utf8mb4. The index of a long key needs the collation that Airflow names.
 SETTINGS = {
     "bind-address": "127.0.0.1",
     "character-set-server": "utf8mb4",
     "collation-server": "utf8mb4_general_ci",
-    # The data need not outlive a crash of the machine.
+    # The data does not need to survive a crash of the machine.
     "innodb-flush-log-at-trx-commit": "0",
     "innodb-doublewrite": "0",
     "sync-binlog": "0",
@@ -29,22 +29,22 @@ SETTINGS = {
     "skip-networking": "0",
     "max-connections": "400",
 }
-#: The folder of the settings with which Airflow uses a driver that is all Python.
+#: The folder of the Airflow local settings that select a pure Python driver.
 LOCAL_SETTINGS = Path(__file__).with_name("local_settings")
 
 
 def programs() -> dict[str, str]:
     """
-    Find MariaDB's programs.
+    Return the paths of the MariaDB programs.
 
-    :return: ``{name: path}``; those that are called here, and one that they call.
-    :raises NotInstalled: when one is missing.
+    :return: ``{name: path}`` of the programs that this module calls, and of one that they call.
+    :raises NotInstalled: when a program is missing.
     """
     names = ("mariadbd", "mariadb-install-db", "my_print_defaults")
-    found = {name: shutil.which(name, path=PLACES) for name in names}
+    found = {name: shutil.which(name, path=SEARCH_PATH) for name in names}
     if missing := [name for name, path in found.items() if path is None]:
         raise NotInstalled(
-            f"MariaDB is not installed: there is no {missing[0]}.",
+            f"MariaDB is not installed: {missing[0]} was not found.",
             "Install it: apt-get install --no-install-recommends mariadb-server-core mariadb-client-core.",
             Exit.USAGE,
         )
@@ -53,9 +53,9 @@ def programs() -> dict[str, str]:
 
 class MariaDB(Networked):
     """
-    MariaDB on a port of 127.0.0.1 with a random password; as root, it runs as ``nobody``.
+    MariaDB on a port of 127.0.0.1 with a random password. As root, it runs as ``nobody``.
 
-    :param folder: a folder to make, for the data and the log.
+    :param folder: the folder to create for the data and the log.
     :raises NotInstalled: when its programs are missing.
     :raises Problem: when it does not start.
     """
@@ -77,43 +77,43 @@ class MariaDB(Networked):
         return f"mysql+aiomysql://airflow:{self._password}@127.0.0.1:{self._port}/{name}?charset=utf8mb4"
 
     def create(self, name: str, template: str | None = None) -> None:
-        self._ask(f"CREATE DATABASE `{checked(name)}`")
+        self._ask(f"CREATE DATABASE `{valid_name(name)}`")
         if template is None:
             return
         self.kill_connections(template)
-        tables = [row[0] for row in self._ask(f"SHOW TABLES FROM `{checked(template)}`")]
+        tables = [row[0] for row in self._ask(f"SHOW TABLES FROM `{valid_name(template)}`")]
         made = [self._ask(f"SHOW CREATE TABLE `{template}`.`{table}`")[0][1] for table in tables]
         filled = [f"INSERT INTO `{table}` SELECT * FROM `{template}`.`{table}`" for table in tables]
-        # The tables refer to each other: checked, they could be made in one order only.
+        # The tables have foreign keys: without checks, they can be created in any order.
         self._ask(f"USE `{name}`", "SET foreign_key_checks = 0", *made, *filled)
 
     def drop(self, name: str) -> None:
         self.kill_connections(name)
-        self._ask(f"DROP DATABASE IF EXISTS `{checked(name)}`")
+        self._ask(f"DROP DATABASE IF EXISTS `{valid_name(name)}`")
 
     def connections(self, name: str) -> int:
         return len(self._connections(name))
 
     def open_transactions(self, name: str) -> int:
-        # The server refreshes this table ten times a second, and only when nobody read it meanwhile.
+        # The server refreshes this table every 0.1 s, and only if it was not read since.
         time.sleep(0.2)
         rows = self._ask(
             "SELECT count(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p"
-            f" ON p.id = t.trx_mysql_thread_id WHERE p.db = '{checked(name)}' AND p.command = 'Sleep'"
+            f" ON p.id = t.trx_mysql_thread_id WHERE p.db = '{valid_name(name)}' AND p.command = 'Sleep'"
         )
         return int(rows[0][0])
 
     def _end_connections(self, name: str) -> int:
-        told = [row[0] for row in self._connections(name)]
-        for identity in told:
+        identities = [row[0] for row in self._connections(name)]
+        for identity in identities:
             self._kill(identity)
-        return len(told)
+        return len(identities)
 
     def _answer(self) -> None:
         self._ask("SELECT 1")
 
     def _connections(self, name: str) -> list[tuple[Any, ...]]:
-        return self._ask(f"SELECT id FROM information_schema.processlist WHERE db = '{checked(name)}'")
+        return self._ask(f"SELECT id FROM information_schema.processlist WHERE db = '{valid_name(name)}'")
 
     def _kill(self, identity: int) -> None:
         import pymysql
@@ -121,11 +121,11 @@ class MariaDB(Networked):
         try:
             self._ask(f"KILL CONNECTION {int(identity)}")
         except pymysql.err.OperationalError as error:
-            if error.args[0] != 1094:  # it is gone already
+            if error.args[0] != 1094:  # the connection is closed already
                 raise
 
     def _initialise(self) -> None:
-        self._refuse_what_its_user_cannot_reach()
+        self._check_access()
         self._data.mkdir(mode=0o700)
         if self._user is not None:
             shutil.chown(self._data, self._user)
@@ -139,7 +139,7 @@ class MariaDB(Networked):
             log=self._log,
             user=self._user,
         ) as made:
-            made.finish(120, "Making a database (mariadb-install-db)")
+            made.finish(120, "Creating a database (mariadb-install-db)")
         self._secret.write_text(
             f"CREATE USER IF NOT EXISTS airflow@127.0.0.1 IDENTIFIED BY '{self._password}';\n"
             "GRANT ALL ON *.* TO airflow@127.0.0.1;\n"
@@ -163,7 +163,7 @@ class MariaDB(Networked):
         )
 
     def _ask(self, *statements: str) -> list[tuple[Any, ...]]:
-        """Run statements in one connection; return the rows of the last."""
+        """Run statements in one connection, and return the rows of the last one."""
         import pymysql
 
         connection = pymysql.connect(

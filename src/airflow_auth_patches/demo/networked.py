@@ -1,4 +1,4 @@
-"""What database servers that listen on a port have in common."""
+"""The common base class of database servers that listen on a port."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ T = TypeVar("T", bound="Networked")
 
 class Networked(DatabaseServer):
     """
-    A server on a port of 127.0.0.1 with a random password and its own folder; as root, it runs as ``nobody``.
+    A server on a port of 127.0.0.1 with a random password. As root, it runs as the user ``nobody``.
 
-    :param folder: a folder to make, for the data and the log.
+    :param folder: the folder to create for the data and the log.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,24 +40,28 @@ class Networked(DatabaseServer):
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
+        """The port that the server listens on."""
         return self._port
 
     def through(self: T, port: int) -> T:
         other = copy.copy(self)
         other._port = port
-        other._server = None  # it is not the other's to stop
+        other._server = None  # the copy must not stop the server
         return other
 
     def kill_connections(self, name: str) -> int:
-        told = self._end_connections(name)
-        # Nobody else connects here, so those that are left are those that were told.
+        closed = self._end_connections(name)
+        # There are no other clients, so the remaining connections are the ones being closed.
         deadline = time.monotonic() + KILL_DEADLINE
         while self.connections(name):
             if time.monotonic() > deadline:
-                raise Problem(f"{self.product} did not end the connections to {name}.", "", Exit.FAILED)
+                raise Problem(
+                    f"{self.product} did not close the connections to {name}.",
+                    "Run it again on an idle machine.",
+                    Exit.FAILED,
+                )
             time.sleep(0.005)
-        return told
+        return closed
 
     def restart(self) -> None:
         self.stop()
@@ -70,7 +74,7 @@ class Networked(DatabaseServer):
 
     @abstractmethod
     def _end_connections(self, name: str) -> int:
-        """Tell the connections to a database to end; return how many there were."""
+        """Start closing the connections to a database, and return their number."""
 
     @abstractmethod
     def _launch(self) -> ManagedProcess:
@@ -78,10 +82,10 @@ class Networked(DatabaseServer):
 
     @abstractmethod
     def _answer(self) -> None:
-        """Return once the server has answered a question; raise while it does not."""
+        """Run a query; raise an exception if the server does not respond."""
 
     def _start(self, port: int = 0) -> None:
-        """Start the server and wait until it answers."""
+        """Start the server and wait until it responds."""
         self._port = port or free_port()
         self._server = self._launch()
         deadline = time.monotonic() + START_DEADLINE
@@ -92,26 +96,30 @@ class Networked(DatabaseServer):
                 if not self._server.running or time.monotonic() > deadline:
                     tail = self._server.tail()
                     self.stop()
-                    raise Problem(f"{self.product} did not start:\n{tail}", "", Exit.FAILED) from error
+                    raise Problem(
+                        f"{self.product} did not start:\n{tail}",
+                        "Correct the error above and run it again.",
+                        Exit.FAILED,
+                    ) from error
                 time.sleep(0.05)
 
-    def _refuse_what_its_user_cannot_reach(self) -> None:
+    def _check_access(self) -> None:
         """
-        Do nothing unless the server runs as another user, who cannot pass to its folder.
+        Check that the user of the server can access its folder.
 
-        :raises Problem: when it is so.
+        :raises Problem: when the server runs as another user without access.
         """
         if self._user is not None and not traversable(self._folder):
             raise Problem(
-                f"{self.product} cannot run as root, and the user {self._user} cannot reach {self._folder}.",
-                "Run as an ordinary user, or let TMPDIR name a folder that everyone can pass through.",
+                f"{self.product} cannot run as root, and the user {self._user} cannot access {self._folder}.",
+                "Run as an ordinary user, or set TMPDIR to a folder that every user can access.",
                 Exit.USAGE,
             )
 
 
 def traversable(folder: Path) -> bool:
     """
-    Tell whether every user may pass through a folder and all those above it.
+    Check whether every user has execute permission on a folder and all its parents.
 
     :param folder: the folder.
     """

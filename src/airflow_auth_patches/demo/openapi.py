@@ -1,4 +1,4 @@
-"""The routes of a server, as its own OpenAPI document tells them."""
+"""Read the routes of a server from its OpenAPI document."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Operation:
     """
     One method of one route.
 
-    :param method: the method, in capitals.
-    :param path: the template of its path: ``/api/v2/pools/{pool_name}``.
-    :param needs: each parameter that a request must have: ``path``, ``query`` or ``header``, and its name.
+    :param method: the method, in upper case.
+    :param path: the template of the path: ``/api/v2/pools/{pool_name}``.
+    :param needs: the required parameters, as tuples of ``path``, ``query`` or ``header``, and the name.
     """
 
     method: str
@@ -32,16 +32,18 @@ class Operation:
 
 def operations(document: Mapping[str, Any], prefix: str = "/api/v2/") -> list[Operation]:
     """
-    List what a server can be asked, in the order of its document.
+    Return the operations of a server, in the order of its document.
 
-    :param document: its OpenAPI document.
-    :param prefix: how the paths begin that are of interest.
+    :param document: the OpenAPI document.
+    :param prefix: the prefix of the returned paths.
     """
     return [
-        Operation(method.upper(), path, _needs([*each.get("parameters", ()), *told.get("parameters", ())]))
+        Operation(
+            method.upper(), path, _needs([*each.get("parameters", ()), *operation.get("parameters", ())])
+        )
         for path, each in document["paths"].items()
         if path.startswith(prefix)
-        for method, told in each.items()
+        for method, operation in each.items()
         if method in METHODS
     ]
 
@@ -53,9 +55,10 @@ def _needs(parameters: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, str], ..
 @dataclass(frozen=True)
 class Address:
     """
-    Where a request goes, and the headers that say more.
+    The address of a request.
 
     :param path: path and query.
+    :param headers: the required headers.
     """
 
     path: str
@@ -64,11 +67,11 @@ class Address:
 
 def unknown(known: Iterable[str], found: Sequence[Operation]) -> list[str]:
     """
-    Name the parameters that nobody knows a value for.
+    Return the required parameters without a known value.
 
-    :param known: names of parameters.
-    :param found: the operations that are to be asked.
-    :return: a phrase for each, with the first operation that needs it.
+    :param known: names of the parameters with a value.
+    :param found: the operations to request.
+    :return: one phrase per parameter, with the first operation that needs it.
     """
     names = set(known)
     first: dict[str, str] = {}
@@ -81,14 +84,14 @@ def unknown(known: Iterable[str], found: Sequence[Operation]) -> list[str]:
 
 def address(operation: Operation, values: Mapping[str, str]) -> Address:
     """
-    Fill in the parameters of an operation.
+    Return the address of an operation, with values for its parameters.
 
-    :param operation: what is asked.
-    :param values: a value for each name of a parameter.
-    :raises Problem: when one is missing.
+    :param operation: the operation.
+    :param values: a value for each parameter name.
+    :raises Problem: when a value is missing.
     """
-    if lacking := unknown(values, [operation]):
-        raise Problem(f"There is no value for {lacking[0]}.", "", Exit.FAILED)
+    if missing := unknown(values, [operation]):
+        raise Problem(f"There is no value for {missing[0]}.", "Add one in demo/sweep.py.", Exit.FAILED)
     path = operation.path
     query, headers = {}, {}
     for place, name in operation.needs:

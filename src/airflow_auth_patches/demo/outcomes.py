@@ -1,4 +1,4 @@
-"""What was observed on a server, and what the stock and the patched observation say together."""
+"""Observations of a scenario, and the outcome from the observations on stock and patched."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 from airflow_auth_patches.demo.load import NO_ANSWER, Result
 
-#: A connection was waited for in vain. SQLAlchemy's own line in the traceback, as releases differ in whether
-#: they log the message; a line of an exception group repeats one that is logged already.
+#: A pool time-out in the log. This matches SQLAlchemy's line in the traceback, because some releases do not
+#: log the message. It does not match lines of an exception group, which repeat a logged traceback.
 POOL_TIMEOUT = re.compile(r"^ *raise exc\.TimeoutError\(", re.MULTILINE)
 KEY_ERROR = re.compile(r"^KeyError\b", re.MULTILINE)
-#: Flask-AppBuilder logs the message of some without the name.
+#: Flask-AppBuilder logs some of these errors without the name of the exception.
 ATTRIBUTE_ERROR = re.compile(r"^(?! *\|).*\bobject has no attribute '", re.MULTILINE)
 
 
@@ -24,11 +24,11 @@ class Measurement:
     """
     The requests of one kind in a scenario, all rounds together.
 
-    :param name: what was sent, for people: ``5 at once``.
-    :param result: what became of the requests.
-    :param deadline: seconds that each round had.
-    :param rounds: how many rounds were run.
-    :param planned: how many rounds there would have been, had the server gone on answering.
+    :param name: the display name: ``5 at once``.
+    :param result: the results of the requests.
+    :param deadline: seconds for each round.
+    :param rounds: the number of rounds that ran.
+    :param planned: the number of rounds that run if the server does not hang.
     """
 
     name: str
@@ -38,36 +38,37 @@ class Measurement:
     planned: int = 1
 
     def __str__(self) -> str:
-        """Say in a few words what a user sees."""
+        """Return a short summary of the failures that a user sees."""
         total, failed = len(self.result.answers), len(self.result.failures)
         if not failed:
             return f"{self.name}: 0 of {total} fail"
         ways = Counter(answer.outcome for answer in self.result.failures)
-        # Statuses first, then errors, then those that were never answered.
+        # Statuses first, then network errors, then requests without a response.
         order = sorted(ways, key=lambda way: (way == NO_ANSWER, not way.isdigit(), way))
-        told = ", ".join(
+        details = ", ".join(
             f"{ways[way]} {way}" if way == NO_ANSWER else f"{ways[way]} x {way}" for way in order
         )
-        return f"{self.name}: {failed} of {total} fail ({told})"
+        return f"{self.name}: {failed} of {total} fail ({details})"
 
 
 @dataclass(frozen=True)
 class Observation:
     """
-    What one server did in one scenario.
+    The observation of one scenario on one server.
 
-    :param sees: what a user sees, in a sentence or two.
-    :param failed: whether the bug showed: any answer but the expected ones, or an error in the log that must
-        not be there.
-    :param measurements: the figures behind it.
-    :param pool_timeouts: how often the log says that a connection was waited for in vain.
-    :param warnings: how many of the warnings that the patch logs in place of failing.
-    :param log_errors: how many lines of the log show which error, of those that the scenario looks for.
-    :param details: what else was seen, as plain data for JSON.
+    :param sees: what a user sees, in one or two sentences.
+    :param failed: whether the bug occurred: an unexpected response, or an error in the log.
+    :param inconclusive: whether it failed only by a ratio whose noise exceeds the difference to its limit.
+    :param measurements: the measurements.
+    :param pool_timeouts: the number of pool time-outs in the log.
+    :param warnings: the number of warnings that the patch logged instead of failing.
+    :param log_errors: the number of log lines by error, for the errors that the scenario looks for.
+    :param details: more results of the scenario, as JSON-serializable data.
     """
 
     sees: str
     failed: bool
+    inconclusive: bool = False
     measurements: Sequence[Measurement] = ()
     pool_timeouts: int = 0
     warnings: int = 0
@@ -76,36 +77,39 @@ class Observation:
 
 
 class Kind(str, Enum):
-    """What a scenario is for."""
+    """The purpose of a scenario."""
 
-    BUG = "bug"  #: stock must fail, or there is nothing to cure
-    REGRESSION = "regression"  #: works on stock and must go on working
+    BUG = "bug"  #: shows a bug: stock must fail
+    REGRESSION = "regression"  #: works on stock, and must still work when patched
 
 
 class Outcome(str, Enum):
-    """What became of a scenario on a pair of releases."""
+    """The outcome of a scenario on a pair of releases."""
 
     CURED = "cured"  #: stock failed, patched did not
     NOT_CURED = "not cured"  #: both failed
-    NOT_SHOWN = "not shown"  #: stock did not fail, so nothing is proven
-    WORKS = "works"  #: a regression test that passed on both
-    BROKEN = "broken"  #: a regression test that passed on stock and failed patched
-    NOT_RUN = "not run"  #: its database is not installed
+    NOT_SHOWN = "not shown"  #: stock did not fail, so the bug was not reproduced
+    WORKS = "works"  #: a regression scenario that passed on both
+    BROKEN = "broken"  #: a regression scenario that passed on stock and failed when patched
+    INCONCLUSIVE = "inconclusive"  #: the machine is too busy to say whether patched failed
+    NOT_RUN = "not run"  #: the database is not installed
 
     @property
     def good(self) -> bool:
-        """Whether the demonstration may end well with it."""
-        return self in (Outcome.CURED, Outcome.WORKS, Outcome.NOT_RUN)
+        """Whether the demonstration can succeed with this outcome."""
+        return self in (Outcome.CURED, Outcome.WORKS, Outcome.INCONCLUSIVE, Outcome.NOT_RUN)
 
 
-def judge(kind: Kind, stock: Observation, patched: Observation) -> Outcome:
+def outcome_of(kind: Kind, stock: Observation, patched: Observation) -> Outcome:
     """
-    Tell what two observations of a scenario say together.
+    Return the outcome of a scenario.
 
-    :param kind: what the scenario is for.
+    :param kind: the purpose of the scenario.
     :param stock: the observation on the stock releases.
-    :param patched: the observation on the patched ones.
+    :param patched: the observation on the patched releases.
     """
+    if stock.failed and patched.inconclusive:
+        return Outcome.INCONCLUSIVE
     if stock.failed and not patched.failed:
         return Outcome.CURED
     if stock.failed:
@@ -117,19 +121,19 @@ def judge(kind: Kind, stock: Observation, patched: Observation) -> Outcome:
 
 def pool_timeouts(log: str) -> int:
     """
-    Count the waits for a connection that were given up.
+    Return the number of pool time-outs in a log.
 
-    :param log: what a server logged.
+    :param log: the log of a server.
     """
     return len(POOL_TIMEOUT.findall(log))
 
 
 def race_errors(log: str) -> dict[str, int]:
     """
-    Count the errors that threads raise when they disturb each other at the auth manager.
+    Return the number of errors in a log that race conditions at the auth manager cause.
 
-    :param log: what a server logged.
-    :return: ``{"KeyError": lines, "AttributeError": lines}``, without those that are nowhere.
+    :param log: the log of a server.
+    :return: ``{"KeyError": lines, "AttributeError": lines}``, without zero counts.
     """
     counts = {
         "KeyError": len(KEY_ERROR.findall(log)),

@@ -1,4 +1,4 @@
-"""What ``probes/pool_watch.py`` counts in a server that was booted with it."""
+"""Read the counts of the in-process probe ``probes/pool_watch.py`` from a server."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import re
 
 from airflow_auth_patches.demo.pages import ask
 
-#: The name of the module, for the settings of a server to watch.
+#: Name of the probe, for `Settings.probes`.
 WATCH = "pool_watch"
 WAITING = re.compile(r"^pool-watch: (\d+) waiting$", re.MULTILINE)
 
 
 def reset(url: str) -> None:
     """
-    Begin to count.
+    Reset the counts.
 
-    :param url: of a server that was booted with ``WATCH``.
-    :raises Problem: when it does not answer.
+    :param url: the URL of a server booted with ``WATCH``.
+    :raises Problem: when the server does not respond.
     """
     ask("POST", f"{url}/pool-watch/reset", "The connection pool")
 
@@ -25,6 +25,6 @@ def most_waiting(log: str) -> int:
     """
     Return the largest number of threads that waited for a connection at the same time.
 
-    :param log: what the server logged since the reset.
+    :param log: the log of the server since the reset.
     """
     return max(map(int, WAITING.findall(log)), default=0)

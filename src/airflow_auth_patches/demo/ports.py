@@ -1,4 +1,4 @@
-"""TCP ports for servers of our own."""
+"""Find TCP ports for private servers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from airflow_auth_patches.util.errors import Problem
 
 def free_port() -> int:
     """
-    Tell a port of 127.0.0.1 that nothing listens on.
+    Return a free port of 127.0.0.1.
 
-    It lies below those that systems give to outgoing connections, of which a load makes many: one of them
-    could take it before the server does.
+    The port is below the range of outgoing connections. A load test opens many of these, and one could take
+    the port before the server does.
 
-    :raises Problem: when none is found.
+    :raises Problem: when no free port is found.
     """
     for port in random.sample(range(20000, 32768), 100):
         with socket.socket() as probe:

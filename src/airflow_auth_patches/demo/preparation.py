@@ -1,4 +1,4 @@
-"""What an API server needs before it boots: settings, secrets, and a database with something in it."""
+"""Prepare what an API server needs: settings, secrets, plugins and a database with seed data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PREPARE = Path(__file__).with_name("prepare.py")
 PROBES = Path(__file__).with_name("probes")
 DAGS = 100
 
-#: Seeds the Dags list with Dags as small as can be.
+#: Minimal Dags, for the list of Dags.
 DAG_FILE = f"""\
 from airflow.sdk import DAG, task
 
@@ -40,7 +40,7 @@ for number in range({DAGS}):
 
 SWEEP = "sweep"
 SWEEP_DAGS = 5
-#: For the route sweep of the API: Dags with whatever a Dag can have, each with an asset that starts another.
+#: For the route sweep: Dags with every feature of a Dag. The asset of each one schedules another Dag.
 SWEEP_FILE = f"""\
 from datetime import datetime
 
@@ -80,7 +80,7 @@ for number in range({SWEEP_DAGS}):
     globals()[started.dag_id] = started
 """
 
-#: For the Dags page of the UI: Dags that assets start, about which the page asks one by one.
+#: For the Dags page of the UI: Dags scheduled by assets. The page sends separate requests for each of them.
 UI_DAGS = tuple(f"ui_{number:02}" for number in range(20))
 UI_FILE = f"""\
 from airflow.sdk import DAG, Asset, task
@@ -94,7 +94,7 @@ for name in {UI_DAGS!r}:
 
 @dataclass(frozen=True)
 class Keys:
-    """The secrets of a demonstration, fresh for each and the same for all its servers."""
+    """The random secrets of a demonstration. All its servers use the same ones."""
 
     fernet: str = field(default_factory=lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
     jwt: str = field(default_factory=lambda: secrets.token_hex(64))
@@ -104,23 +104,23 @@ class Keys:
 @dataclass(frozen=True)
 class Settings:
     """
-    What a server is booted with besides its place and secrets; the defaults are those of the bug reports.
+    The settings of a server. The defaults are those of the bug reports.
 
-    :param pool_size: connections that the pool keeps.
-    :param max_overflow: connections that it may open beyond those.
+    :param pool_size: the number of connections that the pool keeps open.
+    :param max_overflow: the number of connections that the pool can open in addition.
     :param pool_timeout: seconds that a request waits for a connection.
-    :param user_cache_ttl: seconds that FAB keeps a user for; its default when ``None``.
-    :param revocation_cache_ttl: seconds that the revocation cache, where a patch adds it, keeps answers for;
-        its default when ``None``.
-    :param token_lifetime: seconds after which a token expires; Airflow's default when ``None``. Twice that is
-        the interval in which revoked tokens are cleaned up.
-    :param token_leeway: seconds for which an expired token is accepted; Airflow's default when ``None``.
-    :param session_backend: where FAB keeps the sessions of its pages: ``securecookie`` or ``database``; its
-        default when ``None``.
-    :param public_role: the role of requests without a token, which are refused when it is ``None``.
-    :param max_concurrent_requests: the limit of ``request-admission``, the patch or the plugin: 0 for none;
-        its default when ``None``; any text, to see what a server does with it.
-    :param admission_plugin: whether the plugin that limits concurrent requests is installed.
+    :param user_cache_ttl: seconds for which FAB caches a user; FAB's default if ``None``.
+    :param revocation_cache_ttl: seconds for which the revocation cache, which a patch adds, stores results;
+        its default if ``None``.
+    :param token_lifetime: seconds after which a token expires; Airflow's default if ``None``. Revoked tokens
+        are cleaned up at twice this interval.
+    :param token_leeway: seconds for which an expired token is accepted; Airflow's default if ``None``.
+    :param session_backend: where FAB stores the sessions of its pages: ``securecookie`` or ``database``;
+        FAB's default if ``None``.
+    :param public_role: the role of requests without a token; if ``None``, they are refused.
+    :param max_concurrent_requests: the limit of ``request-admission``, patch or plugin: 0 for no limit; the
+        default if ``None``; a text to test invalid values.
+    :param admission_plugin: whether to install the plugin that limits concurrent requests.
     :param probes: modules of ``demo/probes`` to load into the server as plugins: ``("loop_watch",)``.
     """
 
@@ -138,7 +138,7 @@ class Settings:
     probes: tuple[str, ...] = ()
 
     def variables(self) -> dict[str, str]:
-        """Give the environment variables that say so."""
+        """Return the environment variables for these settings."""
         section = "AIRFLOW__DATABASE__SQL_ALCHEMY_"
         variables = {
             f"{section}POOL_SIZE": str(self.pool_size),
@@ -164,14 +164,14 @@ class Settings:
         return variables
 
 
-def place_inside(home: Path, settings: Settings) -> None:
+def install_plugins(home: Path, settings: Settings) -> None:
     """
-    Make the plugins folder of a server anew, with the modules that it is to load.
+    Replace the plugins folder of a server with the plugins of its settings.
 
-    The API server loads its plugins while it builds its app, before it answers anything.
+    The API server loads its plugins while it builds its app, before the first request.
 
-    :param home: its ``AIRFLOW_HOME``.
-    :param settings: which modules of ``demo/probes``, and whether the plugin for admission.
+    :param home: the ``AIRFLOW_HOME`` of the server.
+    :param settings: the probes, and whether to install the plugin that limits concurrent requests.
     """
     plugins = home / "plugins"
     shutil.rmtree(plugins, ignore_errors=True)
@@ -186,17 +186,17 @@ def airflow_environment(
     home: Path, dags: Path, database: DatabaseServer, name: str, keys: Keys, settings: Settings
 ) -> dict[str, str]:
     """
-    Build the whole environment of an Airflow process: ours, without any Airflow or Python of the user's.
+    Return the environment variables of an Airflow process, without Airflow and Python variables of the user.
 
-    :param home: its ``AIRFLOW_HOME``.
+    :param home: the ``AIRFLOW_HOME`` of the process.
     :param dags: the folder of the Dags.
     :param database: the database server.
-    :param name: the database.
+    :param name: the name of the database.
     :param keys: the secrets.
-    :param settings: pool and cache.
+    :param settings: the settings.
     """
-    strange = ("AIRFLOW_", "PYTHON", "VIRTUAL_ENV")
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(strange)}
+    removed = ("AIRFLOW_", "PYTHON", "VIRTUAL_ENV")
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(removed)}
     return {
         **inherited,
         "AIRFLOW_HOME": str(home),
@@ -220,15 +220,15 @@ def airflow_environment(
 
 class Preparation:
     """
-    A database with Airflow's tables, one administrator and the Dags: the template of servers' databases.
+    A database with Airflow's tables, one administrator and the Dags: the template of the servers' databases.
 
-    Made in the background from when the ``with`` block is entered until ``wait`` returns.
+    It is created in the background, from the start of the ``with`` block until ``wait`` returns.
 
-    :param environment: the stock releases.
-    :param database: where to make it.
-    :param name: what to call it.
-    :param folder: a folder to make; its ``dags`` are the servers' too.
-    :param keys: the servers' secrets.
+    :param environment: the environment with the stock releases.
+    :param database: the database server.
+    :param name: the name of the database.
+    :param folder: the folder to create; the servers use its ``dags`` folder too.
+    :param keys: the secrets of the servers.
     """
 
     def __init__(
@@ -265,10 +265,10 @@ class Preparation:
 
     def wait(self, deadline: float = PREPARE_DEADLINE) -> None:
         """
-        Wait until it is made.
+        Wait until the database is ready.
 
         :param deadline: seconds.
-        :raises Problem: when one of Airflow's commands fails, or they take longer; with the end of their log.
+        :raises Problem: when one of Airflow's commands fails or the deadline passes; with the end of the log.
         """
         assert self._process is not None
         self._process.finish(deadline, f"Preparing {self.name}")

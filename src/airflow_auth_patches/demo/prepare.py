@@ -1,8 +1,8 @@
 """
-Gets a database ready for an API server, in one Python process of the Airflow environment.
+Prepare a database for an API server, in one Python process of the Airflow environment.
 
-This file is a program of its own, run by ``preparation.Preparation``: the commands that an operator would
-enter, without importing Airflow anew for each. An argument is one command, its words separated by spaces.
+``preparation.Preparation`` runs this file as a separate program. It runs the commands that an operator would
+enter, but imports Airflow only once. Each argument is one command, with its words separated by spaces.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import sys
 
 def main(commands: list[str]) -> None:
     """
-    Run Airflow commands one after the other, up to the first that fails.
+    Run Airflow commands in sequence, and stop at the first that fails.
 
-    :param commands: such as ``db migrate``.
+    :param commands: commands such as ``db migrate``.
     :raises SystemExit: with the exit code of the command that failed.
     """
     airflow = importlib.import_module("airflow.__main__").main

@@ -1,13 +1,13 @@
 """
-Runs one program and sees to its end, whatever becomes of whoever asked for it.
+Run one program, and stop it when the parent process ends in any way.
 
-This file is a program of its own (standard library only, started by ``managed.ManagedProcess``), the leader
-of a session that it shares with the program it runs. Its standard input is a pipe that its parent holds open:
-when the parent closes it, or dies in any way, ``SIGKILL`` included, the program is told to stop, and after a
-grace period the whole process group is killed.
+``managed.ManagedProcess`` starts this file as a separate program; it uses only the standard library. It is
+the leader of a session that it shares with the program that it runs. Its standard input is a pipe that the
+parent keeps open. When the parent closes the pipe or dies, even by ``SIGKILL``, the program gets the stop
+signal, and after a grace period the whole process group is killed.
 
-Arguments: the number of the stop signal, the grace in seconds, the user to run as (or ``-``), the command.
-The exit code is the program's, 128 + n where signal n ended it; 127 when it could not be started.
+Arguments: the number of the stop signal, the grace period in seconds, the user to run as (or ``-``), the
+command. The exit code is that of the program; 128 + n if signal n ended it, 127 if it could not be started.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import threading
 
 def main(arguments: list[str]) -> int:
     """
-    Run the program to its end, or to the parent's.
+    Run the program until it ends, or until the parent ends.
 
-    :param arguments: as the module describes them.
-    :return: the exit code; never returns once the parent is gone.
+    :param arguments: see the docstring of the module.
+    :return: the exit code; does not return if the parent ended.
     """
     stop, grace, user, *command = arguments
-    # Handlers rather than SIG_IGN, which the program would inherit.
+    # Install handlers, because the program would inherit SIG_IGN.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, lambda *_: None)
     try:
@@ -66,7 +66,7 @@ def _group(user: str) -> int:
 
 
 if __name__ == "__main__":
-    # Not sys.exit: it would wait for the watching thread's lock on standard input.
+    # Not sys.exit, which would wait for the lock of the watching thread on standard input.
     code = main(sys.argv[1:])
     sys.stderr.flush()
     os._exit(code)

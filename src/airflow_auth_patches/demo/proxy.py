@@ -1,4 +1,4 @@
-"""A TCP proxy between a server and its database, to let the peer fall silent or answer late."""
+"""A TCP proxy between a server and its database that can block or delay the traffic."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from types import TracebackType
 from airflow_auth_patches.demo.ports import free_port
 
 HOST = "127.0.0.1"
-#: Seconds that a thread is given to end.
+#: Seconds to wait for a thread to end.
 PATIENCE = 10.0
 
 
 class Proxy:
     """
-    Passes on what comes at a port of its own, in both directions, except while it is held.
+    A proxy that forwards traffic in both directions, except while it is blocked.
 
-    Runs from the beginning of a ``with`` block to its end.
+    It runs for the duration of a ``with`` block.
 
-    :param target: the port on 127.0.0.1 to pass it on to.
-    :param delay: seconds by which everything is late, in each direction.
+    :param target: the port on 127.0.0.1 to forward to.
+    :param delay: seconds of delay in each direction.
     :ivar port: the port to connect to.
     """
 
@@ -40,15 +40,15 @@ class Proxy:
         self._listener = socket.socket()
 
     def hold(self) -> None:
-        """Pass nothing on: connections are still made, and nothing ever answers."""
+        """Block the traffic. Connections are still accepted, but there is no response."""
         self._flows.clear()
 
     def release(self) -> None:
-        """Pass on what was held, and what comes."""
+        """Forward the blocked and all further traffic."""
         self._flows.set()
 
     def stop(self) -> None:
-        """Break every connection and take no more; nothing when that is done."""
+        """Close all connections and stop accepting new ones. Safe to call more than once."""
         with self._lock:
             self._ended = True
             for each in (self._listener, *self._sockets):
@@ -75,7 +75,7 @@ class Proxy:
         self.stop()
 
     def _start(self, work: Callable[..., None], *arguments: socket.socket) -> None:
-        # Daemons, so that a second signal during `stop` leaves nothing that keeps the process alive.
+        # Daemon threads, so that they do not keep the process alive after a second signal during `stop`.
         thread = threading.Thread(target=work, args=arguments, name="Proxy", daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -97,10 +97,10 @@ class Proxy:
             except OSError:
                 self._close(near, far)
                 continue
-            self._start(self._pass_on, near, far)
-            self._start(self._pass_on, far, near)
+            self._start(self._forward, near, far)
+            self._start(self._forward, far, near)
 
-    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+    def _forward(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self._flows.wait()

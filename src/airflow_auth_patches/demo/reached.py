@@ -1,4 +1,4 @@
-"""An API server that somebody started, by its address: asked for health and tokens, and nothing else."""
+"""A client for a running API server: requests its health and tokens."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from airflow_auth_patches.util.errors import Exit, Problem
 
 class Reached:
     """
-    An API server that answers at an address.
+    A running API server.
 
-    :param url: the address, without a slash at its end.
-    :param pair: what its releases are called, core first: ``3.1.6+3.3.0``.
+    :param url: the address, without a slash at the end.
+    :param pair: its releases, core first: ``3.1.6+3.3.0``.
     :param user: the ``username`` and ``password`` of an administrator.
     """
 
@@ -28,14 +28,14 @@ class Reached:
         )
 
     def close(self) -> None:
-        """Ask nothing more."""
+        """Close the HTTP client."""
         self._client.close()
 
     def healthy(self, timeout: float = 10) -> bool:
         """
-        Tell whether its health page answers.
+        Check whether the health endpoint returns 200.
 
-        :param timeout: seconds to wait for it.
+        :param timeout: seconds to wait for the response.
         """
         try:
             answer = self._client.get("/api/v2/monitor/health", timeout=timeout)
@@ -45,33 +45,35 @@ class Reached:
 
     def token(self) -> str:
         """
-        Ask for a token as a user does.
+        Return a new token of the user.
 
-        :raises Problem: when it is refused; USAGE where the user or the password is wrong.
+        :raises Problem: when the request fails; with ``Exit.USAGE`` if the user or the password is wrong.
         """
         try:
             answer = self._client.post("/auth/token", json=self.user, timeout=60)
         except httpx.TransportError as error:
             raise Problem(
-                f"The API server of {self.pair} gave no token: {error!r}.", "", Exit.FAILED
+                f"The API server of {self.pair} returned no token: {error!r}.",
+                "Check that the server is running.",
+                Exit.FAILED,
             ) from error
         if answer.status_code != 201:
             raise Problem(
-                f"The API server of {self.pair} answered {answer.status_code} to a lone request for a token.",
-                "",
+                f"The API server of {self.pair} returned {answer.status_code} to a single token request.",
+                "Check the user, the password and the log of the server.",
                 Exit.USAGE if answer.status_code == 401 else Exit.FAILED,
             )
         token: str = answer.json()["access_token"]
         return token
 
     def log_size(self) -> int:
-        """Tell how long the log is now, in bytes: a mark for ``log_since``; 0 where it cannot be read."""
+        """Return the size of the log in bytes, for ``log_since``; 0 if the log cannot be read."""
         return 0
 
     def log_since(self, mark: int = 0) -> str:
         """
-        Read what it logged after a mark; nothing where the log cannot be read.
+        Return the log after a position; empty if the log cannot be read.
 
-        :param mark: what ``log_size`` said.
+        :param mark: the position, a value of ``log_size``.
         """
         return ""

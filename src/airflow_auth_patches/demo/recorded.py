@@ -1,4 +1,4 @@
-"""Recorded results of the demonstration, ``docs/results/demonstration.json``, and Markdown tables of them."""
+"""Recorded results of the demonstration, ``docs/results/demonstration.json``, and their Markdown tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from airflow_auth_patches.util.show import markdown_table
 
 FILE = "docs/results/demonstration.json"
 BUILDS = ("stock", "minimal", "plugin", "patched")
-NOT_RUN = "not run"
+#: Outcomes that say nothing about the patches.
+UNKNOWN = ("not run", "inconclusive")
 
 #: A recorded row: see :func:`record`.
 Result = Mapping[str, Any]
@@ -24,18 +25,18 @@ Result = Mapping[str, Any]
 
 def record(path: Path, rows: Iterable[Result], measured: date, python: str, order: Sequence[str]) -> None:
     """
-    Replace the recorded rows of the scenarios, releases and databases that were run now; keep the others.
+    Replace the recorded rows of the scenarios, releases and databases that ran; keep the other rows.
 
-    :param path: the file; it need not exist.
-    :param rows: a demonstration, as ``report.as_data`` returns it. Rows that were not run are left out.
+    :param path: the file; it does not need to exist.
+    :param rows: a demonstration, as ``report.as_data`` returns it. Rows that did not run are ignored.
     :param measured: the day of the demonstration.
-    :param python: the Python of the servers: ``3.11``.
+    :param python: the Python version of the servers: ``3.11``.
     :param order: the names of all scenarios. Recorded rows of other scenarios are dropped.
     :raises Problem: when the file cannot be read or written.
     """
     found = {_key(row): dict(row) for row in (read(path) if path.exists() else ())}
     for row in rows:
-        if row["outcome"] != NOT_RUN:
+        if row["outcome"] not in UNKNOWN:
             found[_key(row)] = {
                 **{key: value for key, value in row.items() if key not in BUILDS},
                 **{build: row[build] and _observation(row[build]) for build in BUILDS},
@@ -53,16 +54,18 @@ def read(path: Path) -> list[Result]:
     """
     Return the recorded rows.
 
-    :return: rows as ``report.as_data`` describes them, without the paths of logs and with plain ``details``
-        only, and with ``measured`` (a day), ``python``, ``cpus`` and ``machine``.
-    :raises Problem: when the file is missing or broken.
+    :return: rows as ``report.as_data`` returns them, without paths of logs, with only the numbers in
+        ``details``, and with ``measured`` (a date), ``python``, ``cpus`` and ``machine``.
+    :raises Problem: when the file is missing or invalid.
     """
     try:
         rows: list[Result] = json.loads(path.read_text(encoding="utf-8"))
         for row in rows:
             _key(row), row["about"], row["measured"], row["stock"]["sees"], row["patched"]["sees"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Problem(f"{path} is no recorded demonstration: {error!r}.", "Restore it from git.") from error
+        raise Problem(
+            f"{path} is not a recorded demonstration: {error!r}.", "Restore it from git."
+        ) from error
     return rows
 
 
@@ -75,7 +78,7 @@ def _observation(seen: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(details: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the numbers among a scenario's details, also of one level below, and the call sites."""
+    """Return the numbers in a scenario's details, including those one level below, and the call sites."""
     kept: dict[str, Any] = {}
     for key, value in details.items():
         if isinstance(value, Mapping):
@@ -89,7 +92,7 @@ def _plain(details: Mapping[str, Any]) -> dict[str, Any]:
 
 def table(rows: Iterable[Result]) -> str:
     """
-    Return a sentence on the measurement, and a row for each recorded row: what was seen on stock and patched.
+    Return a sentence on the measurement and a table of the observations on stock and patched.
 
     :param rows: recorded rows, at least one.
     :return: Markdown.
@@ -111,30 +114,31 @@ def table(rows: Iterable[Result]) -> str:
         lines.append([*cells, _day(date.fromisoformat(row["measured"]))] if len(days) > 1 else cells)
     head = ["scenario", "releases", "stock", "patched", *(["measured"] if len(days) > 1 else [])]
     cpus = sorted({row["cpus"] for row in rows})
-    told = f"Measured on {' and '.join(map(_day, days))}" if len(days) == 1 else "Measured"
-    told += f" on {' and '.join(map(str, cpus))} cores"
-    return f"{told}:\n\n{markdown_table(head, lines)}"
+    intro = f"Measured on {' and '.join(map(_day, days))}" if len(days) == 1 else "Measured"
+    intro += f" on {' and '.join(map(str, cpus))} cores"
+    return f"{intro}:\n\n{markdown_table(head, lines)}"
 
 
 def of_bugs(path: Path, *bugs: str) -> str:
     """
-    Return the recorded rows of the scenarios that show some bugs, for the page of a bug.
+    Return the recorded results of the scenarios that show some bugs, for the page of a bug.
 
     :param path: the file.
-    :param bugs: their slugs.
-    :return: Markdown: what the scenarios do, and what was seen.
+    :param bugs: the slugs of the bugs.
+    :return: Markdown: a list of what the scenarios do, and a table of the observations.
     :raises Problem: when the file cannot be read, or no scenario shows one of the bugs.
     """
     rows = [row for row in read(path) if set(bugs) & set(row["bugs"])]
     if missing := set(bugs) - {bug for row in rows for bug in row["bugs"]}:
         raise Problem(
-            f"No recorded scenario shows {', '.join(sorted(missing))}.", "Record one of its scenarios."
+            f"No recorded scenario shows {', '.join(sorted(missing))}.",
+            "Run `airflow-auth-patches demo --record` with one of its scenarios.",
         )
     return f"{abouts(rows)}\n\n{table(rows)}"
 
 
 def abouts(rows: Iterable[Result]) -> str:
-    """Return a list of what the scenarios of some recorded rows do, as Markdown."""
+    """Return a Markdown list of what the scenarios of the rows do."""
     return "\n".join(dict.fromkeys(f"- `{row['scenario']}`: {row['about']}." for row in rows))
 
 

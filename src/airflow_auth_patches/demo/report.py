@@ -1,4 +1,4 @@
-"""The outcome of a demonstration, as a table and as JSON."""
+"""Report the results of a demonstration, as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ STYLES = {
     Outcome.NOT_CURED: "bold red",
     Outcome.NOT_SHOWN: "bold red",
     Outcome.BROKEN: "bold red",
+    Outcome.INCONCLUSIVE: "yellow",
     Outcome.NOT_RUN: "yellow",
 }
 
@@ -27,14 +28,14 @@ STYLES = {
 @dataclass(frozen=True)
 class Row:
     """
-    One scenario on one pair of releases.
+    The result of one scenario on one pair of releases.
 
     :param pair: the releases, core first: ``3.1.6+3.3.0``.
-    :param logs: the servers' logs, under the builds' names: ``stock`` and ``patched``.
-    :param minimal: what was seen with the minimal patches alone, where that was tried.
-    :param database: the product that it was run on.
-    :param plugin: what was seen on stock releases with the plugin, where that was tried.
-    :param remedy: how to have it run, where it was not.
+    :param logs: the logs of the servers by build: ``stock`` and ``patched``.
+    :param minimal: the observation with only the minimal patches, if the scenario has one.
+    :param database: the database product.
+    :param plugin: the observation on stock releases with the plugin, if the scenario has one.
+    :param remedy: what to install, if the scenario did not run.
     """
 
     scenario: Scenario
@@ -50,15 +51,15 @@ class Row:
 
     @property
     def releases(self) -> str:
-        """The releases, and the database where it is not the usual one."""
+        """The releases, with the database if it is not PostgreSQL."""
         return self.pair if self.database == "PostgreSQL" else f"{self.pair} on {self.database}"
 
 
 def faults(rows: Sequence[Row]) -> list[str]:
     """
-    Name the outcomes that a demonstration must not have.
+    Return the unsuccessful outcomes of a demonstration.
 
-    :return: a sentence for each, empty when all is well.
+    :return: one sentence per outcome; empty if all are successful.
     """
     return [
         f"{row.scenario.name} on {row.releases} is {row.outcome.value}: stock: {row.stock.sees}; "
@@ -71,9 +72,9 @@ def faults(rows: Sequence[Row]) -> list[str]:
 
 def brief(rows: Sequence[Row]) -> Table:
     """
-    Lay out the short demonstration for people: 100 columns, 30 lines.
+    Return the table of the short demonstration, at most 100 columns and 30 lines.
 
-    :param rows: its outcomes.
+    :param rows: the results.
     """
     grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for head in ("scenario", "releases", "stock", "patched", "outcome"):
@@ -91,9 +92,9 @@ def brief(rows: Sequence[Row]) -> Table:
 
 def table(rows: Sequence[Row]) -> Table:
     """
-    Lay out a demonstration for people: best in 100 columns, whole in 80.
+    Return the table of a demonstration, for 100 columns; it also fits into 80.
 
-    :param rows: its outcomes.
+    :param rows: the results.
     """
     grid = Table(box=box.SIMPLE_HEAD, show_lines=True, show_edge=False, pad_edge=False)
     grid.add_column("scenario", max_width=22, overflow="fold")
@@ -125,21 +126,26 @@ def _more(title: str, observation: Observation | None) -> str:
 def _notes(rows: Sequence[Row]) -> list[str]:
     notes = {f"{row.scenario.name}: {row.scenario.note}": None for row in rows if row.scenario.note}
     for row in rows:
-        if row.outcome is Outcome.NOT_RUN:
+        if row.outcome is Outcome.INCONCLUSIVE:
+            notes[
+                f"{row.scenario.name}: the machine was too busy to compare the servers, twice. Repeat it: "
+                f"airflow-auth-patches demo --only {row.scenario.name}"
+            ] = None
+        elif row.outcome is Outcome.NOT_RUN:
             notes[f"{row.database}: {row.scenario.name} and others were not run. {row.remedy}"] = None
     return list(notes)
 
 
 def as_data(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """
-    Give a demonstration as plain data, for JSON.
+    Return a demonstration as JSON-serializable data.
 
     :return: for each row ``scenario``, ``about``, ``note``, ``bugs``, ``core``, ``fab``, ``database``,
-        ``settings`` (pool and cache), ``outcome``, ``stock``,
-        ``minimal``, ``plugin`` (``None`` where they were not tried) and ``patched``; each of these with
-        ``sees``, ``failed``, ``pool_timeouts``, ``warnings``, ``log_errors``, ``log`` (a path, ``None`` where
-        nothing was run),
-        ``measurements``, whose times are in seconds, and ``details``, which are the scenario's own.
+        ``settings`` (see `preparation.Settings`), ``outcome`` and the observations ``stock``, ``minimal``,
+        ``plugin`` and ``patched``; ``minimal`` and ``plugin`` are ``None`` if the scenario has none. Each
+        observation has ``sees``, ``failed``, ``pool_timeouts``, ``warnings``, ``log_errors``, ``log`` (a path
+        or ``None``), ``measurements`` (see :func:`measurement_data`) and
+        ``details`` (specific to the scenario).
     """
     return [
         {
@@ -175,7 +181,7 @@ def _observation(observation: Observation, log: Path | None) -> dict[str, Any]:
 
 
 def measurement_data(measurement: Measurement) -> dict[str, Any]:
-    """Give a measurement as plain data, for JSON: counts, outcomes, and times in seconds."""
+    """Return a measurement as JSON-serializable data: counts, outcomes, and times in seconds."""
     result = measurement.result
     return {
         "name": measurement.name,

@@ -1,4 +1,4 @@
-"""The demonstration: every scenario on stock and on patched releases, side by side."""
+"""Run the demonstration: each scenario on stock and on patched releases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_auth_patches.demo.interrupts import check, interruptible, shield
 from airflow_auth_patches.demo.managed import all_stopped
 from airflow_auth_patches.demo.mariadb import MariaDB
 from airflow_auth_patches.demo.networked import traversable
-from airflow_auth_patches.demo.outcomes import Kind, Observation, Outcome, judge
+from airflow_auth_patches.demo.outcomes import Kind, Observation, Outcome, outcome_of
 from airflow_auth_patches.demo.postgresql import PostgreSQL
 from airflow_auth_patches.demo.preparation import Keys, Preparation
 from airflow_auth_patches.demo.report import Row
@@ -30,7 +30,7 @@ from airflow_auth_patches.util.progress import Progress
 
 MakeEnvironment = Callable[[Pair, Build], Environment]
 
-#: The products that scenarios run on.
+#: The database products that scenarios run on.
 DATABASES: Mapping[str, Callable[[Path], DatabaseServer]] = {
     product.product: product for product in (PostgreSQL, MariaDB)
 }
@@ -39,9 +39,10 @@ DATABASES: Mapping[str, Callable[[Path], DatabaseServer]] = {
 @dataclass(frozen=True)
 class Target:
     """
-    A pair of releases on a database, ready to boot servers of.
+    A pair of releases on a database, ready to boot servers.
 
-    :param environments: what is installed, for each build.
+    :param prepared: the template database.
+    :param environments: the environment of each build.
     """
 
     pair: Pair
@@ -50,7 +51,7 @@ class Target:
 
     @property
     def name(self) -> str:
-        """Its releases, and the database where it is not the usual one."""
+        """The releases, with the database if it is not PostgreSQL."""
         product = self.prepared.database.product
         return self.pair.name if product == "PostgreSQL" else f"{self.pair.name}-{product.lower()}"
 
@@ -63,32 +64,32 @@ def run(
     everything: bool = False,
     progress: Progress,
     folder: Path,
-    tell: Callable[[Row], None] = lambda row: None,
+    on_row: Callable[[Row], None] = lambda row: None,
 ) -> list[Row]:
     """
     Run scenarios on stock and on patched releases.
 
-    Everything is done in a private folder with database servers of its own; all are gone afterwards, also
-    after an error, Ctrl-C or SIGTERM. Servers' logs are kept.
+    The databases and all files are in a private folder. Servers and folder are removed at the end, also after
+    an error, Ctrl-C or SIGTERM. The logs of the servers are kept.
 
-    :param make_environment: gives the environment with a pair of releases in a build.
-    :param pairs: the pinned pairs, among which are those that the scenarios name.
-    :param only: names of scenarios; those of the short demonstration when there are none.
+    :param make_environment: returns the environment of a pair of releases in a build.
+    :param pairs: the pinned pairs; they include the pairs of the scenarios.
+    :param only: names of scenarios; by default those of the short demonstration.
     :param everything: whether to run every scenario on every pair.
-    :param progress: is told of each step.
-    :param folder: where to keep the servers' logs: ``SCENARIO-CORE+FAB-stock.log``, ``...-patched.log``.
-    :param tell: is called with each row as soon as it is there.
-    :return: one row for each scenario, pair and database, in the order of the scenarios, also where
-        a database is not installed.
+    :param progress: shows each step.
+    :param folder: the folder of the servers' logs: ``SCENARIO-CORE+FAB-stock.log``, ``...-patched.log``.
+    :param on_row: called with each row when it is available.
+    :return: one row per scenario, pair and database, in the order of the scenarios. A scenario whose database
+        is not installed also has a row.
     :raises Problem: when a name is unknown, or Airflow or the database cannot be started.
-    :raises KeyboardInterrupt: on Ctrl-C, SIGTERM or SIGHUP, after everything is stopped.
+    :raises KeyboardInterrupt: on Ctrl-C, SIGTERM or SIGHUP, after all servers are stopped.
     """
     scenarios = choose(only, everything=everything)
     wanted = {name for scenario in scenarios for name in scenario.pairs}
     known = {pair.name: pair for pair in pairs}
     if missing := sorted(wanted - set(known)):
         raise Problem(
-            f"The scenarios need {', '.join(missing)}, which is no tested pair.",
+            f"The scenarios need {', '.join(missing)}, which is not a pinned pair.",
             "Add it to releases.toml.",
             Exit.USAGE,
         )
@@ -103,16 +104,16 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     with interruptible(), private_folder() as home, all_stopped(), ExitStack() as stack:
         databases: dict[str, DatabaseServer] = {}
-        absent: dict[str, NotInstalled] = {}
+        missing_databases: dict[str, NotInstalled] = {}
         for product in dict.fromkeys(product for *_, product in steps):
             with progress.task(f"starting {product}"):
                 try:
                     databases[product] = stack.enter_context(DATABASES[product](home / product.lower()))
                 except NotInstalled as error:
-                    absent[product] = error
+                    missing_databases[product] = error
         keys = Keys()
         targets: dict[tuple[str, str], Target] = {}
-        # A database is prepared in the background while the next environment is made.
+        # Prepare a database in the background while the next environment is created.
         for pair in chosen:
             used = [
                 (scenario, product)
@@ -149,18 +150,22 @@ def run(
         with progress.task("demonstration", len(steps)) as advance:
             for scenario, pair, product in steps:
                 check()
-                if product in absent:
-                    row = _not_run(scenario, pair, product, absent[product])
+                if product in missing_databases:
+                    row = _not_run(scenario, pair, product, missing_databases[product])
                 else:
                     row = _compare(scenario, targets[pair.name, product], progress=progress, folder=folder)
+                    if row.outcome is Outcome.INCONCLUSIVE:
+                        row = _compare(
+                            scenario, targets[pair.name, product], progress=progress, folder=folder
+                        )
                 rows.append(row)
-                tell(row)
+                on_row(row)
                 advance(1)
         return rows
 
 
 def _compare(scenario: Scenario, target: Target, *, progress: Progress, folder: Path) -> Row:
-    """Boot a fresh server of each build, if possible all at the same time; measure one after the other."""
+    """Boot a server of each build, all at the same time if possible, and measure them in sequence."""
     name = f"{scenario.name} on {target.name}"
     logs = {
         build.value: folder / f"{scenario.name}-{target.name}-{build.value}.log" for build in scenario.builds
@@ -191,9 +196,9 @@ def _compare(scenario: Scenario, target: Target, *, progress: Progress, folder: 
     plugin = seen.get(Build.PLUGIN)
     if scenario.compare_with_minimal is not None and first is not None:
         patched = scenario.compare_with_minimal(first, patched)
-    # The plugin is a cure too: where it fails, the bug is not cured.
+    # The plugin must cure the bug too: if it fails, the bug is not cured.
     cure = plugin if plugin is not None and plugin.failed else patched
-    outcome = judge(scenario.kind, stock, cure)
+    outcome = outcome_of(scenario.kind, stock, cure)
     product = target.prepared.database.product
     return Row(scenario, target.pair.name, stock, patched, outcome, logs, first, product, plugin)
 
@@ -205,7 +210,7 @@ def _not_run(scenario: Scenario, pair: Pair, product: str, missing: NotInstalled
 
 
 def _observe(scenario: Scenario, build: Build, server: Server) -> Observation:
-    """Run a scenario; a bug that cannot be measured on stock is not shown, all else is a failure."""
+    """Run a scenario. If it cannot be measured, it fails, except on stock in a scenario that shows a bug."""
     try:
         return scenario.observe(build, server)
     except Problem as problem:
@@ -214,16 +219,16 @@ def _observe(scenario: Scenario, build: Build, server: Server) -> Observation:
 
 
 def _plain(kind: str, pair: Pair) -> str:
-    """Name a database."""
+    """Return the name of a database."""
     return re.sub(r"[^a-z0-9]+", "_", f"{kind}_{pair.name}")
 
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
     """
-    Make a folder for the length of a ``with`` block.
+    Create a folder for the duration of a ``with`` block.
 
-    As root, whose PostgreSQL runs as somebody else, it is one that everybody can pass through.
+    As root, the folder is accessible to all users, because PostgreSQL runs as another user.
     """
     places = [Path(tempfile.gettempdir())]
     if os.geteuid() == 0:

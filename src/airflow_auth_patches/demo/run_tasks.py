@@ -1,7 +1,7 @@
 """
-Marks the task instances of a run as running, as the task execution API does when a worker starts them.
+Mark the task instances of a run as running, as the task execution API does when a worker starts them.
 
-This file is a program of its own, run by ``tasks.start`` in the Airflow environment, on a server's database.
+``tasks.start`` runs this file as a separate program in the Airflow environment, on a server's database.
 Arguments: the run id, the host name and the process id of the worker.
 """
 
@@ -16,11 +16,11 @@ from sqlalchemy import MetaData, create_engine
 
 def main(run_id: str, hostname: str, pid: int) -> None:
     """
-    Mark them.
+    Mark the task instances as running.
 
-    :param run_id: the run id, in whatever Dag.
+    :param run_id: the run id, in any Dag.
     :param hostname: the host name of the worker.
-    :param pid: its process id.
+    :param pid: the process id of the worker.
     """
     engine = create_engine(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
     meta = MetaData()

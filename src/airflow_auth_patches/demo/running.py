@@ -1,4 +1,4 @@
-"""The proof that the process behind a port runs certain code: what it imports, and since when that is so."""
+"""Check that the process that listens on a port runs the expected code."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from airflow_auth_patches.util.processes import attempt, run
 
 PROGRAM = Path(__file__).with_name("listening.py")
 TIMEOUT = 120.0
-#: Seconds by which a file must be older than the process: what the start of a process is known to, and more.
+#: Seconds by which a file must be older than the process; more than the precision of the start time.
 MARGIN = 1.0
 
 
 @dataclass(frozen=True)
 class Place:
     """
-    Where a server runs.
+    The place where a server runs: this machine or a container.
 
-    :param name: for people: the interpreter, or the container.
-    :param command: runs the server's interpreter there.
-    :param port: the port that it listens on there, or a word for it.
+    :param name: the display name: the interpreter or the container.
+    :param command: the command that runs the server's interpreter there.
+    :param port: the port that the server listens on there, or a placeholder for it.
     """
 
     name: str
@@ -35,18 +35,18 @@ class Place:
     port: int | str
 
     def words(self, paths: Sequence[str]) -> list[str]:
-        """Return the command that looks at the server; the program is its standard input."""
+        """Return the command that inspects the server; its standard input is `PROGRAM`."""
         return [*self.command, "-", str(self.port), *paths]
 
 
 @dataclass(frozen=True)
 class File:
     """
-    What an import takes for a path.
+    The file that is imported for a path.
 
-    :param file: the file, or ``None`` where there is none.
-    :param blob: the id of its content, as git names it.
-    :param changed: when it was last written, replaced or linked, in seconds since the epoch.
+    :param file: the file, or ``None`` if there is none.
+    :param blob: the git blob id of its content.
+    :param changed: the time of the last write, replacement or link, in seconds since the epoch.
     """
 
     file: str | None
@@ -59,9 +59,9 @@ class Listener:
     """
     A process that listens on the port.
 
-    :param started: in seconds since the epoch.
-    :param ours: whether it runs on the packages of the interpreter that looked at it.
-    :param sites: the ``site-packages`` that it runs on.
+    :param started: the start time, in seconds since the epoch.
+    :param ours: whether it uses the ``site-packages`` of the interpreter that inspected it.
+    :param sites: the ``site-packages`` folders that it uses.
     """
 
     pid: int
@@ -73,10 +73,11 @@ class Listener:
 @dataclass(frozen=True)
 class Seen:
     """
-    What was seen of a server.
+    The result of inspecting a server.
 
-    :param files: by path below site-packages.
-    :param versions: of our distributions, as installed; ``None`` where one is not.
+    :param listeners: the processes that listen on the port.
+    :param files: the imported files, by path below site-packages.
+    :param versions: the installed versions of the patched distributions; ``None`` if not installed.
     """
 
     listeners: tuple[Listener, ...]
@@ -96,108 +97,115 @@ class Seen:
         return f"{public(CORE.name)}+{public(FAB.name)}"
 
 
-def beside(python: Path, port: int) -> Place:
+def local_place(python: Path, port: int) -> Place:
     """
-    Return the place of a server of this machine.
+    Return the place of a server on this machine.
 
-    :param python: the interpreter of its environment.
-    :raises Problem: when it is none.
+    :param python: the interpreter of the server's environment.
+    :param port: the port that the server listens on.
+    :raises Problem: when the file does not exist.
     """
     if not python.is_file():
         raise Problem(
-            f"{python} is not an interpreter.", "Name the python of your Airflow: --python PATH.", Exit.USAGE
+            f"{python} is not an interpreter.",
+            "Give the interpreter of your Airflow: --python PATH.",
+            Exit.USAGE,
         )
     return Place(str(python), (str(python),), port)
 
 
 def published(port: int, python: str = "python", container: str | None = None) -> Place:
     """
-    Find the container that publishes a port of this machine.
+    Return the container that publishes a port on this machine.
 
-    :param python: the interpreter in it.
-    :param container: its name, where another could be meant.
-    :raises Problem: when Docker is missing or does not answer, or no container does.
+    :param port: the published port.
+    :param python: the interpreter in the container.
+    :param container: the name of the container; by default the first one that publishes the port.
+    :raises Problem: when Docker is missing or not running, or no container publishes the port.
     """
     asked = attempt(find_words(port), timeout=TIMEOUT)
     if asked.returncode:
         why = (asked.stderr.strip() or asked.stdout.strip()).splitlines()[-1:]
-        raise Problem(f"Docker does not answer: {' '.join(why)}", "Start it.", Exit.FAILED)
+        raise Problem(f"Docker does not respond: {' '.join(why)}", "Start Docker.", Exit.FAILED)
     for line in asked.stdout.splitlines():
         name, _, ports = line.partition(" ")
         if (inner := re.search(rf":{port}->(\d+)/tcp", ports)) and container in (None, name):
             return Place(f"container {name}", tuple(exec_words(name, python)), int(inner[1]))
     raise Problem(
         f"{container or 'No container'} {'does not publish' if container else 'publishes'} port {port}.",
-        "Start Breeze, or name the interpreter of a server without it: --python PATH.",
+        "Start Breeze, or give the interpreter of a server without Breeze: --python PATH.",
         Exit.USAGE,
     )
 
 
 def find_words(port: int) -> list[str]:
-    """Return the command that finds the container of a published port."""
+    """Return the command that lists the containers that publish a port."""
     return ["docker", "ps", "--filter", f"publish={port}", "--format", "{{.Names}} {{.Ports}}"]
 
 
 def exec_words(container: str, python: str) -> list[str]:
-    """Return the command that runs an interpreter in a container, with our standard input."""
+    """Return the command that runs an interpreter in a container, with standard input."""
     return ["docker", "exec", "-i", container, python]
 
 
 def inspect(place: Place, paths: Sequence[str]) -> Seen:
     """
-    Look at a server: the processes behind its port, and the files that they import.
+    Return the processes that listen on a server's port, and the files that they import.
 
-    :param paths: below site-packages.
-    :raises Problem: when its interpreter cannot be run.
+    :param place: the place of the server.
+    :param paths: paths below site-packages.
+    :raises Problem: when the interpreter cannot be run.
     """
     try:
-        told = json.loads(run(place.words(paths), stdin=PROGRAM.read_text("utf-8"), timeout=TIMEOUT))
+        found = json.loads(run(place.words(paths), stdin=PROGRAM.read_text("utf-8"), timeout=TIMEOUT))
     except (Problem, ValueError) as error:
         raise Problem(
-            f"The interpreter of {place.name} cannot tell what runs there: {error}",
-            "Name the server's own: --python PATH.",
+            f"The interpreter of {place.name} cannot inspect the server: {error}",
+            "Give the interpreter of the server: --python PATH.",
             Exit.USAGE,
         ) from error
     return Seen(
-        tuple(Listener(**each) for each in told["listeners"]),
-        {path: File(**each) for path, each in told["files"].items()},
-        told["versions"],
+        tuple(Listener(**each) for each in found["listeners"]),
+        {path: File(**each) for path, each in found["files"].items()},
+        found["versions"],
     )
 
 
 def prove(place: Place, seen: Seen, expected: Mapping[str, str]) -> None:
     """
-    Prove that the code behind a port is what it must be.
+    Check that the processes that listen on a port run the expected code.
 
-    Every process that listens there runs on the packages of that place's interpreter; what an import takes
-    there for each path is exactly the expected content; and no such file was written, replaced or linked
-    since the process began, so that content is what it read whenever it imported it.
+    Every process must use the packages of the interpreter. The file that is imported for each path must have
+    the expected content. No such file may have been written, replaced or linked since the process started, so
+    the process imported that content.
 
-    :param expected: ``{path below site-packages: id of the content, as git names it}``.
-    :raises Problem: when any of it is not so.
+    :param place: the place of the server.
+    :param seen: the result of :func:`inspect`.
+    :param expected: ``{path below site-packages: git blob id of the content}``.
+    :raises Problem: when one of these conditions is not met.
     """
     if not seen.listeners:
         raise Problem(
-            f"Nothing that this user may look at listens on port {place.port} of {place.name}.",
-            "Start the API server there, or run this as its user.",
+            f"No process that this user can inspect listens on port {place.port} of {place.name}.",
+            "Start the API server there, or run this command as its user.",
             Exit.USAGE,
         )
     for listener in seen.listeners:
         if not listener.ours:
             raise Problem(
-                f"Process {listener.pid}, which listens on port {place.port}, does not run on the packages "
-                f"of {place.name}, but on {', '.join(listener.sites) or 'none'}.",
-                "Name the interpreter of its environment: --python PATH, and if that is in a container, "
-                "--container NAME too.",
+                f"Process {listener.pid}, which listens on port {place.port}, does not use the packages "
+                f"of {place.name}, but {', '.join(listener.sites) or 'none'}.",
+                "Give the interpreter of its environment: --python PATH, and in a container also "
+                "--container NAME.",
                 Exit.USAGE,
             )
     if other := [path for path, content in expected.items() if seen.files[path].blob != content]:
         file = seen.files[other[0]].file
-        what = f"{file} is not what the patches make of it" if file else f"{other[0]} is not there"
-        more = f", nor are {len(other) - 1} other files" if len(other) > 1 else ""
+        what = f"{file} does not have the patched content" if file else f"{other[0]} does not exist"
+        more = f", and {len(other) - 1} more files differ" if len(other) > 1 else ""
         raise Problem(
-            f"The patched code is not what runs: {what}{more}.",
-            "Start the API server with the patched code and verify again.",
+            f"The server does not run the patched code: {what}{more}.",
+            "Start the API server with the patched code, and verify again.",
             Exit.USAGE,
         )
     for listener in seen.listeners:
@@ -205,8 +213,8 @@ def prove(place: Place, seen: Seen, expected: Mapping[str, str]) -> None:
             changed = seen.files[path].changed
             if changed is None or changed > listener.started - MARGIN:
                 raise Problem(
-                    f"{seen.files[path].file} is patched, and was changed after process {listener.pid} "
-                    "began, which may run what was there before.",
-                    "Restart the API server and verify again.",
+                    f"{seen.files[path].file} changed after the start of process {listener.pid}, which "
+                    "may run the previous content.",
+                    "Restart the API server, and verify again.",
                     Exit.USAGE,
                 )

@@ -1,4 +1,4 @@
-"""What a scenario is, and the rounds of requests that scenarios share."""
+"""The class `Scenario`, and a helper that repeats requests."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from airflow_auth_patches.demo.preparation import Settings
 from airflow_auth_patches.demo.reached import Reached
 from airflow_auth_patches.demo.server import Server
 
-#: The four patches that cure what was reported, and what the last of them requires, on FAB before 3.7.0
-#: ``user-session`` too.
+#: The patches that cure the reported bugs, and the patches that they require; on FAB before 3.7.0 also
+#: ``user-session``.
 MINIMAL = (
     "session-cleanup",
     "auth-manager-singleton",
@@ -26,35 +26,34 @@ MINIMAL = (
 
 
 class Build(str, Enum):
-    """What a pair of releases is installed with."""
+    """The patches or plugin that a pair of releases is installed with."""
 
     STOCK = "stock"  #: no patch
-    MINIMAL = "minimal"  #: `MINIMAL`, as far as they serve the pair
-    PLUGIN = "plugin"  #: no patch; the plugin that limits concurrent requests is in the plugins folder
-    PATCHED = "patched"  #: the whole series
+    MINIMAL = "minimal"  #: the patches of `MINIMAL` that serve the pair
+    PLUGIN = "plugin"  #: no patch, but the plugin that limits concurrent requests
+    PATCHED = "patched"  #: all patches of the series
 
 
 @dataclass(frozen=True)
 class Scenario:
     """
-    Something that users do to a server, the same on stock and patched releases.
+    A test of a running server. It is the same on stock and patched releases.
 
-    :param name: what to call it on the command line.
-    :param about: what is done, with the settings and deadlines that matter, for people.
-    :param bugs: slugs of the bugs it shows, as ``bugs.toml`` has them.
+    :param name: the name on the command line.
+    :param about: a description, with the important settings and deadlines.
+    :param bugs: slugs of the bugs that it shows, from ``bugs.toml``.
     :param pairs: the pairs of releases to run it on, core first: ``3.1.6+3.3.0``.
-    :param run: does it on a server that answers, and tells what was seen.
-    :param settings: what the server is booted with.
-    :param databases: the products to run it on.
-    :param minimal: whether to run it with the minimal patches alone too.
-    :param plugin: whether to run it on stock releases with the plugin that limits concurrent requests too.
-    :param run_patched: does it on the server with all patches, where that takes more than ``run``.
-    :param alone: whether to boot each server when the one before is stopped, as a load test of the whole
-        machine needs it, instead of all at the same time.
-    :param compare_with_minimal: looks at what was seen with the minimal patches and with all, in this order,
-        and tells the latter anew.
+    :param run: runs the scenario on a running server and returns the observation.
+    :param settings: the settings of the server.
+    :param databases: the database products to run it on.
+    :param minimal: whether to also run it with only the minimal patches.
+    :param plugin: whether to also run it on stock releases with the plugin that limits concurrent requests.
+    :param run_patched: runs the scenario on the server with all patches, if that differs from ``run``.
+    :param alone: whether to boot only one server at a time, for a load test of the whole machine.
+    :param compare_with_minimal: returns the observation with all patches, from the observations with the
+        minimal patches and with all patches.
     :param kind: whether stock must fail.
-    :param note: a sentence on what is done otherwise than one would expect, and why.
+    :param note: a sentence that explains an unusual detail.
     """
 
     name: str
@@ -74,16 +73,16 @@ class Scenario:
 
     @property
     def builds(self) -> tuple[Build, ...]:
-        """What it is run with, in this order."""
+        """The builds to run it with, in this order."""
         optional = {Build.MINIMAL: self.minimal, Build.PLUGIN: self.plugin}
         return tuple(build for build in Build if optional.get(build, True))
 
     def settings_of(self, build: Build) -> Settings:
-        """Return what the server of a build is booted with."""
+        """Return the settings of the server of a build."""
         return replace(self.settings, admission_plugin=True) if build is Build.PLUGIN else self.settings
 
     def observe(self, build: Build, server: Server) -> Observation:
-        """Run it on the server of a build."""
+        """Run the scenario on the server of a build."""
         if build is Build.PATCHED and self.run_patched is not None:
             return self.run_patched(server)
         return self.run(server)
@@ -93,16 +92,15 @@ def rounds(
     server: Reached, name: str, requests: Sequence[Request], *, count: int, deadline: float
 ) -> Measurement:
     """
-    Send the same requests together, time after time.
+    Send the same concurrent requests repeatedly.
 
-    Ends at the first round that leaves a request without an answer: the server hangs, and more rounds
-    would tell of nothing but that.
+    Stops after the first round in which a request gets no response, because the server hangs then.
 
-    :param server: where to.
-    :param name: what to call it.
-    :param requests: one round.
-    :param count: how many rounds.
-    :param deadline: seconds for each.
+    :param server: the server.
+    :param name: the name of the measurement.
+    :param requests: the requests of one round.
+    :param count: the number of rounds.
+    :param deadline: seconds for each round.
     """
     total = Result([], 0)
     done = 0

@@ -1,9 +1,8 @@
 """
-Puts into a database what only a scheduler, a worker or a Dag processor would, for the route sweep of the API.
+Insert the seed data that only a scheduler, a worker or a Dag processor creates, for the route sweep.
 
-This file is a program of its own, run by ``sweep.SeedData`` in the Airflow environment, on a
-server's database.
-Arguments: the run id that every Dag given after it has a run of.
+``sweep.SeedData`` runs this file as a separate program in the Airflow environment, on a server's database.
+Arguments: a run id, and the Dags that have a run with this id.
 """
 
 from __future__ import annotations
@@ -18,16 +17,18 @@ NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
 
 
 def of(module: str, name: str) -> Any:
-    """Return a class of Airflow."""
+    """Return a class or function of Airflow."""
     return getattr(importlib.import_module(f"airflow.{module}"), name)
 
 
 def create(session: Any, run_id: str, dag_ids: list[str]) -> None:
     """
-    Let a task instance of each Dag have run, and ask a human; add a job, a warning and an import error.
+    Insert a finished task instance for each Dag, a job, a warning and an import error.
 
-    :param session: a session of the ORM.
-    :param run_id: a run of each Dag.
+    Each task instance has a human-in-the-loop request.
+
+    :param session: an ORM session.
+    :param run_id: the run id; each Dag has a run with it.
     :param dag_ids: the Dags.
     """
     instance = of("models.taskinstance", "TaskInstance")
@@ -65,9 +66,9 @@ def create(session: Any, run_id: str, dag_ids: list[str]) -> None:
 
 def main(run_id: str, dag_ids: list[str]) -> None:
     """
-    Furnish the database that Airflow's configuration names.
+    Insert the seed data into the database of Airflow's configuration.
 
-    :param run_id: a run of each Dag.
+    :param run_id: the run id; each Dag has a run with it.
     :param dag_ids: the Dags.
     """
     with of("utils.session", "create_session")() as session:

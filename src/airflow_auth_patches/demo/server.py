@@ -1,4 +1,4 @@
-"""A real ``airflow api-server`` with FabAuthManager: booted, asked, watched and stopped."""
+"""Boot, measure and stop a real ``airflow api-server`` with FabAuthManager."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ from airflow_auth_patches.demo.interrupts import check, shield
 from airflow_auth_patches.demo.managed import ManagedProcess
 from airflow_auth_patches.demo.memory import resident
 from airflow_auth_patches.demo.ports import free_port
-from airflow_auth_patches.demo.preparation import Preparation, Settings, airflow_environment, place_inside
+from airflow_auth_patches.demo.preparation import Preparation, Settings, airflow_environment, install_plugins
 from airflow_auth_patches.demo.reached import Reached
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.util.errors import Exit, Problem
 
 BOOT_DEADLINE = 180.0
-#: Seconds to end by itself: short, as nothing that it would tidy up is used again.
+#: Seconds to shut down before it is killed; short, because its state is not used again.
 GRACE = 0.5
 
 
 class Server(Reached):
     """
-    One API server with a database of its own, or another's, stopped at the end of a ``with`` block.
+    An API server with a private database, stopped at the end of a ``with`` block.
 
-    Starts when the block is entered; ``wait`` before the first use.
+    It starts when the block is entered. Call ``wait`` before the first request.
 
-    :param environment: the releases to run.
-    :param pair: what they are called, core first: ``3.1.6+3.3.0``.
+    :param environment: the environment with the releases.
+    :param pair: the releases, core first: ``3.1.6+3.3.0``.
     :param name: the name of its database.
-    :param prepared: what its database is copied from.
-    :param settings: pool, caches and what is loaded into it.
-    :param log: file for what the server prints.
-    :param beside: what to call it among those on one database; empty for the one that makes the database.
+    :param prepared: the template of its database.
+    :param settings: the settings.
+    :param log: the file for its output.
+    :param sibling: the name among several servers on one database; empty for the server that owns the
+        database.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Server(Reached):
         prepared: Preparation,
         settings: Settings,
         log: Path,
-        beside: str = "",
+        sibling: str = "",
     ) -> None:
         self._port = free_port()
         super().__init__(f"http://127.0.0.1:{self._port}", pair)
@@ -60,12 +61,12 @@ class Server(Reached):
         self.settings = settings
         self._environment = environment
         self._prepared = prepared
-        self._beside = beside
+        self._sibling = sibling
         self._process: ManagedProcess | None = None
 
     def __enter__(self) -> Server:
         self.log.unlink(missing_ok=True)
-        if not self._beside:
+        if not self._sibling:
             self.database.drop(self.name)
             self.database.create(self.name, self._prepared.name)
         self._start()
@@ -80,7 +81,7 @@ class Server(Reached):
         with shield():
             self.close()
             self.stop()
-            if not self._beside:
+            if not self._sibling:
                 self.database.drop(self.name)
 
     def sibling(
@@ -92,12 +93,12 @@ class Server(Reached):
         database: DatabaseServer | None = None,
     ) -> Server:
         """
-        Make another server process of the same releases on the same database, for a block inside this one's.
+        Return another server of the same releases on the same database, for a nested ``with`` block.
 
-        :param name: what to call it; its log is this one's with that at the end.
-        :param settings: its pool and caches; this one's when not given.
-        :param probes: what is loaded into it; as the settings say when not given.
-        :param database: the same database server, where this process is to find it elsewhere.
+        :param name: its name; it is appended to the name of the log.
+        :param settings: its settings; by default those of this server.
+        :param probes: the probes to load into it; by default those of the settings.
+        :param database: the same database server with another port, if it is reached through a proxy.
         """
         settings = settings or self.settings
         other = Server(
@@ -107,16 +108,16 @@ class Server(Reached):
             prepared=self._prepared,
             settings=settings if probes is None else replace(settings, probes=probes),
             log=self.log.with_name(f"{self.log.stem}-{name}.log"),
-            beside=name,
+            sibling=name,
         )
         other.database = database or self.database
         return other
 
     def _start(self) -> None:
         made = self._prepared
-        home = made.folder / "-".join(filter(None, (self.name, self._beside)))
+        home = made.folder / "-".join(filter(None, (self.name, self._sibling)))
         home.mkdir(exist_ok=True)
-        place_inside(home, self.settings)
+        install_plugins(home, self.settings)
         self._process = ManagedProcess(
             [
                 *(self._environment.airflow, "api-server", "--workers", "1"),
@@ -132,38 +133,42 @@ class Server(Reached):
 
     def wait(self, deadline: float = BOOT_DEADLINE) -> Server:
         """
-        Wait until it answers.
+        Wait until the server responds.
 
         :param deadline: seconds.
-        :return: itself.
-        :raises Problem: when it ends, or does not answer in time; with the end of its log.
+        :return: the server.
+        :raises Problem: when it ends or does not respond in time; with the end of its log.
         """
         assert self._process is not None
         end = time.monotonic() + deadline
         while not self.healthy(5):
             check()
             if not self._process.running or time.monotonic() > end:
-                why = f"did not answer within {deadline:.0f} s" if self._process.running else "ended"
+                why = f"did not respond within {deadline:.0f} s" if self._process.running else "ended"
                 tail = self._process.tail(25)
                 self.stop()
-                raise Problem(f"The API server of {self.pair} {why}:\n{tail}", "", Exit.FAILED)
+                raise Problem(
+                    f"The API server of {self.pair} {why}:\n{tail}",
+                    "Correct the error above and run it again.",
+                    Exit.FAILED,
+                )
             time.sleep(0.05)
         return self
 
     def stop(self) -> None:
-        """End it, by force after a grace; nothing when it has ended."""
+        """Stop the server, and kill it after a grace period. Does nothing if it is stopped."""
         if self._process is not None:
             self._process.stop()
             self._process = None
 
     def run(self, program: Path, *arguments: str, deadline: float = 120.0) -> None:
         """
-        Run a Python program in the server's environment, with its configuration and on its database.
+        Run a Python program in the server's environment, with its configuration and its database.
 
         :param program: the file.
-        :param arguments: what it is given.
+        :param arguments: the arguments of the program.
         :param deadline: seconds.
-        :raises Problem: when it fails or takes longer; with the end of what it printed.
+        :raises Problem: when it fails or takes longer; with the end of its output.
         """
         made = self._prepared
         home = made.folder / f"{self.name}-{program.stem}"
@@ -178,19 +183,19 @@ class Server(Reached):
         ).finish(deadline, f"{program.stem} for {self.pair}")
 
     def restart(self) -> None:
-        """Stop and start it, with the same database, and wait until it answers."""
+        """Restart the server with the same database, and wait until it responds."""
         self.stop()
-        if not self._beside:
+        if not self._sibling:
             self.database.kill_connections(self.name)
         self._start()
         self.wait()
 
     def tokens(self, count: int, users: Sequence[int] = ()) -> list[str]:
         """
-        Make tokens that differ in their ``jti`` only, as if the user had logged in so many times.
+        Return tokens that differ only in their ``jti``, as if the user had logged in several times.
 
-        :param count: how many.
-        :param users: ids of users to take in turn; the administrator alone when there are none.
+        :param count: the number of tokens.
+        :param users: ids of users, used in turn; by default only the administrator.
         :return: the tokens, signed with the server's secret.
         """
         first = self.token()
@@ -202,11 +207,11 @@ class Server(Reached):
 
     def sign(self, claims: Mapping[str, str | int], like: str) -> str:
         """
-        Make a token that has some claims other than another one.
+        Return a copy of a token with some claims replaced.
 
-        :param claims: these claims.
-        :param like: the other token.
-        :return: the token, signed with the server's secret.
+        :param claims: the claims to replace.
+        :param like: the token to copy.
+        :return: the new token, signed with the server's secret.
         """
         header = jwt.get_unverified_header(like)
         known = jwt.decode(like, options={"verify_signature": False})
@@ -215,25 +220,25 @@ class Server(Reached):
 
     def kill_connections(self) -> int:
         """
-        Break all its connections on the database's side.
+        Close all connections of the server on the database's side.
 
-        :return: how many there were.
+        :return: the number of closed connections.
         """
         return self.database.kill_connections(self.name)
 
     def memory(self) -> int:
-        """Tell the resident memory of its processes together, in bytes; 0 when it is stopped."""
+        """Return the total resident memory of its processes, in bytes; 0 if it is stopped."""
         return resident(self._process.group) if self._process is not None else 0
 
     def log_size(self) -> int:
-        """Tell how long the log is now, in bytes: a mark for ``log_since``."""
+        """Return the size of the log in bytes, for ``log_since``."""
         return self.log.stat().st_size
 
     def log_since(self, mark: int = 0) -> str:
         """
-        Read what it logged after a mark.
+        Return the log after a position.
 
-        :param mark: what ``log_size`` said.
+        :param mark: the position, a value of ``log_size``.
         """
         with self.log.open("rb") as file:
             file.seek(mark)

@@ -1,4 +1,4 @@
-"""A sweep of the public API: what it finds in the database, every GET, and the main writes."""
+"""The route sweep of the public API: its seed data, and one request for every GET."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import httpx
 
 from airflow_auth_patches.demo.flows import Step
 from airflow_auth_patches.demo.openapi import Operation, address, unknown
+from airflow_auth_patches.demo.pages import SEE_LOG
 from airflow_auth_patches.demo.preparation import SWEEP, SWEEP_DAGS
 from airflow_auth_patches.demo.server import Server
 from airflow_auth_patches.util.errors import Exit, Problem
@@ -19,22 +20,22 @@ RUN = "sweep_run"
 SEED_DATA = Path(__file__).with_name("seed_data.py")
 TIMEOUT = 60.0
 
-#: GETs that are not answered with 200, and why; all others must be.
-OTHERWISE: Mapping[str, tuple[int, str]] = {
-    f"{API}/auth/login": (307, "sends to the login page"),
-    f"{API}/auth/logout": (307, "sends to the login page"),
+#: GET routes that do not return 200, with the expected status and the reason. All others must return 200.
+OTHER_STATUS: Mapping[str, tuple[int, str]] = {
+    f"{API}/auth/login": (307, "redirects to the login page"),
+    f"{API}/auth/logout": (307, "redirects to the login page"),
     f"{API}/config": (403, "the configuration is not exposed"),
     f"{API}/config/section/{{section}}/option/{{option}}": (403, "the configuration is not exposed"),
-    f"{API}/connections/enqueue-test": (404, "testing connections is disabled, so there is no test to find"),
+    f"{API}/connections/enqueue-test": (404, "connection tests are disabled"),
     f"{API}/dags/{{dag_id}}/dagRuns/{{dag_run_id}}/taskInstances/{{task_id}}/externalLogUrl/{{try_number}}": (
         400,
-        "logs are files here, without a page of their own",
+        "logs are local files without an external URL",
     ),
 }
-#: GETs that may use the event loop for the database, and why: none.
+#: GET routes that may access the database on the event loop, with the reason: none.
 EXEMPT: Mapping[str, str] = {}
-#: For some GETs, by a part of their path, another value than for the rest.
-INSTEAD: Mapping[str, Mapping[str, str]] = {
+#: Parameter values for some GET routes, by a part of their path. They replace the general values.
+OTHER_VALUES: Mapping[str, Mapping[str, str]] = {
     "/dags/{dag_id}/assets/": {"dag_id": f"{SWEEP}_started_0"},
     "/listMapped": {"task_id": "group.mapped"},
 }
@@ -42,10 +43,10 @@ INSTEAD: Mapping[str, Mapping[str, str]] = {
 
 class SeedData:
     """
-    A server whose database has something for every route to tell.
+    Creates seed data on a server, so that every route has data to return.
 
-    :param server: one that answers.
-    :ivar asset_ids: the asset of each Dag of the route sweep, once seeded.
+    :param server: a running server.
+    :ivar asset_ids: the asset of each Dag of the route sweep, after :meth:`create`.
     """
 
     def __init__(self, server: Server) -> None:
@@ -55,9 +56,9 @@ class SeedData:
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """
-        Make one request, and give the answer.
+        Send a request and return the JSON response.
 
-        :raises Problem: when it is no success.
+        :raises Problem: when there is no response or an error status.
         """
         try:
             answer = httpx.request(
@@ -70,17 +71,17 @@ class SeedData:
                 verify=False,
             )
         except httpx.TransportError as error:
-            raise Problem(f"{method} {path} was not answered: {error!r}.", "", Exit.FAILED) from error
+            raise Problem(f"{method} {path} failed: {error!r}.", SEE_LOG, Exit.FAILED) from error
         if not answer.is_success:
-            told = f"{answer.status_code}: {answer.text[:300]}"
-            raise Problem(f"{method} {path} was answered {told}", "", Exit.FAILED)
+            what = f"{method} {path} returned {answer.status_code}: {answer.text[:300]}"
+            raise Problem(what, SEE_LOG, Exit.FAILED)
         return answer.json() if answer.content else None
 
     def create(self) -> dict[str, str]:
         """
-        Make what the route sweep is to find.
+        Create the seed data.
 
-        :return: a value for each name of a parameter.
+        :return: a value for each parameter name.
         """
         paths = self.document()["paths"]
         for number in range(SWEEP_DAGS):
@@ -139,37 +140,40 @@ class SeedData:
         found = self.ask("GET", f"{API}/{path}?limit=100")[listed]
         fits = [each for each in found if all(each[key] == value for key, value in fields.items())]
         if not fits:
-            raise Problem(f"GET {API}/{path} tells of nothing for the route sweep.", "", Exit.FAILED)
+            raise Problem(f"GET {API}/{path} returned no seed data of the route sweep.", SEE_LOG, Exit.FAILED)
         first: Mapping[str, Any] = fits[0]
         return first
 
     def document(self) -> Mapping[str, Any]:
-        """Give the server's own OpenAPI document."""
+        """Return the OpenAPI document of the server."""
         document: Mapping[str, Any] = self.ask("GET", "/openapi.json")
         return document
 
 
-def looks(found: Sequence[Operation], values: Mapping[str, str]) -> list[Step]:
+def get_steps(found: Sequence[Operation], values: Mapping[str, str]) -> list[Step]:
     """
-    Give one request for each GET.
+    Return one step for each GET operation.
 
-    :param found: what the server can be asked.
-    :param values: a value for each name of a parameter.
-    :raises Problem: when a GET needs a parameter that the route sweep does not know.
+    :param found: the operations of the server.
+    :param values: a value for each parameter name.
+    :raises Problem: when a GET operation needs a parameter without a value.
     """
     gets = [each for each in found if each.method == "GET" and each.path not in EXEMPT]
-    if lacking := unknown(values, gets):
+    if missing := unknown(values, gets):
         raise Problem(
-            f"The route sweep does not know {'; nor '.join(lacking)}: it would leave routes out.",
-            "Let demo/sweep.py make something for it to find.",
+            f"The route sweep has no value for {'; '.join(missing)}.",
+            "Create seed data with such a value in demo/sweep.py.",
             Exit.FAILED,
         )
     steps = []
     for each in gets:
         other = {
-            name: value for part, own in INSTEAD.items() if part in each.path for name, value in own.items()
+            name: value
+            for part, own in OTHER_VALUES.items()
+            if part in each.path
+            for name, value in own.items()
         }
-        goes = address(each, {**values, **other})
-        expect = OTHERWISE.get(each.path, (200, ""))[0]
-        steps.append(Step("GET", each.path, goes.path, (expect,), headers=goes.headers))
+        target = address(each, {**values, **other})
+        expect = OTHER_STATUS.get(each.path, (200, ""))[0]
+        steps.append(Step("GET", each.path, target.path, (expect,), headers=target.headers))
     return steps

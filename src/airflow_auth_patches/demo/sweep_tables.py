@@ -1,4 +1,4 @@
-"""Tables of the recorded route sweep, as Markdown."""
+"""Build the Markdown tables of the recorded route sweep."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ SCENARIO = "route-sweep"
 
 def counts(rows: Iterable[Result]) -> str:
     """
-    Return what was counted on the event loop, with a column for each pair of releases, stock and patched.
+    Return the table of event-loop counts, with a column per pair of releases and build.
 
-    :param rows: recorded rows, some of this scenario.
+    :param rows: recorded rows; those of other scenarios are ignored.
     """
     seen = [
         (f"{row['core']}+{row['fab']} {build}", row[build])
@@ -36,15 +36,15 @@ def counts(rows: Iterable[Result]) -> str:
         "requests that failed": lambda each: _failed(each["measurements"][0]),
         "requests not sent, as a step before failed": lambda each: each["details"]["steps_left"],
     }
-    table = [[name, *(str(tell(each)) for _, each in seen)] for name, tell in lines.items()]
+    table = [[name, *(str(value(each)) for _, each in seen)] for name, value in lines.items()]
     return markdown_table(["", *(name for name, _ in seen)], table)
 
 
 def sites(rows: Iterable[Result], kind: str) -> str:
     """
-    Return how often stock asked the database from where, with a column for each pair of releases.
+    Return the table of database calls on stock by call site, with a column per pair of releases.
 
-    :param rows: recorded rows, some of this scenario.
+    :param rows: recorded rows; those of other scenarios are ignored.
     :param kind: ``statements`` (on the event loop) or ``nested`` (second connections of a request).
     """
     found: dict[str, Counter[str]] = {}
@@ -72,5 +72,5 @@ def _failed(measurement: Any) -> str:
 
 
 def _function(site: str) -> str:
-    """Leave the folders and the line of a call site out: ``pool.py:Pool.slots (pool)``."""
+    """Return a call site without its folders: ``pool.py:Pool.slots (pool)``."""
     return site.rsplit("/", 1)[-1]

@@ -1,4 +1,4 @@
-"""Running tasks, which send heartbeats to the task execution API of a server."""
+"""Create running tasks and their heartbeat requests to the task execution API."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 
 from airflow_auth_patches.demo.load import Request
+from airflow_auth_patches.demo.pages import SEE_LOG
 from airflow_auth_patches.demo.server import Server
 from airflow_auth_patches.util.errors import Exit, Problem
 
@@ -18,11 +19,11 @@ AUDIENCE = "urn:airflow.apache.org:task"
 
 def start(server: Server, count: int) -> list[Request]:
     """
-    Make tasks that run, and return the heartbeat of each.
+    Create running tasks, and return the heartbeat request of each.
 
     :param server: a server on which no tasks were started yet.
-    :param count: how many tasks, each of another Dag; at most the Dags of the database's seed data.
-    :raises Problem: when the server refuses to make a run.
+    :param count: the number of tasks, each of a different Dag; at most the number of Dags in the seed data.
+    :raises Problem: when the server does not create a Dag run.
     """
     token = server.token()
     headers = {"Authorization": f"Bearer {token}"}
@@ -32,7 +33,7 @@ def start(server: Server, count: int) -> list[Request]:
             runs = f"/api/v2/dags/small_{number:03}/dagRuns"
             made = client.post(runs, json={"dag_run_id": RUN, "logical_date": None})
             if made.status_code != 200:
-                raise Problem(f"POST {runs} returned {made.status_code}: {made.text}", "", Exit.FAILED)
+                raise Problem(f"POST {runs} returned {made.status_code}: {made.text}", SEE_LOG, Exit.FAILED)
             found = client.get(f"{runs}/{RUN}/taskInstances").json()["task_instances"]
             ids.append(found[0]["id"])
     server.run(PROGRAM, RUN, HOST, str(PID))

@@ -1,4 +1,4 @@
-"""Users besides the administrator, and what ``probes/user_watch.py`` counted of FAB's reading of them."""
+"""Add users, and read the counts of the in-process probe ``probes/user_watch.py`` from a server."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from airflow_auth_patches.demo.pages import ask
 from airflow_auth_patches.demo.server import Server
 
 ADD = Path(__file__).with_name("add_users.py")
-#: The id of the first; far from those that Airflow gives.
+#: The id of the first added user; far from the ids that Airflow assigns.
 FIRST = 1001
-#: What a server's settings name to have FAB's queries watched.
+#: Name of the probe, for `Settings.probes`.
 WATCH = "user_watch"
 
 
 def add(server: Server, count: int) -> list[int]:
     """
-    Add users who are what the administrator is, once for each database.
+    Add users with the roles of the administrator. Call it once per database.
 
-    :param server: one that runs on the database.
-    :param count: how many.
-    :return: their ids.
-    :raises Problem: when the database refuses them.
+    :param server: a server on the database.
+    :param count: the number of users.
+    :return: the ids of the users.
+    :raises Problem: when the users cannot be added.
     """
     ids = list(range(FIRST, FIRST + count))
     server.run(ADD, *map(str, ids))
@@ -32,11 +32,11 @@ def add(server: Server, count: int) -> list[int]:
 @dataclass(frozen=True)
 class Read:
     """
-    What was asked of FAB's tables between a reset and the report.
+    Counts of the queries on FAB's tables between a reset and the report.
 
     :param users: how often a user was read.
-    :param queries: how many queries, with those for roles and permissions.
-    :param on_loop: how many of them the event loop waited for.
+    :param queries: the number of queries, including those for roles and permissions.
+    :param on_loop: the number of queries that blocked the event loop.
     """
 
     users: int
@@ -46,19 +46,19 @@ class Read:
 
 def reset(url: str) -> None:
     """
-    Begin to count.
+    Reset the counts.
 
-    :param url: of a server that was booted with ``WATCH``.
-    :raises Problem: when it does not answer.
+    :param url: the URL of a server booted with ``WATCH``.
+    :raises Problem: when the server does not respond.
     """
     ask("POST", f"{url}/user-watch/reset", "The users")
 
 
 def report(url: str) -> Read:
     """
-    Tell what was counted since the reset.
+    Return the counts since the reset.
 
-    :param url: of a server that was booted with ``WATCH``.
-    :raises Problem: when it does not answer.
+    :param url: the URL of a server booted with ``WATCH``.
+    :raises Problem: when the server does not respond.
     """
     return Read(**ask("GET", f"{url}/user-watch/report", "The users"))

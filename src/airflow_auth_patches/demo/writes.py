@@ -1,4 +1,4 @@
-"""The main writes of the public API, in flows that leave nothing behind that others stumble over."""
+"""The main writes of the public API, as flows that do not affect each other."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from airflow_auth_patches.demo.preparation import SWEEP
 API = "/api/v2"
 RUN_PATH = "/dags/{dag_id}/dagRuns/{dag_run_id}"
 TASK_PATH = f"{RUN_PATH}/taskInstances/{{task_id}}"
-WELL = (200, 201, 202, 204)
+SUCCESS = (200, 201, 202, 204)
 
 
 @dataclass(frozen=True)
 class Write:
     """
-    A write, by its route.
+    A write request.
 
     :param method: the method.
-    :param route: the template of its path, below ``/api/v2``.
+    :param route: the template of the path, below ``/api/v2``.
     :param json: the body.
-    :param values: what its parameters are; what an earlier answer told is left in braces.
-    :param query: its query.
-    :param keep: as a step's.
+    :param values: the values of the path parameters; values of earlier responses stay in braces.
+    :param query: the query.
+    :param keep: see `Step.keep`.
     """
 
     method: str
@@ -37,17 +37,17 @@ class Write:
     keep: Mapping[str, str] = field(default_factory=dict)
 
     def step(self) -> Step:
-        """Give it as a step of a flow."""
+        """Return the write as a step of a flow."""
         path = self.route
         for name, value in self.values.items():
             path = path.replace(f"{{{name}}}", value)
         return Step(
-            self.method, f"{API}{self.route}", f"{API}{path}{self.query}", WELL, self.json, keep=self.keep
+            self.method, f"{API}{self.route}", f"{API}{path}{self.query}", SUCCESS, self.json, keep=self.keep
         )
 
 
 def pools(n: int) -> list[Write]:
-    """Make, change and remove pools, one by one and in bulk."""
+    """Create, change and remove pools, singly and in bulk."""
     name = f"made_{n}"
     one = {"pool_name": name}
     entity = {"name": name, "slots": 2}
@@ -60,7 +60,7 @@ def pools(n: int) -> list[Write]:
 
 
 def connections(n: int) -> list[Write]:
-    """Make, change and remove connections, one by one and in bulk."""
+    """Create, change and remove connections, singly and in bulk."""
     name = f"made_{n}"
     one = {"connection_id": name}
     entity = {"connection_id": name, "conn_type": "http"}
@@ -73,7 +73,7 @@ def connections(n: int) -> list[Write]:
 
 
 def variables(n: int) -> list[Write]:
-    """Make, change and remove variables, one by one and in bulk."""
+    """Create, change and remove variables, singly and in bulk."""
     name = f"made_{n}"
     one = {"variable_key": name}
     entity = {"key": name, "value": "1"}
@@ -86,14 +86,14 @@ def variables(n: int) -> list[Write]:
 
 
 def dags(n: int) -> list[Write]:
-    """Pause a Dag and the like, and remove it."""
+    """Pause, mark as favorite, reparse and remove Dags."""
     one = {"dag_id": f"small_09{n}"}
     return [
         Write("PATCH", "/dags/{dag_id}", {"is_paused": False}, one),
         Write("PATCH", "/dags", {"is_paused": True}, query=f"?dag_id_pattern=small_08{n}"),
         Write("POST", "/dags/{dag_id}/favorite", values=one),
         Write("POST", "/dags/{dag_id}/unfavorite", values=one),
-        # All these Dags are in one file, and one request to parse it may wait at a time.
+        # All these Dags are in one file, and only one parse request for a file can be pending.
         *(
             [
                 Write("GET", "/dags/{dag_id}", values=one, keep={"file_token": "file_token"}),
@@ -107,7 +107,7 @@ def dags(n: int) -> list[Write]:
 
 
 def runs(n: int) -> list[Write]:
-    """Trigger a Dag run, change, clear and list it and its task instances, and remove them."""
+    """Trigger a Dag run; change, clear, list and remove it and its task instances."""
     name = f"made_{n}"
     run = {"dag_id": f"{SWEEP}_{n}", "dag_run_id": name}
     task = {**run, "task_id": "plain"}
@@ -153,13 +153,13 @@ def runs(n: int) -> list[Write]:
 
 
 def answers(n: int) -> list[Write]:
-    """Answer what a task instance asks a human."""
+    """Answer the human-in-the-loop request of a task instance."""
     one = {"dag_id": f"{SWEEP}_{n}", "dag_run_id": "sweep_run", "task_id": "plain", "map_index": "-1"}
     return [Write("PATCH", f"{TASK_PATH}/{{map_index}}/hitlDetails", {"chosen_options": ["yes"]}, one)]
 
 
 def backfills(n: int) -> list[Write]:
-    """Make a backfill, pause it, let it go on and cancel it."""
+    """Create, pause, unpause and cancel a backfill."""
     body = {
         "dag_id": f"{SWEEP}_{n}",
         "from_date": "2025-03-01T00:00:00Z",
@@ -175,7 +175,7 @@ def backfills(n: int) -> list[Write]:
 
 
 def assets(n: int, asset_id: str) -> list[Write]:
-    """Tell of an asset, and take back what waits for it; materialize it."""
+    """Create asset events, delete queued events, and materialize an asset."""
     one = {"asset_id": asset_id}
     return [
         Write("POST", "/assets/events", {"asset_id": int(asset_id), "extra": {"n": n}}),
@@ -194,12 +194,12 @@ def _bulk(action: str, entity: Mapping[str, Any]) -> dict[str, Any]:
 
 def flows(found: Sequence[Operation], asset_ids: Sequence[str]) -> list[list[Step]]:
     """
-    Give the flows, each for every Dag of the route sweep but the first, which is only looked at.
+    Return the flows for every Dag of the route sweep except the first, which is only read.
 
-    :param found: what the server can be asked; what it cannot be is left out.
+    :param found: the operations of the server; steps that it does not support are omitted.
     :param asset_ids: the asset of each Dag of the route sweep.
     """
-    there = {str(each) for each in found}
+    supported = {str(each) for each in found}
     all_writes = [
         writes
         for n, asset_id in list(enumerate(asset_ids))[1:]
@@ -215,15 +215,16 @@ def flows(found: Sequence[Operation], asset_ids: Sequence[str]) -> list[list[Ste
         )
     ]
     return [
-        [step for write in writes for step in (write.step(),) if str(step) in there] for writes in all_writes
+        [step for write in writes for step in (write.step(),) if str(step) in supported]
+        for writes in all_writes
     ]
 
 
 def left_out(found: Sequence[Operation], done: Sequence[Sequence[Step]]) -> list[str]:
     """
-    Name the writes of a server that the flows leave out.
+    Return the write operations of a server that the flows do not cover.
 
-    :param found: what the server can be asked.
+    :param found: the operations of the server.
     :param done: the flows.
     """
     sent = {str(step) for flow in done for step in flow}

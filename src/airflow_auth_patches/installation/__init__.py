@@ -1,1 +1,1 @@
-"""An installed Airflow: looked at, built anew as wheels with patches, and changed as a transaction."""
+"""Inspect an installed Airflow, build patched wheels of it, and install them as a transaction."""

@@ -1,4 +1,4 @@
-"""What an installation has of the known bugs, and what to do first: upgrade the provider, or patch."""
+"""The known bugs of an installation, and whether to upgrade the provider before applying patches."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from airflow_auth_patches.series import affected
 from airflow_auth_patches.series.affected import Finding, Results, Status
 from airflow_auth_patches.series.series import Patch, Series
 
-#: The status of a bug on a release that has it, as released.
+#: The statuses of a bug that affects the stock release.
 AFFECTED = (Status.PATCHED, Status.KNOWN_ISSUE, Status.NOT_CURED)
 
 
 @dataclass(frozen=True)
 class Upgrade:
     """
-    The smallest upgrade of the provider after which fewest bugs are left.
+    The upgrade of the provider that leaves the fewest bugs; of several, the one to the oldest release.
 
-    :param release: the provider to upgrade to.
-    :param cures: the bugs of the installation that are gone there.
-    :param leaves: those that are not.
-    :param brings: the bugs that it has and the installed one, with its patches, has not.
-    :param tested: whether the installed core was tested with it.
+    :param release: the release of the provider to upgrade to.
+    :param cures: the bugs of the installation that the upgrade cures.
+    :param leaves: the bugs of the installation that remain.
+    :param brings: the bugs of the new release that the installed provider, with its patches, does not have.
+    :param tested: whether the new release was tested with the installed core.
     """
 
     release: Release
@@ -41,7 +41,8 @@ def findings_of(
     """
     Return the findings on a release, in the order of the bugs.
 
-    :param other: the version of the other distribution; a bug that does not show with it is left out.
+    :param results: the recorded results of the reproducers.
+    :param other: the version of the other distribution. Bugs that do not show with it are left out.
     """
     return [
         affected.judge(series, pins, results, bug, release)
@@ -53,10 +54,10 @@ def findings_of(
 
 def held(series: Series, findings: Collection[Finding], applied: Collection[str]) -> list[Finding]:
     """
-    Return the findings on the bugs that users of an installed release can meet.
+    Return the findings on the bugs that the users of an installed release can meet.
 
-    :param findings: those on it as released.
-    :param applied: the slugs of the patches in it, and of those in the other distribution.
+    :param findings: the findings on the stock release.
+    :param applied: the slugs of the patches in both installed distributions.
     """
 
     def cured(finding: Finding) -> bool:
@@ -72,14 +73,15 @@ def unmet(
     series: Series, core: Version, applied: Collection[str], provider: Release, has: Collection[str] = ()
 ) -> list[tuple[str, str]]:
     """
-    Return what a core has that does harm with a provider, for want of a patch of the provider.
+    Return the patches of core whose co-required patch of the provider is missing.
 
-    A core has what is applied to it, and what upstream released in it.
+    A core has the patches that are applied to it, and the fixes that upstream released in it.
 
-    :param core: the core's version.
+    :param core: the version of core.
     :param applied: the slugs of the patches in the core.
+    :param provider: the release of the provider.
     :param has: the slugs of the patches in the provider.
-    :return: the slug of each such patch of core, with that of the provider's patch.
+    :return: ``(slug of the patch of core, slug of the missing patch)``.
     """
     serving = {patch.slug for patch in series.serving(provider)}
     return list(
@@ -100,9 +102,9 @@ def _released(patch: Patch, core: Version) -> bool:
 
 def allowed(series: Series, pins: Pins, core: Version | None, python: str) -> list[Release]:
     """
-    Return the providers that work with a core as both are released, oldest first.
+    Return the releases of the provider that work with a core without patches, oldest first.
 
-    :param core: the core's version, which they must allow; ``None`` where there is none.
+    :param core: the version of core, which they must allow; ``None`` if no core is installed.
     :param python: the Python version, as in ``3.11``, which they must support.
     """
     return [
@@ -127,16 +129,17 @@ def upgrade(
     has: Collection[str],
 ) -> Upgrade | None:
     """
-    Return the upgrade of the provider that an installation should have first.
+    Return the upgrade of the provider to do before patching.
 
-    A bug counts as cured where its reproducer said so: what was not run there is left. An upgrade takes the
-    patches of the provider away; where that brings as many bugs back as the upgrade cures, it is none.
+    A bug counts as cured only if its reproducer passed on the new release. An upgrade removes the patches of
+    the provider. It is not advised if it brings back as many bugs as it cures.
 
-    :param provider: the installed one.
-    :param core: the installed core, which must be one that the new provider allows.
-    :param python: the Python version, as in ``3.11``, which the new provider must support.
-    :param has: the bugs of the installed provider, as it is, with its patches.
-    :return: ``None`` where no upgrade cures any of them.
+    :param results: the recorded results of the reproducers.
+    :param provider: the installed release of the provider.
+    :param core: the version of the installed core, which the new release must allow, or ``None``.
+    :param python: the Python version, as in ``3.11``, which the new release must support.
+    :param has: the bugs of the installed provider with its patches.
+    :return: the upgrade; ``None`` if no upgrade helps.
     """
     mine = {
         finding.bug

@@ -1,4 +1,4 @@
-"""Patch an installed Airflow, and put it back."""
+"""Patch an installed Airflow, and restore the pristine releases."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from airflow_auth_patches.util.progress import Progress
 @dataclass(frozen=True)
 class Step:
     """
-    What `apply` would do to one distribution.
+    The change of one distribution that `apply` makes.
 
+    :param installed: the distribution as it is installed.
     :param patched: the release with the chosen patches.
-    :param done: whether exactly that is installed already.
+    :param done: whether exactly these patches are installed already.
     """
 
     installed: Installed
@@ -35,7 +36,7 @@ class Step:
 
     @property
     def removed(self) -> list[str]:
-        """The slugs of patches that are in it now and will not be."""
+        """The slugs of the installed patches that the step removes."""
         chosen = {patch.slug for patch in self.patched.patches}
         return [slug for slug in self.installed.slugs if slug not in chosen]
 
@@ -46,7 +47,7 @@ class Step:
             file = self.installed.site / path
             now = file.read_bytes() if file.exists() else None
             then = self.patched.after.get(path)
-            if then is None:  # patched now, pristine afterwards
+            if then is None:  # the step restores the pristine file
                 then = wheels.pristine(self.patched.release, path)
             text += difflib.unified_diff(
                 (now or b"").decode().splitlines(keepends=True),
@@ -59,39 +60,45 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """What `apply` would do; `steps` holds only the distributions that a chosen patch serves."""
+    """
+    The changes that `apply` makes.
+
+    :param installation: the environment.
+    :param steps: the distributions that have patches, or for which a patch was chosen.
+    """
 
     installation: Installation
     steps: tuple[Step, ...]
 
     @property
     def pending(self) -> tuple[Step, ...]:
-        """The steps that are not done yet."""
+        """The steps that are not yet done."""
         return tuple(step for step in self.steps if not step.done)
 
 
 def _whole(found: Installed, progress: Progress | None) -> None:
     if wrong := installed.changed_files(found, progress):
         raise Problem(
-            f"{found.distribution.name} {found.version} is not what its wheel says: {installed.some(wrong)}.",
+            f"The files of {found.distribution.name} {found.version} differ from its wheel: "
+            f"{installed.some(wrong)}.",
             f"Reinstall it first: pip install --force-reinstall --no-deps {installed.pinned(found)}",
         )
 
 
 def _free(found: Installed, patched: wheels.Patched) -> None:
     """
-    Check that nothing else is where the patches add a file.
+    Check that the files that the patches add do not overwrite other files.
 
-    :raises Problem: naming the first file that is no file of the installed wheel, and differs.
+    :raises Problem: for the first existing file that is not from the installed wheel and has other content.
     """
     ours = set((found.manifest or {"files": {}})["files"])
     for path in sorted(patched.after.keys() - patched.before.keys() - ours):
         file = found.site / path
         if file.exists() and (not file.is_file() or file.read_bytes() != patched.after[path]):
             raise Problem(
-                f"{file} is no file of {found.distribution.name} {found.version}, and the patches add a file "
-                "of that name.",
-                "Move it away.",
+                f"{file} does not belong to {found.distribution.name} {found.version}, and the patches add a "
+                "file with that name.",
+                "Move the file to another folder.",
             )
 
 
@@ -105,12 +112,12 @@ def plan(
     progress: Progress | None = None,
 ) -> Plan:
     """
-    Work out what `apply` would do; nothing is changed.
+    Return the changes that `apply` makes, without making them.
 
     :param python: the interpreter of the installed Airflow.
-    :param names: exactly these patches, ``None`` for those that are neither optional nor have a trade-off.
-    :param everything: every patch.
-    :raises Problem: when the installation is not whole, a release is unknown, or no chosen patch serves it.
+    :param names: exactly these patches; ``None`` for all that are not optional and have no trade-off.
+    :param everything: all patches.
+    :raises Problem: if the installed files were changed, a release is unknown, or no chosen patch is for it.
     """
     installation = installed.look(python, pins)
     chosen: list[tuple[Installed, list[Patch]]] = []
@@ -123,8 +130,10 @@ def plan(
         if astray := [name for name in names if name not in serving]:
             raise Problem(_why_not(series, installation, astray[0]), "Leave it out.")
     if not any(patches or found.manifest for found, patches in chosen):
-        raise Problem(_why_none(series, installation), "Nothing was changed.")
-    _refuse_halves(series, chosen)
+        raise Problem(
+            _why_none(series, installation), "See `airflow-auth-patches list`. Nothing was changed."
+        )
+    _check_co_required(series, chosen)
     steps = []
     for found, patches in chosen:
         _whole(found, progress)
@@ -134,7 +143,7 @@ def plan(
         _free(found, patched)
         if missing := installed.missing_requirements(installation, patched.requirements):
             raise Problem(
-                f"The patches for {found.distribution.name} need {', '.join(missing)}, not installed here.",
+                f"The patches of {found.distribution.name} require {', '.join(missing)}, not installed here.",
                 f"Install it first: {python} -m pip install '{missing[0]}'",
             )
         now = (found.manifest or {"patches": []})["patches"]
@@ -152,22 +161,22 @@ def patched(
     progress: Progress | None = None,
 ) -> wheels.Patched:
     """
-    Patch a release in memory; the choice is made as in :func:`plan`.
+    Patch a release in memory. The patches are chosen as in :func:`plan`.
 
-    :raises Problem: when no chosen patch serves it.
+    :raises Problem: if no chosen patch is for the release.
     """
     chosen = series.select(release, names, everything=everything, optional=False)
     astray = set(names or ()) - {patch.slug for patch in chosen}
     if astray or not chosen:
         serving = series.serving(release)
         held = (
-            f"it is served by {', '.join(p.slug for p in serving)}"
+            f"its patches are {', '.join(p.slug for p in serving)}"
             if serving
-            else "it is in no patch's range"
+            else "the series has no patch for it"
         )
         raise Problem(
-            f"No {'such' if astray else 'chosen'} patch serves {release}: {held}.",
-            "See `airflow-auth-patches list`; --all takes those with a trade-off too.",
+            f"No {'named' if astray else 'chosen'} patch is for {release}: {held}.",
+            "See `airflow-auth-patches list`. Use --all for optional patches and patches with a trade-off.",
         )
     return _patched(series, release, chosen, progress)
 
@@ -175,7 +184,7 @@ def patched(
 def _patched(
     series: Series, release: Release, chosen: Sequence[Patch], progress: Progress | None
 ) -> wheels.Patched:
-    """Patch a release; where a patch needs the lines of one that was not chosen, say which."""
+    """Patch a release. If a patch does not apply without another patch, name that one in the error."""
     try:
         return wheels.patch_release(release, chosen, progress)
     except Problem as problem:
@@ -183,13 +192,13 @@ def _patched(
         if not isinstance(problem.__cause__, HunkFault) or not (extra := _lacking(series, release, slugs)):
             raise
         raise Problem(
-            f"{release} takes {', '.join(slugs)} only with {', '.join(extra)}.",
-            f"Name it too: {' '.join(f'--patch {slug}' for slug in extra)}.",
+            f"{', '.join(slugs)} applies to {release} only with {', '.join(extra)}.",
+            f"Add {' '.join(f'--patch {slug}' for slug in extra)}.",
         ) from problem
 
 
 def _lacking(series: Series, release: Release, slugs: Sequence[str]) -> Sequence[str]:
-    """Return the fewest other patches with which some apply; empty where not even with all."""
+    """Return the smallest set of other patches with which the chosen ones apply; empty if there is none."""
     others = [p.slug for p in series.serving(release) if p.slug not in slugs]
     for extra in (*((other,) for other in others), *combinations(others, 2), tuple(others)):
         with suppress(Problem):
@@ -198,17 +207,17 @@ def _lacking(series: Series, release: Release, slugs: Sequence[str]) -> Sequence
     return ()
 
 
-def _refuse_halves(series: Series, chosen: Sequence[tuple[Installed, Sequence[Patch]]]) -> None:
-    """Refuse a patch whose other half serves what is installed and was not chosen."""
+def _check_co_required(series: Series, chosen: Sequence[tuple[Installed, Sequence[Patch]]]) -> None:
+    """Check that each co-required patch that is for an installed release was chosen."""
     slugs = {patch.slug for _, patches in chosen for patch in patches}
     for patch in (patch for _, patches in chosen for patch in patches):
         for other in set(patch.together_with) - slugs:
             for found, _ in chosen:
                 if any(p.slug == other and p.serves(installed.pinned(found)) for p in series.patches):
                     raise Problem(
-                        f"{patch.slug} without {other} does harm to "
-                        f"{found.distribution.name} {found.version}, which is installed.",
-                        f"Name both, --patch {patch.slug} --patch {other}, or neither.",
+                        f"{patch.slug} breaks the installed {found.distribution.name} {found.version} "
+                        f"without {other}.",
+                        f"Apply both (--patch {patch.slug} --patch {other}) or neither.",
                     )
 
 
@@ -217,7 +226,7 @@ def _why_not(series: Series, installation: Installation, slug: str) -> str:
     versions = {found.distribution: found.version for found in installation.found}
     has = versions.get(ranges[0].distribution, "none")
     wanted = " or ".join(str(patch.applies_to) for patch in ranges)
-    return f"{slug} is for {ranges[0].distribution.name} {wanted}, and {has} is installed."
+    return f"{slug} is for {ranges[0].distribution.name} {wanted}, but {has} is installed."
 
 
 def _why_none(series: Series, installation: Installation) -> str:
@@ -227,19 +236,19 @@ def _why_none(series: Series, installation: Installation) -> str:
         if serving:
             held = ", ".join(dict.fromkeys(patch.slug for patch in serving))
             said.append(
-                f"{found.distribution.name} {found.version} is served only by {held}, not chosen: see --all"
+                f"the patches for {found.distribution.name} {found.version} ({held}) need --all or --patch"
             )
         else:
-            said.append(f"{found.distribution.name} {found.version} is in no patch's range")
+            said.append(f"the series has no patch for {found.distribution.name} {found.version}")
     return f"There is nothing to apply: {'; '.join(said)}."
 
 
 def apply(planned: Plan, pins: Pins, progress: Progress | None = None, *, put_back: bool = True) -> None:
     """
-    Carry a plan out, as one transaction.
+    Make the changes of a plan, as one transaction.
 
-    :param put_back: whether what was installed before is put back when it fails, see `transaction.replace`.
-    :raises Problem: when it fails.
+    :param put_back: whether to restore the previous installation after a failure, see `transaction.replace`.
+    :raises Problem: if the transaction fails.
     """
 
     def make(step: Step, folder: Path) -> Path:
@@ -257,12 +266,12 @@ def revert(
     python: Path, pins: Pins, progress: Progress | None = None, *, put_back: bool = True
 ) -> list[Installed]:
     """
-    Put the pristine releases back, as one transaction; that needs nothing of what is installed.
+    Install the pristine releases again, as one transaction. It does not need the installed files.
 
     :param python: the interpreter of the installed Airflow.
-    :param put_back: whether what was installed before is put back when it fails, see `transaction.replace`.
-    :return: what was patched and is no more; empty when nothing was.
-    :raises Problem: when it fails.
+    :param put_back: whether to restore the previous installation after a failure, see `transaction.replace`.
+    :return: the distributions that were patched; empty if none was.
+    :raises Problem: if the transaction fails.
     """
     installation = installed.look(python, pins)
     patched = [found for found in installation.found if found.manifest or found.damaged]

@@ -1,4 +1,4 @@
-"""Virtual environments with a pair of releases in them, stock or patched, made with uv."""
+"""Create virtual environments with a pair of stock releases, with uv."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import program, run
 from airflow_auth_patches.util.progress import Progress, Silent
 
-#: What the servers and the unit tests need beside Airflow.
+#: The packages that the servers and the unit tests need in addition to Airflow.
 EXTRAS = (
     "psycopg2-binary",
     "asyncpg",
@@ -34,24 +34,25 @@ EXTRAS = (
 @dataclass(frozen=True)
 class Environment:
     """
-    A Python environment, by its interpreter.
+    A Python environment.
 
-    :param python: path of the interpreter, not resolved (a resolved one would leave the environment).
+    :param python: the path of its interpreter, with symbolic links. A resolved path would leave the
+        environment.
     """
 
     python: Path
 
     @property
     def airflow(self) -> Path:
-        """Path of the environment's ``airflow`` command."""
+        """The path of the environment's ``airflow`` command."""
         return self.python.parent / "airflow"
 
 
 def uv() -> Path:
     """
-    Return the path of uv: beside this Python, else on ``PATH``.
+    Return the path of uv: in the folder of this Python interpreter, else on ``PATH``.
 
-    :raises Problem: when there is none.
+    :raises Problem: if it is not found.
     """
     return program("uv", "Install it: python -m pip install uv.")
 
@@ -66,12 +67,12 @@ def _candidates(version: str) -> Iterator[str]:
 
 def interpreter(version: str) -> Path | None:
     """
-    Return an installed interpreter of a Python version that runs, or ``None``.
+    Return an installed interpreter of a Python version, or ``None`` if none works.
 
-    Looked for: the one that runs this, ``pythonX.Y`` on ``PATH``, pyenv's (whose shims do not run every
-    version).
+    The candidates are the interpreter of this process, ``pythonX.Y`` on ``PATH``, and pyenv's interpreters,
+    because its shims do not run every version.
 
-    :param version: as in ``3.11``.
+    :param version: the version, as in ``3.11``.
     """
     for candidate in _candidates(version):
         if not Path(candidate).exists():
@@ -94,10 +95,10 @@ def _wanted(pair: Pair, packages: Sequence[str]) -> list[str]:
 
 def specification(pair: Pair, python: str, packages: Sequence[str] = EXTRAS) -> str:
     """
-    Return all that decides what is installed in an environment of a pair, a line each.
+    Return the inputs that determine the packages in an environment of a pair, one per line.
 
     :param python: the Python version, as in ``3.11``.
-    :param packages: what is installed in addition to Airflow.
+    :param packages: the packages in addition to Airflow.
     """
     return "\n".join([python, str(pair.exclude_newer), *_wanted(pair, packages)])
 
@@ -111,12 +112,12 @@ def make(
     packages: Sequence[str] = EXTRAS,
 ) -> Environment:
     """
-    Return an environment with a pair of stock releases, making it if it is not there.
+    Return an environment with a pair of stock releases. It is created if it does not exist.
 
     :param python: the Python version, as in ``3.11``.
-    :param folder: where the environment is, or will be; what else is there is removed.
-    :param packages: what is installed in addition to Airflow.
-    :raises Problem: when that Python is missing or the packages cannot be installed; the folder is then gone.
+    :param folder: the folder of the environment. Other content of the folder is removed.
+    :param packages: the packages in addition to Airflow.
+    :raises Problem: if that Python is missing, or the packages cannot be installed; the folder is removed.
     """
     spec = specification(pair, python, packages)
     marker = folder / ".ready"
@@ -126,7 +127,7 @@ def make(
     base = interpreter(python)
     if base is None:
         raise Problem(
-            f"Python {python} is not on this machine.", "Install it, or choose another.", Exit.USAGE
+            f"Python {python} is not installed.", "Install it, or choose another version.", Exit.USAGE
         )
     shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -148,10 +149,12 @@ def make(
 @contextmanager
 def changing(folder: Path) -> Iterator[None]:
     """
-    Change what is installed in an environment, in a ``with`` block.
+    Mark an environment as incomplete during a ``with`` block that changes its packages.
 
-    Where the block fails or its process is killed, it is no environment any more, and the next
-    :func:`make` makes it anew.
+    If the block fails or its process is killed, the environment stays incomplete, and the next call of
+    :func:`make` creates it again.
+
+    :param folder: the folder of the environment.
     """
     marker = folder / ".ready"
     aside = marker.rename(folder / ".changing")
@@ -161,8 +164,8 @@ def changing(folder: Path) -> Iterator[None]:
 
 def install(environment: Environment, arguments: Sequence[str | Path]) -> None:
     """
-    Run ``uv pip install`` in an environment of our own.
+    Run ``uv pip install`` in an environment that this tool created.
 
-    :raises Problem: when uv fails.
+    :raises Problem: if uv fails.
     """
     run([uv(), "pip", "install", "--quiet", "--python", environment.python, *arguments], timeout=900)

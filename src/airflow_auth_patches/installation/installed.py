@@ -1,4 +1,4 @@
-"""An installed Airflow: what it is, and whether it is whole."""
+"""Inspect an installed Airflow: its releases and patches, and whether its files were changed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import run
 from airflow_auth_patches.util.progress import Progress
 
-# Runs in the environment that is looked at, so it uses the standard library alone.
+# Runs in the inspected environment, so it uses only the standard library.
 _LOOK = """
 import importlib.metadata as m, json, sys, importlib.util as u
 out = {"pip": u.find_spec("pip") is not None, "found": {}, "versions": {}}
@@ -53,13 +53,14 @@ print(json.dumps(out))
 @dataclass(frozen=True)
 class Installed:
     """
-    One of our distributions in an environment.
+    A distribution of the series in an environment.
 
-    :param version: as installed, with its local label.
-    :param site: its site-packages.
-    :param manifest: what ``AUTH_PATCHES.json`` says, or ``None`` where there is none.
-    :param release: the pinned release it comes from, or ``None`` where that is not pinned.
-    :param damaged: whether it is patched and its ``AUTH_PATCHES.json`` does not say how.
+    :param version: the installed version, with its local label.
+    :param site: its site-packages folder.
+    :param manifest: the content of ``AUTH_PATCHES.json``; ``None`` if the file is missing or invalid.
+    :param release: the pinned release of that version; ``None`` if it is not pinned.
+    :param editable: whether it is an editable installation.
+    :param damaged: whether it is patched and its ``AUTH_PATCHES.json`` is missing or invalid.
     """
 
     distribution: Distribution
@@ -72,7 +73,7 @@ class Installed:
 
     @property
     def out_of_scope(self) -> bool:
-        """Whether it is older than every release that the series knows."""
+        """Whether it is older than every release in scope."""
         try:
             return Version(self.version) < self.distribution.oldest
         except InvalidVersion:
@@ -80,17 +81,19 @@ class Installed:
 
     @property
     def slugs(self) -> list[str]:
-        """The slugs of the patches in it."""
+        """The slugs of the installed patches."""
         return [patch["slug"] for patch in self.manifest["patches"]] if self.manifest else []
 
 
 @dataclass(frozen=True)
 class Installation:
     """
-    An environment with Airflow in it.
+    An environment with Airflow.
 
-    :param python: its interpreter, as it was named.
-    :param versions: the version of every distribution in it, by normalised name.
+    :param python: the path of its interpreter, as it was given.
+    :param pip: whether it has pip.
+    :param found: the installed distributions of the series.
+    :param versions: ``{normalised name: version}`` of all installed distributions.
     :param runs: its Python version, as in ``3.11``.
     """
 
@@ -103,14 +106,16 @@ class Installation:
 
 def look(python: Path, pins: Pins) -> Installation:
     """
-    Look at an environment; nothing is changed.
+    Inspect an environment, without changing it.
 
     :param python: its interpreter.
-    :raises Problem: when it is no interpreter, or has none of our distributions.
+    :raises Problem: if the path is not an interpreter, or no distribution of the series is installed.
     """
     if not python.is_file():
         raise Problem(
-            f"{python} is not an interpreter.", "Name the python of your Airflow: --python PATH.", Exit.USAGE
+            f"{python} is not an interpreter.",
+            "Name the interpreter of your Airflow: --python PATH.",
+            Exit.USAGE,
         )
     names = [dist.name for dist in DISTRIBUTIONS]
     try:
@@ -118,23 +123,23 @@ def look(python: Path, pins: Pins) -> Installation:
     except (Problem, ValueError, OSError) as error:
         raise Problem(
             f"{python} does not run as a Python interpreter: {f'{error}'.strip().splitlines()[-1]}",
-            "Name the python of your Airflow: --python PATH.",
+            "Name the interpreter of your Airflow: --python PATH.",
             Exit.USAGE,
         ) from error
     found = tuple(
         _installed(dist, entry, pins) for dist in DISTRIBUTIONS if (entry := told["found"].get(dist.name))
     )
     old = told["versions"].get("apache-airflow", "")
-    # Airflow 2 has no core of its own, and may have a provider.
+    # Airflow 2 has no distribution of core, but may have the provider.
     if CORE.name not in told["found"] and old[:2] in ("1.", "2."):
         raise Problem(
             f"Airflow {old} is out of scope: the series begins with {CORE.name} {CORE.oldest}.",
-            "Upgrade Airflow.",
+            f"Upgrade Airflow to {CORE.oldest} or later.",
         )
     if not found:
         raise Problem(
-            f"{python} has no Airflow: neither {' nor '.join(names)} is installed there.",
-            "Name the python of your Airflow: --python PATH.",
+            f"{python} has no Airflow: neither {' nor '.join(names)} is installed.",
+            "Name the interpreter of your Airflow: --python PATH.",
         )
     return Installation(python, told["pip"], found, told["versions"], told["runs"])
 
@@ -149,7 +154,7 @@ def _installed(dist: Distribution, entry: Mapping[str, Any], pins: Pins) -> Inst
 
 
 def _manifest(text: str) -> Mapping[str, Any] | None:
-    """Return what a manifest says, or ``None`` where it is not as `wheels.manifest` writes it."""
+    """Return the content of a manifest, or ``None`` if it does not have the format of `wheels.manifest`."""
     try:
         told: dict[str, Any] = json.loads(text)
         [f"{patch['name']}{patch['slug']}{patch['sha256']}" for patch in told["patches"]]
@@ -161,9 +166,10 @@ def _manifest(text: str) -> Mapping[str, Any] | None:
 
 def changed_files(installed: Installed, progress: Progress | None = None) -> list[str]:
     """
-    Compare the installed files with the pristine wheel, and the patched ones with our manifest.
+    Compare the installed files with the pristine wheel, and the patched files with the manifest.
 
-    :return: what is wrong, a line each, as in ``airflow/settings.py is changed``; empty when nothing is.
+    :return: the differences, one line each, as in ``airflow/settings.py is changed``; empty if none.
+    :raises Problem: if the pristine wheel cannot be fetched.
     """
     expected = _recorded(fetch(pinned(installed), "wheel", progress))
     for path, hashes in (installed.manifest or {}).get("files", {}).items():
@@ -172,7 +178,7 @@ def changed_files(installed: Installed, progress: Progress | None = None) -> lis
 
 
 def _recorded(path: Path) -> dict[str, str]:
-    """Return the digest of each file that a wheel installs, as its RECORD has it."""
+    """Return ``{path: digest}`` of the files that a wheel installs, from its RECORD."""
     found = {}
     with WheelFile(path) as wheel:
         with wheel.open(wheel.record_path) as record:
@@ -198,10 +204,11 @@ def _differing(site: Path, expected: Mapping[str, str]) -> list[str]:
 
 def verify(python: Path, pins: Pins, wheels: Sequence[Path]) -> None:
     """
-    Make sure that an environment has what wheels hold: release, label, patches and every file.
+    Check that an environment has the content of wheels: release, label, patches and every file.
 
     :param python: its interpreter.
-    :raises Problem: naming what is not so.
+    :param wheels: the paths of the wheels.
+    :raises Problem: for the first wheel that is not installed completely.
     """
     found = {entry.distribution.stem: entry for entry in look(python, pins).found}
     for path in wheels:
@@ -209,20 +216,25 @@ def verify(python: Path, pins: Pins, wheels: Sequence[Path]) -> None:
         entry = found.get(stem)
         if entry is None or Version(entry.version) != Version(version):
             raise Problem(
-                f"{stem} {version} was not installed: {entry.version if entry else 'none'} is there."
+                f"{stem} {version} was not installed: the installed version is "
+                f"{entry.version if entry else 'none'}.",
+                "Check the settings of pip or uv.",
             )
         with WheelFile(path) as wheel:
             told = f"{wheel.dist_info_path}/{MANIFEST}"
             manifest = json.loads(wheel.read(told)) if told in wheel.namelist() else None
         wrong = _differing(entry.site, _recorded(path))
         if manifest != entry.manifest:
-            wrong.insert(0, f"{MANIFEST} is another")
+            wrong.insert(0, f"{MANIFEST} differs")
         if wrong:
-            raise Problem(f"{stem} {version} is not what its wheel holds: {some(wrong)}.")
+            raise Problem(
+                f"The installed {stem} {version} differs from its wheel: {some(wrong)}.",
+                "Check whether another process changes the environment.",
+            )
 
 
 def some(wrong: Sequence[str]) -> str:
-    """Return the first of what is wrong, in one line."""
+    """Return the first five faults in one line, and the number of the others."""
     return "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
 
 
@@ -230,7 +242,7 @@ def pinned(installed: Installed) -> Release:
     """
     Return the pinned release that is installed.
 
-    :raises Problem: when the installed version is not pinned, or is not a plain or patched release.
+    :raises Problem: if the installed version is not pinned, or is neither a pristine nor a patched release.
     """
     name, version = installed.distribution.name, installed.version
     if installed.editable:
@@ -245,29 +257,32 @@ def pinned(installed: Installed) -> Release:
         oldest = installed.distribution.oldest
         raise Problem(
             f"{name} {version} is out of scope: the series begins with {oldest}.",
-            "Upgrade it: `airflow-auth-patches status` says at least to what.",
+            "Upgrade it: `airflow-auth-patches status` shows the oldest version that works.",
         )
     if installed.damaged:
         raise Problem(
             f"The {MANIFEST} of {name} {version} is missing or damaged.",
-            "Put the pristine release back: `airflow-auth-patches revert`.",
+            "Restore the pristine release: `airflow-auth-patches revert`.",
         )
     if problem := yanked(installed.distribution, version):
         raise problem
     if installed.release is None or (local and not installed.manifest):
         raise Problem(
-            f"{name} {version} is in no patch's range: the series does not know that release.",
-            "`airflow-auth-patches list --releases` shows those it knows.",
+            f"No patch is for {name} {version}: it is not a pinned release.",
+            "See `airflow-auth-patches list --releases`.",
         )
     return installed.release
 
 
 def as_wheel(installed: Installed, output: Path) -> Path:
     """
-    Return a wheel of what is installed: the pristine one, or one written from the patched files as they are.
+    Return a wheel of the installed distribution: the pristine wheel, or one with its patched files.
 
-    :param output: the folder to write it into. A patched file that is missing is the pristine one there, and
-        an added file that is missing is not there; where nothing says what is patched, all are pristine.
+    A patched file that is missing is replaced by the pristine file, and an added file that is missing is left
+    out. If the manifest is damaged, the pristine wheel is returned.
+
+    :param output: the folder to write a patched wheel into.
+    :return: the path of the wheel.
     """
     if installed.damaged and installed.release:
         return fetch(installed.release, "wheel")
@@ -282,7 +297,7 @@ def as_wheel(installed: Installed, output: Path) -> Path:
 
 
 def missing_requirements(installation: Installation, requirements: Sequence[str]) -> list[str]:
-    """Return those requirements that the environment does not satisfy."""
+    """Return the requirements that the environment does not satisfy."""
     missing = []
     for text in requirements:
         requirement = Requirement(text)

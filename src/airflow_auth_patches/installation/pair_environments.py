@@ -1,4 +1,4 @@
-"""The environments of a pair of releases in a checkout: stock, or patched as an operator would."""
+"""The environments of a pair of releases in build/envs: stock, or patched with `apply`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_auth_patches.util.progress import Progress
 
 
 def folder_of(root: Path, pair: Pair, python: str, kind: str) -> Path:
-    """Return the folder of an environment: ``kind`` is ``stock``, ``patched`` or what else is installed."""
+    """Return the folder of an environment; ``kind`` is ``stock``, ``patched`` or another name."""
     return root / "build" / "envs" / f"{pair.name}-py{python}-{kind}"
 
 
@@ -30,12 +30,14 @@ def patched_environment(
     packages: Sequence[str] = environments.EXTRAS,
 ) -> Environment:
     """
-    Return an environment with patches of the series applied, as an operator would apply them.
+    Return an environment with patches of the series, applied as an operator applies them.
 
-    :param kind: what to call it among those of the pair.
-    :param only: slugs of patches, of which those that serve the pair are applied; every patch when not given.
-    :param packages: what is installed in addition to Airflow.
-    :raises Problem: when it cannot be made; see `environments.make` and `apply.apply`.
+    :param root: the checkout of this project.
+    :param python: the Python version, as in ``3.11``.
+    :param kind: the name of the environment among those of the pair.
+    :param only: the slugs of the patches to apply if they are for the pair; by default all patches.
+    :param packages: the packages in addition to Airflow.
+    :raises Problem: as `environments.make` and `apply.apply` do.
     """
     folder = folder_of(root, pair, python, kind)
     environment = environments.make(pair, python, folder, progress, packages=packages)
@@ -68,9 +70,12 @@ def alone_environment(
     progress: Progress | None = None,
 ) -> Environment:
     """
-    Return the environment that has one patch of the series at a time, with this one.
+    Return an environment with a single patch of the series. All patches of a pair share the environment.
 
-    :raises Problem: when it cannot be made; see `environments.make` and `apply.apply`.
+    :param root: the checkout of this project.
+    :param python: the Python version, as in ``3.11``.
+    :param slug: the patch.
+    :raises Problem: as `environments.make` and `apply.apply` do.
     """
     folder = folder_of(root, pair, python, "alone")
     environment = environments.make(pair, python, folder, progress)

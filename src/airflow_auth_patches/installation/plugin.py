@@ -29,7 +29,7 @@ Remove: delete this file and restart the API servers.
 """
 '''
 
-#: The metrics of core 3.3, and where core 3.2 and 3.1 have them.
+#: The import of the metrics in core 3.3, and an import that also works in core 3.2 and 3.1.
 STATS = "from airflow._shared.observability.metrics import stats\n"
 ANY_STATS = """\
 try:
@@ -68,8 +68,8 @@ def source(series: Series) -> str:
     """
     Return the text of the plugin.
 
-    :param series: the series; the newest form of its patch ``request-admission`` is used.
-    :raises Problem: when the series does not have the patch.
+    :param series: the series. The plugin uses the newest form of its patch ``request-admission``.
+    :raises Problem: if the series does not have the patch.
     """
     patch = next((p for p in series.patches if p.slug == SLUG and p.variant is None), None)
     if patch is None or MODULE not in patch.edits:
@@ -80,12 +80,12 @@ def source(series: Series) -> str:
 
 def check(python: Path | None, pins: Pins) -> None:
     """
-    Check that an installed Airflow needs the plugin.
+    Check that the plugin is for an installed Airflow.
 
-    :param python: its interpreter; where this tool runs, if it is ``None``, which may have no Airflow.
+    :param python: its interpreter. If it is ``None``, the environment of this tool is checked, but only if it
+        has Airflow.
     :param pins: the pinned releases.
-    :raises Problem: when the patch is installed there, or core is not; nothing is checked in an environment
-        of this tool alone.
+    :raises Problem: if core is not installed, or already has the patch.
     """
     try:
         found = look(python or Path(sys.executable), pins).found
@@ -96,12 +96,12 @@ def check(python: Path | None, pins: Pins) -> None:
     core = next((each for each in found if each.distribution is CORE), None)
     if core is None or core.out_of_scope:
         raise Problem(
-            f"{python} has no {CORE.name} {CORE.oldest} or later.", "Name the Python of your API server."
+            f"{python} has no {CORE.name} {CORE.oldest} or later.", "Name the interpreter of your API server."
         )
     if SLUG in core.slugs:
         raise Problem(
             f"{CORE.name} {core.version} has the patch {SLUG}, which does the same.",
-            "Use the patch alone: the plugin would not load.",
+            "Use the patch without the plugin, which would not load.",
         )
 
 
@@ -109,12 +109,12 @@ def from_module(code: str) -> str:
     """
     Return the text of the plugin for the code of the module.
 
-    :param code: the module that the patch adds to core.
-    :raises Problem: when the module does not have the lines that the plugin replaces.
+    :param code: the code of the module that the patch adds to core.
+    :raises Problem: if the module does not have the lines that the plugin replaces.
     """
     licence, found, rest = code.partition('"""')
     _, _, body = rest.partition('"""\n')
-    # core adds the middleware with a function of its own
+    # only core uses this function, which adds the middleware
     body, functions = re.subn(r"def init_request_admission\(.*?\n\n\n", "", body, flags=re.DOTALL)
     body, checks = re.subn(
         r"if TYPE_CHECKING:\n    from fastapi import FastAPI\n", "if TYPE_CHECKING:\n", body
@@ -128,21 +128,23 @@ def from_module(code: str) -> str:
     }
     for old, new in replaced.items():
         if body.count(old) != 1:
-            raise Problem(f"{MODULE} does not have the line {old.strip()!r} once.", "Correct plugin.py.")
+            raise Problem(
+                f"{MODULE} does not have the line {old.strip()!r} exactly once.", "Correct plugin.py."
+            )
         body = body.replace(old, new)
     if not found or functions != 1 or checks != 1:
-        raise Problem(f"{MODULE} does not have the form that the plugin is made from.", "Correct plugin.py.")
+        raise Problem(f"{MODULE} does not have the structure that plugin.py expects.", "Correct plugin.py.")
     return f"{licence}{HEAD}{body}{TAIL}"
 
 
 def write(text: str, folder: Path) -> Path:
     """
-    Write the plugin into a plugins folder, whole or not at all.
+    Write the plugin into a plugins folder, atomically.
 
-    :param text: the plugin.
+    :param text: the text of the plugin.
     :param folder: the plugins folder, which must exist.
-    :return: the file.
-    :raises Problem: when the folder is missing, cannot be written, or has another copy of the plugin.
+    :return: the path of the file.
+    :raises Problem: if the folder is missing, cannot be written, or has another copy of the plugin.
     """
     if not folder.is_dir():
         raise Problem(
@@ -153,7 +155,7 @@ def write(text: str, folder: Path) -> Path:
     target = folder / NAME
     for other in sorted(folder.rglob("*.py")):
         if other != target and "class RequestAdmissionPlugin(" in other.read_text("utf-8", "replace"):
-            raise Problem(f"{other} is the same plugin under another name.", "Remove it first.")
+            raise Problem(f"{other} is the same plugin with another name.", "Remove it first.")
     partial = target.with_suffix(".partial")
     try:
         partial.write_text(text, encoding="utf-8")

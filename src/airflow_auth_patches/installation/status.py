@@ -1,4 +1,4 @@
-"""Tell how an installed Airflow stands: the bugs it has, and what to do about them."""
+"""Report the status of an installed Airflow: its patches, its bugs, and what to do about them."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from airflow_auth_patches.util.progress import Progress
 
 
 @dataclass(frozen=True)
-class Standing:
+class DistributionStatus:
     """
-    How one distribution stands.
+    The status of one installed distribution.
 
+    :param installed: the distribution.
     :param state: ``pristine``, ``patched``, ``changed``, ``unknown`` or ``out of scope``.
-    :param applied: the slugs of the patches in it.
-    :param open: the patches that serve it and are not in it.
-    :param notes: what there is to say, a line each.
-    :param bugs: the findings on the bugs that it has, as it is.
-    :param upgrade: what cures some of them with no patch, of the provider alone.
+    :param applied: the slugs of the installed patches.
+    :param open: the patches that are for the release and are not installed.
+    :param notes: warnings and hints, one line each.
+    :param bugs: the findings on the bugs that it has, with its patches.
+    :param upgrade: for the provider, the upgrade to do before patching, or ``None``.
     """
 
     installed: Installed
@@ -40,13 +41,15 @@ class Standing:
     upgrade: Upgrade | None = None
 
 
-def status(python: Path, series: Series, pins: Pins, progress: Progress | None = None) -> list[Standing]:
+def status(
+    python: Path, series: Series, pins: Pins, progress: Progress | None = None
+) -> list[DistributionStatus]:
     """
-    Tell how an installed Airflow stands; nothing is changed.
+    Return the status of an installed Airflow, without changing it.
 
     :param python: its interpreter.
-    :return: one standing for each of our distributions that is installed.
-    :raises Problem: when there is no Airflow, or a pristine wheel to compare with cannot be fetched.
+    :return: the status of each installed distribution of the series.
+    :raises Problem: if there is no Airflow, or the pristine wheel for the comparison cannot be fetched.
     """
     installation = installed.look(python, pins)
     results = affected.read(series.folder)
@@ -63,35 +66,37 @@ def status(python: Path, series: Series, pins: Pins, progress: Progress | None =
             remedy = problem.remedy
             if found.out_of_scope:
                 oldest = _oldest(found, series, pins, version, installation.runs)
-                remedy = first or f"Upgrade it, at least to {oldest}."
-            rows.append(Standing(found, state, tuple(found.slugs), (), (f"{problem.what} {remedy}",)))
+                remedy = first or f"Upgrade it to {oldest} or later."
+            notes = (f"{problem.what} {remedy}",)
+            rows.append(DistributionStatus(found, state, tuple(found.slugs), (), notes))
             continue
         wrong = installed.changed_files(found, progress)
         open_ = tuple(patch for patch in series.serving(release) if patch.slug not in found.slugs)
         applied = (found.manifest or {"patches": []})["patches"]
         others = [p for p in applied if not any(wheels.is_of(p, patch) for patch in series.serving(release))]
-        notes = [first] if first else []
+        hints = [first] if first else []
         if found.distribution is FAB and core and version:
             for slug, other in advice.unmet(series, version, core.slugs, release, found.slugs):
-                cure = "apply before the next restart" if core.release else "upgrade the provider"
-                notes.append(f"core has {slug}, which does harm without {other}: {cure}")
-        notes += wrong
+                cure = "run `apply` before the next restart" if core.release else "upgrade the provider"
+                hints.append(f"core has {slug}, which breaks the provider without {other}: {cure}")
+        hints += wrong
         if others:
-            notes.append(f"{', '.join(p['name'] for p in others)} is of another series: apply again")
+            hints.append(f"{', '.join(p['name'] for p in others)} is from another series: run `apply` again")
         if not open_ and not applied:
-            notes.append("in no patch's range")
+            hints.append("the series has no patch for it")
         findings = advice.findings_of(
             series, pins, results, release, version if found.distribution is FAB else None
         )
         if unknown := [finding.bug for finding in findings if finding.status in affected.UNKNOWN]:
-            notes.append(f"not known: {', '.join(unknown)}")
+            hints.append(f"unknown whether it has: {', '.join(unknown)}")
         bugs = tuple(advice.held(series, findings, everywhere))
         upgrade = None
         if found.distribution is FAB and bugs and not first:
             has = [finding.bug for finding in bugs]
             upgrade = advice.upgrade(series, pins, results, release, version, installation.runs, has)
         state = "changed" if wrong else "patched" if found.manifest else "pristine"
-        rows.append(Standing(found, state, tuple(found.slugs), open_, tuple(notes), bugs, upgrade))
+        slugs = tuple(found.slugs)
+        rows.append(DistributionStatus(found, state, slugs, open_, tuple(hints), bugs, upgrade))
     return rows
 
 
@@ -103,14 +108,14 @@ def _version(core: Installed) -> Version | None:
 
 
 def _core_first(core: Installed | None) -> str | None:
-    """Return what to do before anything with the provider, where no patch is for the core."""
+    """Return the hint to upgrade core first, if no patch is for the installed core."""
     if core is None or not (core.out_of_scope or yanked(CORE, core.version)):
         return None
     return f"Upgrade {CORE.name} {core.version} first: `apply` refuses it."
 
 
 def _oldest(found: Installed, series: Series, pins: Pins, core: Version | None, runs: str) -> Version:
-    """Return the oldest release in scope to upgrade to: of the provider, one that works with the core."""
+    """Return the oldest release in scope to upgrade to; for the provider, one that works with the core."""
     if found.distribution is FAB:
         for release in advice.allowed(series, pins, core, runs):
             return release.version

@@ -1,4 +1,4 @@
-"""The one transaction that changes an installed Airflow: wheels in place of what is there, or nothing."""
+"""Change an installed Airflow as a transaction: all wheels are installed, or nothing changes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import run
 from airflow_auth_patches.util.progress import Progress, Silent
 
-#: What an operator may mean for this call too; every other setting of pip and uv is for other calls.
+#: The settings of pip and uv that also apply to this call; all others are ignored.
 KEPT = ("PIP_BREAK_SYSTEM_PACKAGES", "UV_BREAK_SYSTEM_PACKAGES", "UV_CACHE_DIR", "UV_NO_CACHE")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -34,17 +34,19 @@ def replace(
     put_back: bool = True,
 ) -> None:
     """
-    Install wheels in place of distributions, as a transaction.
+    Replace installed distributions by wheels, as a transaction.
 
-    pip or uv installs them, touching no other package. If that fails, or what is there then is not what the
-    wheels hold, what was installed is put back before the error goes on. In the main thread a signal ends
-    neither of the two, as an installer that is ended leaves things about; what was installed is put back for
-    it afterwards.
+    pip or uv installs the wheels and changes no other package. If that fails, or the installed files differ
+    from the wheels, the previous distributions are restored before the error is raised. In the main thread,
+    a signal does not stop the installer, because a stopped installer leaves an incomplete installation. The
+    previous distributions are restored after the installer ends, and then the signal is handled.
 
-    :param targets: what is installed now.
-    :param wheels: what to install, one for each.
-    :param put_back: not, where the whole environment is thrown away when this fails.
-    :raises Problem: FAILED, with what was put back; where that failed, with where its wheels are.
+    :param targets: the distributions that are installed now.
+    :param wheels: the wheels to install, one for each.
+    :param put_back: whether to restore the previous distributions after a failure. Use False if the whole
+        environment is discarded then.
+    :raises Problem: FAILED if the installation fails. If the restore also fails, the message has a command
+        that restores the distributions by hand.
     """
     installer = _installer(installation)
     settings = _settings(os.environ)
@@ -74,7 +76,7 @@ def replace(
                 _put_back(install, check, installer, before, error)
                 raise
     except _Lost:
-        raise  # its remedy names the wheels
+        raise  # keep the folder: the remedy names the wheels in it
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, _Interrupted):
@@ -84,11 +86,11 @@ def replace(
 
 
 class _Lost(Problem):
-    """What was installed is not there any more."""
+    """The previous installation could not be restored."""
 
 
 class _Interrupted(BaseException):
-    """A signal came."""
+    """A signal arrived during the transaction."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"interrupted by signal {number}")
@@ -106,16 +108,16 @@ def _put_back(
         install(before)
     except BaseException as second:
         try:
-            check(before)  # an installer that changes nothing has nothing to put back
+            check(before)  # if the installer changed nothing, there is nothing to restore
         except Problem:
             raise _Lost(
-                f"The installation failed ({error}), and what was there could not be put back ({second}).",
-                f"Put it back by hand: {shlex.join(map(str, [*installer, *before]))}",
+                f"The installation failed ({error}), and the previous one could not be restored ({second}).",
+                f"Restore it by hand: {shlex.join(map(str, [*installer, *before]))}",
                 Exit.FAILED,
             ) from error
     if isinstance(error, Problem):
         raise Problem(
-            f"{error.what} What was installed before is back.", error.remedy, Exit.FAILED
+            f"{error.what} The previous installation was restored.", error.remedy, Exit.FAILED
         ) from error
 
 
@@ -125,11 +127,11 @@ def _installer(installation: Installation) -> list[str | Path]:
             *(installation.python, "-I", "-m", "pip", "--disable-pip-version-check", "--quiet"),
             *("install", "--no-index", "--no-deps", "--force-reinstall", "--no-warn-script-location"),
         ]
-    beside = Path(sys.executable).parent / "uv"
-    found = str(beside) if beside.exists() else shutil.which("uv")
+    sibling = Path(sys.executable).parent / "uv"
+    found = str(sibling) if sibling.exists() else shutil.which("uv")
     if not found:
         raise Problem(
-            f"{installation.python} has no pip, and uv was not found.", "Install either of them.", Exit.USAGE
+            f"{installation.python} has no pip, and uv was not found.", "Install pip or uv.", Exit.USAGE
         )
     return [
         *(found, "pip", "install", "--quiet", "--no-config", "--offline", "--no-index", "--no-deps"),
@@ -138,7 +140,7 @@ def _installer(installation: Installation) -> list[str | Path]:
 
 
 def _settings(environment: Mapping[str, str]) -> dict[str, str | None]:
-    """Return what takes the settings of pip and uv away: a target, a prefix or a dry run would mislead."""
+    """Return variables that unset the settings of pip and uv, such as a target, a prefix or a dry run."""
     mine = [name for name in environment if name.startswith(("PIP_", "UV_")) and name not in KEPT]
     return {**dict.fromkeys(mine), "PIP_CONFIG_FILE": os.devnull}
 
@@ -146,20 +148,20 @@ def _settings(environment: Mapping[str, str]) -> dict[str, str | None]:
 @contextmanager
 def _held() -> Iterator[Callable[[], int]]:
     """
-    Hold signals back for the length of a block, from the programs that it starts too.
+    Delay signals during a block, also for the programs that it starts.
 
-    Ctrl-C in a terminal is for all of them: they are started with the signals blocked. In this process
-    another thread may take a signal all the same, so a handler keeps it.
+    Ctrl-C in a terminal reaches these programs too, so they are started with the signals blocked. Another
+    thread of this process may still receive a signal, so a handler records it.
 
-    :return: a context manager that gives a function to call for the first signal that came, 0 for none.
+    :return: a context manager that gives a function, which returns the first signal that arrived, or 0.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: 0  # signals are the main thread's
+        yield lambda: 0  # only the main thread handles signals
         return
     numbers: list[int] = []
 
     def came() -> int:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # what is pending comes now
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # pending signals arrive here
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         return numbers[0] if numbers else 0
 

@@ -1,4 +1,4 @@
-"""Build the patched wheel of a release, from its pristine wheel and nothing else."""
+"""Build the patched wheel of a release from its pristine wheel."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from airflow_auth_patches.series.series import Patch
 from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.util.progress import Progress
 
-#: The file in a patched wheel's dist-info that tells what was done to it.
+#: The file in the dist-info of a patched wheel that lists its patches and changed files.
 MANIFEST = "AUTH_PATCHES.json"
 
 
 @dataclass(frozen=True)
 class Patched:
     """
-    What a set of patches makes of a release.
+    A release with a set of patches.
 
-    :param before: the pristine content of each edited file, by its path below site-packages. A file that
-        the patches add is not in it.
-    :param after: the patched content of the edited and added files.
-    :param requirements: what the patched release needs in addition.
+    :param before: ``{path below site-packages: pristine content}`` of the edited files. A file that the
+        patches add is not in it.
+    :param after: ``{path below site-packages: patched content}`` of the edited and added files.
+    :param requirements: the requirements that the patches add.
     """
 
     release: Release
@@ -45,9 +45,9 @@ class Patched:
 
 def is_of(entry: Mapping[str, str], patch: Patch) -> bool:
     """
-    Tell whether a patch of an installed wheel is one of the series: the same edits, whatever it says of them.
+    Check whether a patch of an installed wheel has the same name and edits as a patch of the series.
 
-    :param entry: one of ``patches`` in the wheel's manifest; one without ``edits`` is of an older tool.
+    :param entry: an entry of ``patches`` in the wheel's manifest. An entry of an older tool has no ``edits``.
     """
     if "edits" in entry:
         return (entry["name"], entry["edits"]) == (patch.name, patch.edits_sha256)
@@ -62,8 +62,8 @@ def patch_release(release: Release, patches: Sequence[Patch], progress: Progress
     """
     Apply patches to the files of a release's pristine wheel, in memory.
 
-    :param patches: in series order.
-    :raises Problem: when one does not apply, or builds on one that is not among them.
+    :param patches: the patches, in series order.
+    :raises Problem: if a patch does not apply, or requires a patch that is not among them.
     """
     slugs: set[str] = set()
     before: dict[str, bytes] = {}
@@ -74,8 +74,8 @@ def patch_release(release: Release, patches: Sequence[Patch], progress: Progress
         for patch in patches:
             if missing := [slug for slug in patch.requires if slug not in slugs]:
                 raise Problem(
-                    f"{patch.name} builds on {', '.join(missing)}, which is not applied to {release}.",
-                    "Name it too.",
+                    f"{patch.name} requires {', '.join(missing)}, which is not applied to {release}.",
+                    f"Add {' '.join(f'--patch {slug}' for slug in missing)}.",
                 )
             slugs.add(patch.slug)
             requirements.update(dict.fromkeys(patch.added_requirements))
@@ -96,17 +96,18 @@ def patch_release(release: Release, patches: Sequence[Patch], progress: Progress
 
 
 def pristine(release: Release, path: str) -> bytes | None:
-    """Return a file of a release's pristine wheel, by its path below site-packages; ``None`` for no file."""
+    """Return a file of a release's pristine wheel by its path below site-packages, or ``None``."""
     with WheelFile(fetch(release, "wheel")) as wheel:
         return bytes(wheel.read(path)) if path in wheel.namelist() else None
 
 
 def manifest(patched: Patched, label: str) -> dict[str, Any]:
     """
-    Return what ``AUTH_PATCHES.json`` says.
+    Return the content of ``AUTH_PATCHES.json``.
 
-    :return: ``release``, ``label``, ``patches`` (name, slug, subject, SHA-256 of the patch file),
-        ``requires`` (the added requirements) and ``files`` (``{path: {"before": SHA-256, "after":
+    :param label: the local version label of the wheel, without ``+``.
+    :return: ``release``, ``label``, ``patches`` (name, slug, subject, SHA-256 of the patch file and of its
+        edits), ``requires`` (the added requirements) and ``files`` (``{path: {"before": SHA-256, "after":
         SHA-256}}``). ``before`` is ``None`` for a file that the patches add.
     """
     return {
@@ -143,7 +144,7 @@ def _metadata(text: str, version: str, requirements: Sequence[str]) -> str:
 
 
 class _SteadyWheel(WheelFile):  # type: ignore[misc]
-    """A wheel whose every member has a given date, RECORD too, which the library dates by the clock."""
+    """A wheel in which every member has a given date, also RECORD, which the library dates by the clock."""
 
     def __init__(self, path: Path, date: tuple[int, int, int, int, int, int]) -> None:
         super().__init__(path, "w", zipfile.ZIP_STORED)
@@ -169,12 +170,12 @@ def write(
     Write a wheel of a release with some files replaced or added.
 
     It is the pristine wheel with a local version label, added ``Requires-Dist`` and ``AUTH_PATCHES.json``.
-    Members are stored, not deflated, and have the date of the pristine wheel: the bytes depend on that wheel
-    and the arguments alone, not on the clock or the zlib of the machine.
+    The members are stored without compression and have the date of the pristine wheel, so that the bytes
+    depend only on that wheel and the arguments, not on the clock or the zlib version.
 
     :param label: the local version label, without ``+``.
-    :param files: the replaced and added files, by path below site-packages.
-    :param told: what ``AUTH_PATCHES.json`` says; its ``requires`` become ``Requires-Dist``.
+    :param files: ``{path below site-packages: content}`` of the replaced and added files.
+    :param told: the content of ``AUTH_PATCHES.json``. Its ``requires`` become ``Requires-Dist``.
     :param output: the folder to write it into.
     :return: the path of the wheel.
     """
@@ -199,8 +200,10 @@ def write(
 
 def build(patched: Patched, label: str, output: Path) -> Path:
     """
-    Write the wheel of a patched release; see :func:`write`.
+    Write the wheel of a patched release, see :func:`write`.
 
+    :param label: the local version label, without ``+``.
+    :param output: the folder to write it into.
     :return: the path of the wheel.
     """
     return write(patched.release, label, patched.after, manifest(patched, label), output)

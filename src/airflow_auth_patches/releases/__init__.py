@@ -1,1 +1,1 @@
-"""The pinned releases: what is known of each, their files from the package index, and how one is added."""
+"""The pinned releases: their metadata, their files from the package index, and how to pin a new one."""

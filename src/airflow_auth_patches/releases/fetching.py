@@ -1,4 +1,4 @@
-"""The wheels and sdists of pinned releases, from the cache or the package index, by their hash."""
+"""Fetch the wheels and sdists of pinned releases, from the cache or the index, and check their hashes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from airflow_auth_patches.releases.releases import Distribution, Kind, Release, 
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.progress import Progress, Silent
 
-#: What an index that is out of reach, or that answers what is none of its pages, ends in.
+#: The exceptions for an index that cannot be reached or returns an invalid page.
 INDEX_FAULTS = (
     OSError,
     ValueError,
@@ -28,13 +28,13 @@ INDEX_FAULTS = (
 
 
 def cache_folder() -> Path:
-    """Return the folder where fetched files are kept; ``AIRFLOW_AUTH_PATCHES_CACHE`` names another."""
+    """Return the folder of fetched files: ``AIRFLOW_AUTH_PATCHES_CACHE``, or the user's cache folder."""
     chosen = os.environ.get("AIRFLOW_AUTH_PATCHES_CACHE")
     return Path(chosen) if chosen else platformdirs.user_cache_path("airflow-auth-patches")
 
 
 def endpoint() -> str:
-    """Return the address of the package index."""
+    """Return the URL of the package index."""
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
         if url := os.environ.get(name):
             return url
@@ -51,7 +51,7 @@ def sha256(path: Path) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of what an error says: some say a page."""
+    """Return the first line of an error message, because some messages contain a whole page."""
     return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
 
 
@@ -59,10 +59,12 @@ def fetch(release: Release, kind: Kind, progress: Progress | None = None) -> Pat
     """
     Return the wheel or sdist of a release, from the cache or else from the package index.
 
-    The index is the one that ``UV_DEFAULT_INDEX``, ``UV_INDEX_URL`` or ``PIP_INDEX_URL`` names, else the
-    default one. A file is used only when it has the pinned hash, and enters the cache only then.
+    The index is ``UV_DEFAULT_INDEX``, ``UV_INDEX_URL`` or ``PIP_INDEX_URL``, else PyPI. A file is used and
+    cached only if it has the pinned hash.
 
-    :raises Problem: UNREACHABLE when it cannot be fetched or kept, CORRUPT when its hash is another.
+    :param kind: ``wheel`` or ``sdist``.
+    :return: the path of the file in the cache.
+    :raises Problem: UNREACHABLE if it cannot be fetched or cached, CORRUPT if it has another hash.
     """
     name, pinned = release.filename(kind), release.hashes[kind]
     target = cache_folder() / name
@@ -75,7 +77,11 @@ def fetch(release: Release, kind: Kind, progress: Progress | None = None) -> Pat
             page = index.get_project_page(release.distribution.name, timeout=60)
             package = next((found for found in page.packages if found.filename == name), None)
             if package is None:
-                raise Problem(f"The package index has no {name}.", "Is it a full mirror?", Exit.UNREACHABLE)
+                raise Problem(
+                    f"The package index has no {name}.",
+                    "Use an index that is a full mirror of PyPI: set UV_DEFAULT_INDEX.",
+                    Exit.UNREACHABLE,
+                )
             with (progress or Silent()).task(f"fetching {name}", package.size) as advance:
                 response = index.s.get(package.url, stream=True, timeout=60)
                 response.raise_for_status()
@@ -86,15 +92,15 @@ def fetch(release: Release, kind: Kind, progress: Progress | None = None) -> Pat
         if (found_hash := sha256(partial)) != pinned:
             raise Problem(
                 f"{name} from the package index has the SHA-256 {found_hash}, not the pinned {pinned}.",
-                "Do not install it; find out who changed it.",
+                "Do not install it. Find out who changed it.",
                 Exit.CORRUPT,
             )
         partial.replace(target)
     except INDEX_FAULTS as error:
         raise Problem(
             f"{name} could not be fetched: {first_line(error)}.",
-            f"Check the network and the index, and that {target.parent} can be written, or put the file into "
-            "the folder that AIRFLOW_AUTH_PATCHES_CACHE names.",
+            f"Check the network, the index and the permissions of {target.parent}, or put the file into the "
+            "folder in AIRFLOW_AUTH_PATCHES_CACHE.",
             Exit.UNREACHABLE,
         ) from error
     finally:
@@ -103,7 +109,7 @@ def fetch(release: Release, kind: Kind, progress: Progress | None = None) -> Pat
     return target
 
 
-# Up to 28 MiB each; the lint goes through the releases of a patch again and again.
+# Cached because `check` reads the releases of each patch; an entry takes up to 28 MiB.
 @functools.lru_cache(maxsize=12)
 def _read_sdist(archive: Path, dist: Distribution) -> dict[str, bytes]:
     files = {}
@@ -118,6 +124,7 @@ def sources(release: Release, progress: Progress | None = None) -> Mapping[str, 
     """
     Return the files of a release's sdist, at their paths in the monorepo.
 
-    :return: ``{path: content}``; do not change it, it is shared.
+    :return: ``{path: content}``. Do not change it, because it is shared.
+    :raises Problem: as :func:`fetch` does.
     """
     return _read_sdist(fetch(release, "sdist", progress), release.distribution)

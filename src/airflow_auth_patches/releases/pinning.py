@@ -1,4 +1,4 @@
-"""Pin a release that is new: ask the package index, verify what it has, write the entry."""
+"""Pin a new release: fetch it from the package index, verify it, and add it to ``releases.toml``."""
 
 from __future__ import annotations
 
@@ -34,46 +34,46 @@ from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.progress import Progress
 
 KINDS: tuple[Kind, ...] = ("wheel", "sdist")
-#: What Python imports, or runs when it starts.
+#: The suffixes of files that Python imports, or runs when it starts.
 MODULES = (".py", ".pyc", ".pyd", ".so", ".pth")
 
 
 def named(name: str, pins: Pins) -> tuple[Distribution, Version]:
     """
-    Return what a text such as ``apache-airflow-core==3.3.3`` names, which is to be a new release.
+    Parse the name of a new release, such as ``apache-airflow-core==3.3.3``.
 
-    :raises Problem: USAGE when it names no final release, REFUSED when that is pinned or out of scope.
+    :raises Problem: USAGE if it is not the name of a final release, REFUSED if the release is already pinned
+        or is out of scope.
     """
     left, _, right = name.partition("==")
     try:
         version = Version(right.strip())
     except InvalidVersion as error:
         raise Problem(
-            f"{name!r} names no release.", "Write it as apache-airflow-core==3.3.3.", Exit.USAGE
+            f"{name!r} is not a release.", "Write it as apache-airflow-core==3.3.3.", Exit.USAGE
         ) from error
     dist = distribution(left.strip())
     if version.is_prerelease or version.local or version.epoch:
-        raise Problem(f"{version} is no final release.", "Only those are pinned.", Exit.USAGE)
+        raise Problem(f"{version} is not a final release.", "Name a final release.", Exit.USAGE)
     if pins.find(dist, str(version)):
         raise Problem(
-            f"{dist.name} {version} is pinned already.", "`airflow-auth-patches list --releases` shows it."
+            f"{dist.name} {version} is already pinned.", "See `airflow-auth-patches list --releases`."
         )
     if version < dist.oldest:
         raise Problem(
             f"{dist.name} {version} is out of scope: the series begins with {dist.oldest}.",
-            "Nothing was changed.",
+            "Name a later release. Nothing was changed.",
         )
     return dist, version
 
 
 def find(dist: Distribution, version: Version, progress: Progress | None = None) -> Release:
     """
-    Ask the package index for a release, fetch its wheel and sdist and verify them.
+    Fetch the wheel and the sdist of a release from the package index, and verify them.
 
-    :return: the release as it is to be pinned: of the day and with the hashes that the index tells, which are
-        those of the files.
-    :raises Problem: UNREACHABLE when the index lacks something, REFUSED when the release was yanked, CORRUPT
-        when a file is not what the index or the file itself says.
+    :return: the release to pin, with the upload date and the hashes of the index, which the files have.
+    :raises Problem: UNREACHABLE if the index has no such file, date or hash, REFUSED if the release was
+        yanked, CORRUPT if a file does not match the index or its own metadata.
     """
     page, days = _page(dist)
     asked = Release(dist, version, datetime.date.min, (), {})
@@ -85,17 +85,19 @@ def find(dist: Distribution, version: Version, progress: Progress | None = None)
         if package is None:
             raise Problem(
                 f"The package index has no {name}.",
-                "Is that the right version, and the index a full mirror?",
+                "Check the version, and use an index that is a full mirror of PyPI.",
                 Exit.UNREACHABLE,
             )
         if package.is_yanked:
             reason = (package.yanked_reason or "no reason is given").rstrip(".!")
-            raise Problem(f"{dist.name} {version} was yanked: {reason}.", "Nothing was changed.")
-        if "sha256" not in package.digests or name not in days:
-            lacking = "the SHA-256" if "sha256" not in package.digests else "the day of upload"
             raise Problem(
-                f"The package index does not tell {lacking} of {name}.",
-                "Name one that does with UV_DEFAULT_INDEX.",
+                f"{dist.name} {version} was yanked: {reason}.", "Pin another release. Nothing was changed."
+            )
+        if "sha256" not in package.digests or name not in days:
+            lacking = "the SHA-256" if "sha256" not in package.digests else "the upload date"
+            raise Problem(
+                f"The package index does not give {lacking} of {name}.",
+                "Use another index: set UV_DEFAULT_INDEX.",
                 Exit.UNREACHABLE,
             )
         hashes[kind] = package.digests["sha256"].lower()
@@ -106,7 +108,7 @@ def find(dist: Distribution, version: Version, progress: Progress | None = None)
 
 
 def core_of(release: Release) -> SpecifierSet:
-    """Return the cores that a release allows, by its sdist; a core allows all."""
+    """Return the versions of core that a release allows, from its sdist; a core allows all."""
     if release.distribution is CORE:
         return SpecifierSet()
     head = BytesHeaderParser().parsebytes(sources(release)[f"{release.distribution.root}/PKG-INFO"])
@@ -115,7 +117,7 @@ def core_of(release: Release) -> SpecifierSet:
 
 
 def _page(dist: Distribution) -> tuple[pypi_simple.ProjectPage, Mapping[str, datetime.date]]:
-    """Return a distribution's page, and the day of upload of each file where the index tells it."""
+    """Return the index page of a distribution, and the upload date of each file if the index gives it."""
     try:
         with pypi_simple.PyPISimple(endpoint()) as index:
             url = index.get_project_url(dist.name)
@@ -123,13 +125,13 @@ def _page(dist: Distribution) -> tuple[pypi_simple.ProjectPage, Mapping[str, dat
             response.raise_for_status()
             page = pypi_simple.ProjectPage.from_response(response, dist.name)
         days = {file.filename: file.upload_time.date() for file in page.packages if file.upload_time}
-        if "json" not in response.headers.get("Content-Type", ""):  # the library reads the time in JSON alone
+        if "json" not in response.headers.get("Content-Type", ""):  # the library reads the time only in JSON
             for link in pypi_simple.RepositoryPage.from_html(response.text).links:
                 if time := link.get_str_attrib("data-upload-time"):
                     days[link.text] = datetime.date.fromisoformat(time[:10])
     except INDEX_FAULTS as error:
         raise Problem(
-            f"The package index cannot be asked for {dist.name}: {first_line(error)}.",
+            f"The package index page of {dist.name} cannot be read: {first_line(error)}.",
             "Check the network and the index.",
             Exit.UNREACHABLE,
         ) from error
@@ -137,37 +139,37 @@ def _page(dist: Distribution) -> tuple[pypi_simple.ProjectPage, Mapping[str, dat
 
 
 def _verified(release: Release, progress: Progress | None) -> tuple[str, ...]:
-    """Return the Pythons that the wheel names; wheel and sdist are whole, of this release, and agree."""
+    """Check that wheel and sdist are consistent, and return the Python versions in the wheel's metadata."""
     try:
         files = {to_installed(path): content for path, content in sources(release, progress).items()}
         told = {"sdist": sources(release)[f"{release.distribution.root}/PKG-INFO"]}
         with WheelFile(fetch(release, "wheel", progress)) as wheel:
-            held = {name: wheel.read(name) for name in wheel.namelist()}  # each is compared with RECORD
+            content = {name: wheel.read(name) for name in wheel.namelist()}  # the library checks RECORD
             info = f"{wheel.dist_info_path}/"
-            told["wheel"] = held[f"{info}METADATA"]
+            told["wheel"] = content[f"{info}METADATA"]
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, WheelError, EOFError, KeyError) as error:
         raise _corrupt(release, str(error)) from error
     heads = {kind: BytesHeaderParser().parsebytes(text) for kind, text in told.items()}
     for kind, head in heads.items():
         if (head["Name"], head["Version"]) != (release.distribution.name, str(release.version)):
-            raise _corrupt(release, f"the {kind} says that it is {head['Name']} {head['Version']}")
-    # Both hold the modules of its package and no others; but the provider's first sdist has those above too.
+            raise _corrupt(release, f"the {kind} has the metadata of {head['Name']} {head['Version']}")
+    # Both have exactly the modules of the package; the provider's first sdist also has parent packages.
     package = f"{release.distribution.package}/"
-    ours = {name for name in held if name.endswith(MODULES) and not name.startswith(info)}
+    ours = {name for name in content if name.endswith(MODULES) and not name.startswith(info)}
     theirs = {name for name in files if name and name.startswith(package) and name.endswith(MODULES)}
     if differing := sorted(ours ^ theirs):
         name = differing[0]
         here, there = ("wheel", "sdist") if name in ours else ("sdist", "wheel")
-        raise _corrupt(release, f"{name} is in the {here}, but no module of {package} in the {there}")
+        raise _corrupt(release, f"{name} is in the {here}, but not below {package} in the {there}")
     for name in sorted(ours):
-        if files[name] != held[name]:
-            raise _corrupt(release, f"{name} is not the same in the wheel and in the sdist")
+        if files[name] != content[name]:
+            raise _corrupt(release, f"{name} differs between the wheel and the sdist")
     classifiers = "\n".join(heads["wheel"].get_all("Classifier", []))
     return tuple(re.findall(r"^Programming Language :: Python :: (3\.\d+)$", classifiers, re.MULTILINE))
 
 
 def _corrupt(release: Release, what: str) -> Problem:
-    return Problem(f"{release} is not whole: {what}.", "Find out who changed it.", Exit.CORRUPT)
+    return Problem(f"{release} is corrupt: {what}.", "Do not pin it. Find out who changed it.", Exit.CORRUPT)
 
 
 def entry(release: Release) -> str:
@@ -187,11 +189,14 @@ def entry(release: Release) -> str:
 
 def with_entry(text: str, release: Release) -> str:
     """
-    Put the entry of a release into the text of ``releases.toml``, in the order of versions.
+    Insert the entry of a release into the text of ``releases.toml``, in the order of versions.
 
-    All that is there stays, byte for byte; a comment above an entry stays with it.
+    The other text does not change. A comment above an entry stays with that entry.
 
-    :raises Problem: when the text is laid out so that this would not add just that entry.
+    :param text: the text of ``releases.toml``.
+    :return: the text with the entry.
+    :raises Problem: if the text has another layout, so that the result would not be the old data plus the
+        entry.
     """
     name = release.distribution.name
     heads = list(
@@ -216,18 +221,18 @@ def with_entry(text: str, release: Release) -> str:
         whole = False
     if not whole:
         raise Problem(
-            f"releases.toml is laid out so that the entry of {release} has no place in it.",
-            "Restore its layout from the repository: nothing was changed.",
+            f"The entry of {release} cannot be added to releases.toml: its layout is unknown.",
+            "Restore the layout from the repository. Nothing was changed.",
         )
     return result
 
 
 def write(folder: Path, release: Release) -> None:
     """
-    Write the entry of a release to ``releases.toml``, whole or not at all.
+    Add the entry of a release to ``releases.toml``, atomically.
 
     :param folder: the folder of the series, ``patches/``.
-    :raises Problem: when it has no place there, or the file cannot be written.
+    :raises Problem: if the layout of the file is unknown, or the file cannot be written.
     """
     path = folder / "releases.toml"
     partial = path.with_name(f".{os.getpid()}.{path.name}")
@@ -237,6 +242,9 @@ def write(folder: Path, release: Release) -> None:
         partial.chmod(path.stat().st_mode)
         partial.replace(path)
     except OSError as error:
-        raise Problem(f"{path} cannot be written: {error}.", "Nothing was changed.") from error
+        raise Problem(
+            f"{path} cannot be written: {error}.",
+            "Check its permissions and the free disk space. Nothing was changed.",
+        ) from error
     finally:
         partial.unlink(missing_ok=True)

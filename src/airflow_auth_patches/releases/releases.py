@@ -1,4 +1,4 @@
-"""The pinned releases: where their files are, what is in them, and what a file is called there."""
+"""The pinned releases and pairs, and the paths of their files in the monorepo and in an installation."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ class Distribution:
     :param name: its name in the package index.
     :param folder: its folder under ``patches/``.
     :param root: the folder of its sources in Airflow's monorepo.
-    :param package: the path of its package below ``src/`` there, and below site-packages where it is
-        installed.
-    :param oldest: the first release that the series knows; what is older is out of scope.
+    :param package: the path of its package below ``src/`` in the monorepo, and below site-packages.
+    :param oldest: the oldest release in scope.
     """
 
     name: str
@@ -39,11 +38,11 @@ class Distribution:
 
     @property
     def stem(self) -> str:
-        """The name as wheels and sdists spell it."""
+        """The name in the file names of wheels and sdists."""
         return self.name.replace("-", "_")
 
     def installs(self, path: str) -> bool:
-        """Tell whether it installs a file, by its path in the monorepo; core installs the shared ones too."""
+        """Check whether it installs a file of the monorepo. Core also installs the shared libraries."""
         own = path.startswith(f"{self.root}/") or (self is CORE and path.startswith("shared/"))
         return own and to_installed(path) is not None
 
@@ -57,33 +56,34 @@ FAB = Distribution(
     Version("3.3.0"),
 )
 DISTRIBUTIONS = (CORE, FAB)
-#: The releases in scope that upstream yanked, and so are not pinned, with the one to take instead.
+#: The releases in scope that upstream yanked, each with the release to use instead. They are not pinned.
 YANKED = {"apache-airflow-core==3.1.4": "3.1.5"}
 
 
 def yanked(dist: Distribution, version: str) -> Problem | None:
-    """Return the problem that a release is where upstream yanked it, or ``None`` where it did not."""
+    """Return the error for a release that upstream yanked, or ``None`` if it was not yanked."""
     instead = YANKED.get(f"{dist.name}=={version.partition('+')[0]}")
     if instead is None:
         return None
     return Problem(
-        f"{dist.name} {version} was yanked upstream: no patch is for it.",
-        f"Upgrade it, at least to {instead}.",
+        f"{dist.name} {version} was yanked upstream, and no patch is for it.",
+        f"Upgrade it to {instead} or later.",
     )
 
 
 def distribution(name: str) -> Distribution:
     """
-    Return the distribution of that name, or of that folder under ``patches/``.
+    Return a distribution.
 
-    :raises Problem: when the series has none of that name.
+    :param name: its name, or its folder under ``patches/``.
+    :raises Problem: if the series has no such distribution.
     """
     for known in DISTRIBUTIONS:
         if name in (known.name, known.folder):
             return known
     raise Problem(
-        f"{name!r} is no distribution of this series.",
-        f"It has {' and '.join(known.name for known in DISTRIBUTIONS)}.",
+        f"{name!r} is not a distribution of this series.",
+        f"Name {' or '.join(known.name for known in DISTRIBUTIONS)}.",
         Exit.USAGE,
     )
 
@@ -93,10 +93,11 @@ class Release:
     """
     One pinned release of a distribution.
 
-    :param pythons: the Python versions its wheel names, such as ``3.11``.
-    :param hashes: SHA-256 in hexadecimal of its wheel and of its sdist.
-    :param core: of a provider, the cores that it allows.
-    :param constraints: what it does not work without, beside what it asks for itself.
+    :param date: the upload date.
+    :param pythons: the Python versions in the metadata of its wheel, such as ``3.11``.
+    :param hashes: the SHA-256 of its wheel and of its sdist, in hexadecimal.
+    :param core: for a provider, the versions of core that it allows.
+    :param constraints: requirements that it needs and does not declare.
     """
 
     distribution: Distribution
@@ -111,7 +112,7 @@ class Release:
         return f"{self.distribution.name}=={self.version}"
 
     def filename(self, kind: Kind) -> str:
-        """Return the file name of its wheel or sdist."""
+        """Return the file name of the wheel or the sdist."""
         end = "-py3-none-any.whl" if kind == "wheel" else ".tar.gz"
         return f"{self.distribution.stem}-{self.version}{end}"
 
@@ -121,10 +122,10 @@ class Pair:
     """
     A core and a provider that are tested together.
 
-    :param exclude_newer: the day as of which their dependencies are resolved.
+    :param exclude_newer: the date as of which their dependencies are resolved.
     :param why: why this pair was chosen.
-    :param default: whether `prove` takes it when none is named.
-    :param base: the slug of the patch without which nothing works there: the stock of all others has it.
+    :param default: whether `prove` uses the pair if none is named.
+    :param base: the slug of a patch without which the pair does not work. Stock environments also have it.
     """
 
     core: Release
@@ -142,7 +143,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pins:
-    """What ``patches/releases.toml`` says."""
+    """
+    The content of ``patches/releases.toml``.
+
+    :param label: the local version label of patched wheels.
+    """
 
     label: str
     releases: tuple[Release, ...]
@@ -150,39 +155,40 @@ class Pins:
 
     def release(self, name: str) -> Release:
         """
-        Return the pinned release that a text such as ``apache-airflow-core==3.3.2`` names.
+        Return a pinned release.
 
-        :raises Problem: when it is no such text, or that release is not pinned.
+        :param name: the release, as in ``apache-airflow-core==3.3.2``.
+        :raises Problem: if the name is not valid, or the release is not pinned.
         """
         dist, _, version = name.partition("==")
         if not version:
             raise Problem(
-                f"{name!r} names no release.", "Write it as apache-airflow-core==3.3.2.", Exit.USAGE
+                f"{name!r} is not a release.", "Write it as apache-airflow-core==3.3.2.", Exit.USAGE
             )
         found = self.find(named := distribution(dist.strip()), version.strip())
         if found is None and (problem := yanked(named, version.strip())):
             raise problem
         if found is None:
             raise Problem(
-                f"{dist} {version} is not among the pinned releases.",
-                "`airflow-auth-patches list --releases` shows them.",
+                f"{dist} {version} is not pinned.",
+                "See `airflow-auth-patches list --releases`.",
                 Exit.USAGE,
             )
         return found
 
     @property
     def default_pairs(self) -> tuple[Pair, ...]:
-        """The pairs that are taken where none is named."""
+        """The pairs that are used if none is named."""
         return tuple(pair for pair in self.pairs if pair.default)
 
     @property
     def newest_pair(self) -> Pair:
-        """The pair of the newest core, with the newest provider of its pairs."""
+        """The pair of the newest core with the newest provider that is paired with it."""
         return max(self.pairs, key=lambda pair: (pair.core.version, pair.fab.version))
 
     @property
     def minor_pairs(self) -> tuple[Pair, ...]:
-        """The first pair of each minor of the provider."""
+        """The first pair of each minor version of the provider."""
         first: dict[tuple[int, int], Pair] = {}
         for pair in self.pairs:
             first.setdefault((pair.fab.version.major, pair.fab.version.minor), pair)
@@ -201,15 +207,18 @@ class Pins:
 
     def pair(self, name: str) -> Pair:
         """
-        Return the tested pair of that name, as in ``3.1.6+3.3.0``.
+        Return a tested pair.
 
-        :raises Problem: when there is no such pair.
+        :param name: the two versions, as in ``3.1.6+3.3.0``.
+        :raises Problem: if there is no such pair.
         """
         for pair in self.pairs:
             if pair.name == name:
                 return pair
         raise Problem(
-            f"{name!r} is no tested pair.", f"Those are {', '.join(p.name for p in self.pairs)}.", Exit.USAGE
+            f"{name!r} is not a tested pair.",
+            f"Name one of: {', '.join(p.name for p in self.pairs)}.",
+            Exit.USAGE,
         )
 
 
@@ -218,7 +227,7 @@ def load(folder: Path) -> Pins:
     Read ``releases.toml``.
 
     :param folder: the folder of the series, ``patches/``.
-    :raises Problem: when the file is missing or broken.
+    :raises Problem: if the file is missing or broken.
     """
     path = folder / "releases.toml"
     with toml.opened(path) as raw:
@@ -242,22 +251,22 @@ def _release(dist: Distribution, entry: Mapping[str, Any]) -> Release:
     )
     for kind, digest in release.hashes.items():
         if not re.fullmatch(r"[0-9a-f]{64}", digest):
-            raise ValueError(f"{digest!r}, of the {kind} of {release}, is no SHA-256")
+            raise ValueError(f"{digest!r}, of the {kind} of {release}, is not a SHA-256")
     return release
 
 
 def _pair(pins: Pins, entry: Mapping[str, Any]) -> Pair:
     core, fab = pins.find(CORE, entry["core"]), pins.find(FAB, entry["fab"])
     if core is None or fab is None:
-        raise ValueError(f"the pair {entry['core']}+{entry['fab']} names a release that is not pinned")
+        raise ValueError(f"the pair {entry['core']}+{entry['fab']} has a release that is not pinned")
     day, default = _day(entry, "exclude-newer"), entry.get("default", False)
     return Pair(core, fab, day, entry["why"], default, entry.get("base"))
 
 
 def _day(entry: Mapping[str, Any], key: str) -> datetime.date:
     day: datetime.date = entry[key]
-    if type(day) is not datetime.date:  # one with a time of day is of a subclass
-        raise ValueError(f"{key} = {day} is no day: write it as 2026-11-20, without quotes")
+    if type(day) is not datetime.date:  # a date with a time is an instance of a subclass
+        raise ValueError(f"{key} = {day} is not a date: write it as 2026-11-20, without quotes")
     return day
 
 
@@ -265,15 +274,15 @@ def _once(what: str, names: Iterable[str]) -> None:
     seen = set()
     for name in names:
         if name in seen:
-            raise ValueError(f"the {what} {name} is there twice")
+            raise ValueError(f"there are two entries of the {what} {name}")
         seen.add(name)
 
 
 def to_installed(path: str) -> str | None:
     """
-    Map a path in the monorepo to the path below site-packages.
+    Return the path below site-packages of a path in the monorepo.
 
-    :return: ``None`` for a file that is not installed, such as ``pyproject.toml``.
+    :return: the path; ``None`` for a file that is not installed, such as ``pyproject.toml``.
     """
     parts = path.split("/")
     if parts[:2] == ["airflow-core", "src"]:
@@ -287,10 +296,10 @@ def to_installed(path: str) -> str | None:
 
 def to_monorepo(dist: Distribution, member: str) -> str:
     """
-    Map a path inside a distribution's sdist to the path in the monorepo.
+    Return the path in the monorepo of a path in a distribution's sdist.
 
-    The sdist of core carries the shared libraries under ``src/airflow/_shared``, where the monorepo has
-    links.
+    The sdist of core contains the shared libraries below ``src/airflow/_shared``, where the monorepo has
+    symbolic links.
     """
     shared = "src/airflow/_shared/"
     if dist is CORE and member.startswith(shared) and member.count("/") > shared.count("/"):

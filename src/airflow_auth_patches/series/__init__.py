@@ -1,1 +1,1 @@
-"""The patch files: read, chosen, applied as hunks, laid out as a git tree and written back from it."""
+"""The patch files: read them, choose and apply them, import them into a git tree and export them again."""

@@ -1,4 +1,4 @@
-"""Add a release to those that the series knows."""
+"""Add a release to the pinned releases."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from airflow_auth_patches.util.progress import Progress
 @dataclass(frozen=True)
 class Added:
     """
-    A release that was added, or would be.
+    A release that was added, or would be added without ``--dry-run``.
 
-    :param fits: the compatibility of each patch of its distribution.
+    :param release: the release.
+    :param fits: its compatibility with each patch of its distribution.
     """
 
     release: Release
@@ -29,12 +30,12 @@ def add_release(
     series: Series, pins: Pins, name: str, *, dry_run: bool = False, progress: Progress | None = None
 ) -> Added:
     """
-    Fetch a release, verify it, judge every patch on it, and write its entry to ``releases.toml``.
+    Fetch and verify a release, check whether each patch applies to it, and add it to ``releases.toml``.
 
-    :param name: as in ``apache-airflow-core==3.3.3``.
-    :param dry_run: leave ``releases.toml`` as it is.
-    :raises Problem: when it is no new final release in scope, cannot be fetched, or is not whole; nothing is
-        written then.
+    :param name: the release, as in ``apache-airflow-core==3.3.3``.
+    :param dry_run: do not write ``releases.toml``.
+    :raises Problem: if it is not a final release, is pinned already, is out of scope, cannot be fetched or is
+        corrupt. Nothing is written then.
     """
     dist, version = pinning.named(name, pins)
     release = pinning.find(dist, version, progress)

@@ -1,4 +1,4 @@
-"""Whether a bug affects a release: the recorded results of its reproducer, and what they say."""
+"""The affected status of each bug on each release, from the recorded results of its reproducer."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.files import write_whole
 
 FILE = "affected.json"
-#: How pytest words a failure that is an assertion, and not an error of another kind.
+#: The start of a pytest failure message that comes from an assertion, not from another error.
 ASSERTION = re.compile(r"(AssertionError|assert\b|Failed: )")
 
 
 class Status(str, Enum):
     """The affected status of a bug on a release."""
 
-    NOT_AFFECTED = "not affected"  #: the code that fails is not there
-    FIXED = "fixed upstream"  #: it is not there any more
-    PATCHED = "patched"  #: it fails on stock, and passes with a patch of the series
-    KNOWN_ISSUE = "known issue"  #: it fails on stock, and no patch is for that release
-    NOT_CURED = "not cured"  #: it fails with the patch that is to cure it
+    NOT_AFFECTED = "not affected"  #: the reproducer passes on stock, or the release lacks the code
+    FIXED = "fixed upstream"  #: the reproducer passes on stock, and fails on an older release
+    PATCHED = "patched"  #: the reproducer fails on stock, and passes with the series
+    KNOWN_ISSUE = "known issue"  #: the reproducer fails on stock, and no patch is for that release
+    NOT_CURED = "not cured"  #: the reproducer fails although a patch should cure the bug
     UNCLEAR = "unclear"  #: the reproducer neither passed nor failed by an assertion
-    NOT_RUN = "not run"  #: nothing is known
+    NOT_RUN = "not run"  #: there is no recorded result
 
 
-#: Those that say nothing of the release.
+#: The statuses that do not say whether the release has the bug.
 UNKNOWN = (Status.NOT_RUN, Status.UNCLEAR)
 LEGEND = (
-    "Not affected: the reproducer passes on stock, or the code that fails is not there. Fixed upstream: it "
-    "passes, and failed on an older release. Patched: it fails on stock, and passes with the "
-    "series, of which the named patches are for it. "
-    "Known issue: it fails, and there is no patch."
+    "Not affected: the reproducer passes on stock, or the release does not have the code that fails. "
+    "Fixed upstream: the reproducer passes, and it failed on an older release. "
+    "Patched: the reproducer fails on stock, and passes with the series; the named patches cure the bug. "
+    "Known issue: the reproducer fails, and there is no patch."
 )
 
 
 @dataclass(frozen=True)
 class Result:
     """
-    One run of a reproducer on a release.
+    The recorded result of a reproducer on a release.
 
-    :param installed_with: the release of the other distribution that was installed with it.
+    :param installed_with: the release of the other distribution in the same environment.
     :param python: the Python version, as in ``3.11``.
-    :param reproducer: the SHA-256 of the reproducer then, see `inputs.digest`.
-    :param stock: the outcome on stock, in the words of `unit_tests.run_tests`.
-    :param patched: the outcome with the whole series; ``None`` where no patch is for it.
-    :param patches: the SHA-256 of the edits of those that cure it there, by name.
-    :param inputs: the hash of what else determines the outcomes, see `inputs.fingerprint`.
-    :param stock_inputs: the same for the outcome on stock alone, which the patches do not decide.
+    :param reproducer: the SHA-256 of the reproducer at the time of the run, see `inputs.digest`.
+    :param stock: the outcome on stock, as `unit_tests.run_tests` returns it.
+    :param patched: the outcome with the whole series; ``None`` if no patch cures the bug on the release.
+    :param patches: the SHA-256 of the edits of each patch that cures the bug, by name of the patch.
+    :param inputs: the hash of the other inputs of both outcomes, see `inputs.fingerprint`.
+    :param stock_inputs: the hash of the other inputs of the outcome on stock, without the patches.
     """
 
     installed_with: str
@@ -73,9 +73,9 @@ class Finding:
     """
     The affected status of a bug on a release.
 
-    :param by: the names of the patches that cure it there.
-    :param reason: why it is a known issue, or what is not as it must be.
-    :param result: the recorded result that says so.
+    :param by: the names of the patches that cure the bug on that release.
+    :param reason: why it is a known issue, or what went wrong.
+    :param result: the recorded result from which the status follows.
     """
 
     release: Release
@@ -90,7 +90,7 @@ Results = dict[str, dict[str, Result]]
 
 
 def fails_by_assertion(outcome: str) -> bool:
-    """Tell whether an outcome is a failure by an assertion or a time-out of the test's own."""
+    """Check whether an outcome is a failure by an assertion, or by a time limit that the test itself sets."""
     return outcome.startswith("failed: ") and bool(ASSERTION.match(outcome.removeprefix("failed: ")))
 
 
@@ -99,8 +99,8 @@ def read(folder: Path) -> Results:
     Read the recorded results.
 
     :param folder: the folder of the series.
-    :return: ``{release: {bug: result}}``; empty where nothing was run yet.
-    :raises Problem: when the file is broken.
+    :return: ``{release: {bug: result}}``; empty if there is no file.
+    :raises Problem: if the file is broken.
     """
     path = folder / FILE
     if not path.exists():
@@ -116,10 +116,11 @@ def read(folder: Path) -> Results:
 
 def write(folder: Path, results: Results) -> None:
     """
-    Write the results, whole or not at all.
+    Write the results atomically.
 
     :param folder: the folder of the series.
-    :raises Problem: when it cannot be written.
+    :param results: ``{release: {bug: result}}``.
+    :raises Problem: if the file cannot be written.
     """
     data = {release: {bug: asdict(each) for bug, each in bugs.items()} for release, bugs in results.items()}
     write_whole(folder / FILE, json.dumps(data, indent=1, sort_keys=True) + "\n")
@@ -127,9 +128,9 @@ def write(folder: Path, results: Results) -> None:
 
 def distribution_of(bug: Bug) -> Distribution:
     """
-    Tell whose bug it is: that of the distribution at whose path the reproducer is.
+    Return the distribution that has the bug: the one whose folder contains the reproducer.
 
-    :raises Problem: when it has no reproducer.
+    :raises Problem: if the bug has no reproducer.
     """
     for each in DISTRIBUTIONS:
         if (bug.reproducer or "").startswith(f"{each.root}/"):
@@ -138,20 +139,21 @@ def distribution_of(bug: Bug) -> Distribution:
 
 
 def cures(series: Series, bug: Bug, release: Release) -> list[Patch]:
-    """Return the patches that are to cure a bug on a release."""
+    """Return the patches that cure a bug on a release, by their ``Cures`` trailers."""
     return [patch for patch in series.serving(release) if bug.slug in patch.cures]
 
 
 def edits(series: Series, bug: Bug, release: Release) -> dict[str, str]:
-    """Return the SHA-256 of the edits of the patches that are to cure a bug on a release, by name."""
+    """Return ``{name: SHA-256 of the edits}`` of the patches that cure a bug on a release."""
     return {patch.name: patch.edits_sha256 for patch in cures(series, bug, release)}
 
 
 def judge(series: Series, pins: Pins, results: Results, bug: Bug, release: Release) -> Finding:
     """
-    Return the status of a bug on a release, from the runs of its reproducer alone.
+    Return the affected status of a bug on a release, from the recorded results of its reproducer alone.
 
-    What passes on stock is fixed where an older release fails, and else was never affected.
+    A bug whose reproducer passes on stock is fixed upstream if the reproducer fails on an older release, and
+    otherwise does not affect the release.
 
     :param results: the recorded results.
     """
@@ -160,7 +162,7 @@ def judge(series: Series, pins: Pins, results: Results, bug: Bug, release: Relea
         return Finding(release, bug.slug, Status.NOT_RUN)
     if dict(found.patches) != edits(series, bug, release):
         return Finding(
-            release, bug.slug, Status.NOT_RUN, reason="not since its patches changed", result=found
+            release, bug.slug, Status.NOT_RUN, reason="its patches changed after the last run", result=found
         )
     if _absent(bug, found.stock):
         return Finding(release, bug.slug, Status.NOT_AFFECTED, result=found)
@@ -183,7 +185,7 @@ def judge(series: Series, pins: Pins, results: Results, bug: Bug, release: Relea
 
 
 def reason_of(bug: Bug, release: Release) -> str:
-    """Return why a bug is a known issue of a release, as ``bugs.toml`` says; empty where it says nothing."""
+    """Return the reason in ``bugs.toml`` for a known issue of a release; empty if there is none."""
     return next((why for versions, why in bug.open_on if release.version in versions), "")
 
 
@@ -193,10 +195,10 @@ def _absent(bug: Bug, outcome: str) -> bool:
 
 def matrix(series: Series, pins: Pins, results: Results) -> list[Finding]:
     """
-    Judge every bug on every pinned release of its distribution.
+    Return the affected status of every bug on every pinned release of its distribution.
 
     :param results: the recorded results.
-    :return: in the order of the releases, then of the bugs.
+    :return: the findings, in the order of the releases, then of the bugs.
     """
     return [
         judge(series, pins, results, bug, release)
@@ -208,10 +210,10 @@ def matrix(series: Series, pins: Pins, results: Results) -> list[Finding]:
 
 def as_rows(findings: Sequence[Finding], distribution: Distribution) -> list[tuple[str, str, str, str, str]]:
     """
-    Return the rows of a table for a distribution; consecutive releases of one status share a row.
+    Return the rows of the table of a distribution. Consecutive releases with the same status share a row.
 
-    :return: for each bug, in the order of the releases: bug, releases, status, what cures it or why not, and
-        what its reproducer did there.
+    :return: one or more rows for each bug, in the order of the releases: bug, releases, status, patches or
+        reason, outcomes of the reproducer.
     """
     mine = [finding for finding in findings if finding.release.distribution is distribution]
     rows = []
@@ -241,16 +243,16 @@ def _did(result: Result | None) -> str:
 
 
 def slugs(names: Sequence[str]) -> str:
-    """Return the slugs of patches and variants, each once, in one line."""
+    """Return the slugs of patches and variants in one line, without duplicates."""
     return ", ".join(dict.fromkeys(name.partition("~")[0] for name in names))
 
 
 def as_data(finding: Finding) -> dict[str, Any]:
     """
-    Return a finding as plain data, for JSON.
+    Return a finding as data for JSON.
 
-    :return: ``release``, ``bug``, ``status``, ``by`` (names of patches), ``reason`` and ``result``, which
-        is the fields of `Result` or ``None``.
+    :return: ``release``, ``bug``, ``status``, ``by`` (names of patches), ``reason`` and ``result`` (the
+        fields of `Result`, or ``None``).
     """
     return {
         "release": str(finding.release),

@@ -14,7 +14,7 @@ from airflow_auth_patches.series.series import Patch, Series
 
 
 class Compatibility(str, Enum):
-    """Whether the text of a patch applies; whether a release has the bug, its reproducer decides."""
+    """Whether a patch applies to a release. Only the reproducer shows whether the release has the bug."""
 
     APPLIES = "applies"
     VARIANT = "applies as a variant"
@@ -27,9 +27,10 @@ class Misfit:
     """
     A rejected hunk.
 
-    :param path: the file that it edits.
+    :param path: the file that the hunk edits.
     :param patch: the name of the patch.
-    :param line: the line of the patch file of the hunk, from 1.
+    :param line: the line of the hunk in the patch file, from 1.
+    :param what: why the hunk is rejected.
     """
 
     path: str
@@ -46,11 +47,12 @@ class Fit:
     """
     The compatibility of a patch with a release.
 
-    :param form: the name of the patch or variant that applies, or comes nearest; of what is not needed, the
-        one in range if there is one.
-    :param in_range: whether the ``Applies-To`` of that form has the release already.
-    :param why: why it is not needed; empty otherwise.
-    :param misfits: the rejected hunks of the nearest form, the first of each file.
+    :param slug: the patch.
+    :param form: the name of the patch or variant that applies, or has the fewest rejected hunks. If the patch
+        is not needed, the form in range, if there is one.
+    :param in_range: whether the ``Applies-To`` of that form contains the release.
+    :param why: why the patch is not needed; empty otherwise.
+    :param misfits: the rejected hunks of that form, the first of each file.
     """
 
     slug: str
@@ -63,16 +65,16 @@ class Fit:
 
 def judge(series: Series, pins: Pins, release: Release, files: Mapping[str, bytes]) -> list[Fit]:
     """
-    Judge every patch of a release's distribution, each on top of those before it that apply.
+    Check whether each patch applies to a release, on top of the earlier patches that apply.
 
-    Not needed is what upstream has, by ``Fixed-In`` or by the text; and what has no place, where no form of
-    it is for the release before either.
+    A patch is not needed if upstream has the fix, by ``Fixed-In`` or because the release has the patched
+    text, or if no form applies and no form is for the neighbouring release.
 
-    :param files: the sources of the release, at their paths in the monorepo.
-    :return: one for each slug, in series order.
+    :param files: ``{monorepo path: content}``, the sources of the release.
+    :return: the compatibility of each slug, in series order.
     """
     now = dict(files)
-    beside = _beside(pins, release)
+    neighbour = _neighbour(pins, release)
     mine = [patch for patch in series.patches if patch.distribution is release.distribution]
     fits = []
     for slug in dict.fromkeys(patch.slug for patch in mine):
@@ -88,12 +90,12 @@ def judge(series: Series, pins: Pins, release: Release, files: Mapping[str, byte
         in_range = forms[0].serves(release)
         tried = [(_misfits(patch, now), patch) for patch in forms]
         why = "" if in_range and not tried[0][0] else _not_needed(forms, release, now)
-        misfits, patch = min(tried, key=lambda one: len(one[0]))  # the first of those with the fewest
-        if misfits and not in_range and not any(patch.serves(beside) for patch in forms):
-            why = why or f"has no place, and {beside.version} is in no range of it either"
+        misfits, patch = min(tried, key=lambda one: len(one[0]))  # the first form with the fewest rejected hunks
+        if misfits and not in_range and not any(patch.serves(neighbour) for patch in forms):
+            why = why or f"does not apply, and no form is for {neighbour.version} either"
         if why:
             judged, misfits = Compatibility.NOT_NEEDED, ()
-            patch = forms[0] if in_range else patch  # its range is to be narrowed
+            patch = forms[0] if in_range else patch  # the form whose range must be narrowed
         elif misfits:
             judged = Compatibility.NEEDS_VARIANT
         else:
@@ -103,8 +105,8 @@ def judge(series: Series, pins: Pins, release: Release, files: Mapping[str, byte
     return fits
 
 
-def _beside(pins: Pins, release: Release) -> Release:
-    """Return the pinned release before that one, else the one after it."""
+def _neighbour(pins: Pins, release: Release) -> Release:
+    """Return the pinned release before a release, else the one after it."""
     others = [
         each
         for each in pins.releases
@@ -127,7 +129,7 @@ def _misfits(patch: Patch, files: Mapping[str, bytes]) -> tuple[Misfit, ...]:
 
 
 def _not_needed(forms: Sequence[Patch], release: Release, files: Mapping[str, bytes]) -> str:
-    """Say why text has it that no form is needed, or nothing."""
+    """Return why upstream has the fix, as far as trailers and text show; empty if they do not show it."""
     for patch in forms:
         for fixed in patch.trailers.get("Fixed-In", ()):
             name, _, version = fixed.rpartition(" ")
@@ -139,5 +141,5 @@ def _not_needed(forms: Sequence[Patch], release: Release, files: Mapping[str, by
             hunks.apply_all(files, back)
         except hunks.HunkFault:
             continue
-        return f"what {patch.name} edits is so already"
+        return f"the release has the edits of {patch.name}"
     return ""

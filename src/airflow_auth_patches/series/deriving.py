@@ -15,7 +15,7 @@ from airflow_auth_patches.series import hunks
 from airflow_auth_patches.series.series import TRAILERS, Patch, Series
 from airflow_auth_patches.series.tree import Tree, format_commit, merge_file, newest, write_files
 
-#: A form, its release before it, and the files that it edits after it.
+#: A form, the files of its release before it is applied, and the edited files after it is applied.
 Step = tuple[Patch, Mapping[str, bytes], Mapping[str, bytes]]
 #: The trailers in which a form may differ from the newest one.
 OWN = ("Applies-To", "Requires", "By-Hand")
@@ -24,13 +24,13 @@ OWN = ("Applies-To", "Requires", "By-Hand")
 @dataclass(frozen=True)
 class Form:
     """
-    One form of a patch, and what `refresh` makes of it.
+    One form of a patch, and the file that `refresh` writes for it.
 
-    :param patch: the form as it is.
+    :param patch: the form as it is on disk.
     :param source: the next newer form; ``None`` for the newest one.
-    :param by_hand: why the edits are not derived from the source; empty where they are, or have no source.
-    :param content: the patch file as `refresh` writes it.
-    :param lost: what an edit of the form itself changed that ``content`` does not have: "edits", "message".
+    :param by_hand: why the edits are not derived from the source; empty if they are, or there is no source.
+    :param content: the patch file that `refresh` writes.
+    :param lost: which change of the form ``content`` does not keep: ``edits`` or ``message``; empty if none.
     """
 
     patch: Patch
@@ -41,7 +41,7 @@ class Form:
 
     @property
     def kind(self) -> str:
-        """Where the edits come from."""
+        """The origin of the edits: newest, derived or by hand."""
         if self.by_hand:
             return f"by hand: {self.by_hand}"
         return f"derived from {self.source.name}" if self.source else "newest"
@@ -49,13 +49,13 @@ class Form:
 
 def derive(series: Series, pins: Pins, slugs: Collection[str] | None = None) -> list[Form]:
     """
-    Work out each form of patches: what is edited by hand, in git's form, and what is derived from that.
+    Derive the older forms of patches, and bring the forms that are edited by hand into git's format.
 
-    The message of a form is that of the newest one, with its own trailers where releases differ (``OWN``);
-    a form with the trailer ``By-Hand`` keeps its own. A form that does not apply is left as it is.
+    The message of a form is that of the newest one, except the trailers that depend on the release (``OWN``).
+    A form with the trailer ``By-Hand`` keeps its own message. A form that does not apply is not changed.
 
-    :param slugs: those patches and the later ones that edit the same files; by default all.
-    :return: the forms, in series order, those of a patch from the newest to the oldest.
+    :param slugs: derive these patches, and the later ones that edit the same files; by default all patches.
+    :return: the forms, in series order; those of one patch from the newest to the oldest.
     """
     found: list[Form] = []
     groups = _groups(series, pins, slugs)
@@ -77,7 +77,7 @@ def derive(series: Series, pins: Pins, slugs: Collection[str] | None = None) -> 
                         files.update(hunks.apply_all(files, earlier.edits))
                     form, after = _form(Path(folder), patch, release, files, source, forms[0])
                     edits = hunks.parse(form.content)
-                except hunks.HunkFault as fault:  # it does not apply, or has nothing left to change
+                except hunks.HunkFault as fault:  # it does not apply, or changes nothing
                     found.append(Form(patch, source and source[0], fault.what, patch.content))
                     continue
                 found.append(form)
@@ -90,7 +90,7 @@ def derive(series: Series, pins: Pins, slugs: Collection[str] | None = None) -> 
 
 
 def _groups(series: Series, pins: Pins, slugs: Collection[str] | None) -> list[list[Patch]]:
-    """Return the forms of each patch, the newest first: of those patches and of what is edited with them."""
+    """Return the forms of each chosen patch, newest first, and of later patches that edit the same files."""
     groups: dict[tuple[Distribution, str], list[Patch]] = {}
     for patch in series.patches:
         if any(patch.serves(release) for release in pins.releases):
@@ -112,7 +112,7 @@ def _form(
     source: Step | None,
     first: Patch,
 ) -> tuple[Form, Mapping[str, bytes]]:
-    """Return a form and the files that it edits, after it; ``source`` has those of the newer form."""
+    """Return a form, and the edited files after it is applied; ``source`` is the newer form."""
     why = lost = ""
     after: Mapping[str, bytes] | None = None
     if source is not None:
@@ -122,7 +122,7 @@ def _form(
     if after is None:
         after = hunks.apply_all(files, patch.edits)
     else:
-        with suppress(hunks.HunkFault):  # a copy of the newer form that was not derived yet
+        with suppress(hunks.HunkFault):  # a copy of the newer form that is not derived yet does not apply
             lost = "edits" if hunks.apply_all(files, patch.edits) != after else ""
     worded = patch if "By-Hand" in patch.trailers else first
     prose, own_prose = (each.body.rpartition("\n\n")[0] for each in (worded, patch))
@@ -134,7 +134,7 @@ def _form(
         for value in (patch if name in OWN else first).trailers.get(name, ())
     )
     tree = Tree(folder / "tree", release)
-    for path in after.keys() - files.keys():  # one that another form added
+    for path in after.keys() - files.keys():  # another form may have left it in the folder
         (tree.folder / path).unlink(missing_ok=True)
     write_files(tree.folder, {path: files[path] for path in after.keys() & files.keys()})
     if not (tree.folder / ".git").exists():
@@ -149,7 +149,7 @@ def _form(
 def _merge(
     folder: Path, ours: Mapping[str, bytes], base: Mapping[str, bytes], theirs: Mapping[str, bytes]
 ) -> tuple[dict[str, bytes], str]:
-    """Merge what a newer form does to files into those of an older release; return the changed ones."""
+    """Merge the edits of a newer form into the files of an older release; return changed files, conflicts."""
     merged, conflicts = {}, []
     for path, content in theirs.items():
         if path in ours and path in base:

@@ -1,4 +1,4 @@
-"""Find and apply the hunks of a patch: exactly, or not at all."""
+"""Find and apply the hunks of a patch, without fuzz."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import patch_ng
 
 from airflow_auth_patches.util.errors import Problem
 
-# The library tells of every fault through its logger; ours are told by Problem.
+# The library logs every fault. This module raises a Problem instead.
 logging.getLogger("patch_ng").setLevel(logging.CRITICAL)
 
 NOWHERE = "/dev/null"
 NEW_FILE = b"new file mode 100644"
-#: What to say about an added file in any other form than that of git, or without content.
+#: The message for an added file that is empty or not in git's format.
 NOT_ADDED = (
-    f"An added file must not be empty, and must be in git's form: {NEW_FILE.decode()!r}, the source "
+    f"An added file must not be empty, and must be in git's format: {NEW_FILE.decode()!r}, the source "
     f"{NOWHERE} and one hunk that only adds lines."
 )
-#: Lines of a git diff that a patch must not have, and what to say about each.
+#: Lines of a git diff that a patch must not have, each with its error message.
 REFUSED = (
     (rb"deleted file mode ", "A patch must not remove a file."),
     (rb"(rename|copy) from ", "A patch must not rename or copy a file."),
@@ -39,7 +39,7 @@ class Hunk:
     """
     One hunk, as the patch library parsed it.
 
-    :param line: the line of the patch file on which its ``@@`` stands, from 1.
+    :param line: the line of its ``@@`` in the patch file, from 1.
     :param parsed: the library's own hunk.
     :param creates: whether the file does not exist before the hunk is applied.
     :param removes: whether the file does not exist after the hunk is applied.
@@ -52,21 +52,21 @@ class Hunk:
 
     @property
     def start(self) -> int:
-        """The line at which the hunk says its old text begins, from 1."""
+        """The line at which the old text begins, according to the hunk, from 1."""
         return int(self.parsed.startsrc)
 
     @property
     def old(self) -> list[bytes]:
-        """The lines that must be there, with their line ends."""
+        """The lines of the old text, with their line endings."""
         return [line[1:] for line in self.parsed.text if line[:1] in b" -"]
 
     @property
     def new(self) -> list[bytes]:
-        """The lines that will be there."""
+        """The lines of the new text, with their line endings."""
         return [line[1:] for line in self.parsed.text if line[:1] in b" +"]
 
     def reversed(self) -> Hunk:
-        """Return the hunk that takes this one back."""
+        """Return the hunk that reverses this one."""
         turned = copy.deepcopy(self.parsed)
         turned.startsrc, turned.starttgt = turned.starttgt, turned.startsrc
         turned.linessrc, turned.linestgt = turned.linestgt, turned.linessrc
@@ -77,8 +77,9 @@ class Hunk:
 
 class HunkFault(Problem):
     """
-    A hunk that does not parse, or has no one place.
+    A hunk that does not parse, or does not apply at exactly one place.
 
+    :param what: what is wrong.
     :param line: the line of the patch file, from 1.
     """
 
@@ -96,7 +97,7 @@ def parse(content: bytes) -> dict[str, list[Hunk]]:
     :param content: the bytes of the patch file.
     :return: ``{path of the edited or added file: its hunks in order}``. An added file has one hunk, which
         creates it.
-    :raises HunkFault: when it does anything but edit and add text files, or the library cannot read it whole.
+    :raises HunkFault: if the patch does more than edit and add text files, or cannot be parsed completely.
     """
     lines = content.splitlines(keepends=True)
     starts = [number for number, line in enumerate(lines, 1) if line.startswith(b"@@ ")]
@@ -114,13 +115,13 @@ def parse(content: bytes) -> dict[str, list[Hunk]]:
     edits: dict[str, list[Hunk]] = {}
     remaining = iter(starts)
     for item in parsed.items:
-        source, path = item.source.decode(), item.target.decode()  # the library takes a/ and b/ off
+        source, path = item.source.decode(), item.target.decode()  # the library removes a/ and b/
         if path == NOWHERE:
             raise HunkFault("A patch must not remove a file.", 1)
         if source not in (path, NOWHERE):
             raise HunkFault(f"It renames {source} to {path}.", 1)
         if path in edits:
-            raise HunkFault(f"It edits {path} in two places of the patch.", 1)
+            raise HunkFault(f"It has two diffs of {path}.", 1)
         edits[path] = [Hunk(next(remaining, 1), hunk, source == NOWHERE) for hunk in item.hunks]
     added = [hunks for hunks in edits.values() if hunks[0].creates]
     if len(added) != len(new) or any(len(hunks) > 1 or hunks[0].old for hunks in added):
@@ -130,26 +131,26 @@ def parse(content: bytes) -> dict[str, list[Hunk]]:
     for hunks in edits.values():
         for hunk in hunks:
             if len(hunk.old) != hunk.parsed.linessrc or len(hunk.new) != hunk.parsed.linestgt:
-                raise HunkFault("The hunk does not have the number of lines that it says.", hunk.line)
+                raise HunkFault("The hunk does not have the number of lines that its header says.", hunk.line)
     return edits
 
 
 def _place(lines: Sequence[bytes], hunk: Hunk, shift: int) -> int:
-    """Return the line, from 1, at which the hunk's old text stands; ``shift`` is that of the hunk before."""
+    """Return the line, from 1, at which the hunk's old text is; ``shift`` is the shift of the hunk before."""
     old = hunk.old
 
-    # As for git, a hunk made at the first line, or with no context after it, stands at that end of any file.
+    # As in git, a hunk at line 1 applies only at the top, and one without trailing context only at the end.
     at_top = hunk.start <= 1
     at_end = not hunk.parsed.text[-1].startswith(b" ")
 
-    def stands_at(line: int) -> bool:
+    def matches_at(line: int) -> bool:
         if (at_top and line != 1) or (at_end and line - 1 + len(old) != len(lines)):
             return False
         return line >= 1 and list(lines[line - 1 : line - 1 + len(old)]) == old
 
-    if stands_at(hunk.start + shift):
+    if matches_at(hunk.start + shift):
         return hunk.start + shift
-    places = [line for line in range(1, len(lines) - len(old) + 2) if stands_at(line)]
+    places = [line for line in range(1, len(lines) - len(old) + 2) if matches_at(line)]
     if len(places) != 1:
         seen = "does not occur" if not places else f"occurs {len(places)} times"
         raise HunkFault(f"The old text of the hunk {seen} in the file.", hunk.line)
@@ -157,28 +158,28 @@ def _place(lines: Sequence[bytes], hunk: Hunk, shift: int) -> int:
 
 
 def _lines(content: bytes) -> list[bytes]:
-    """Return the lines of a file with their ends; a lone carriage return ends none."""
+    """Return the lines of a file with their line endings; a single carriage return does not end a line."""
     lines = content.split(b"\n")
     return [line + b"\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
 
 
 def places(content: bytes, hunks: Sequence[Hunk]) -> list[int]:
     """
-    Find where hunks stand in a file.
+    Return the lines at which hunks apply to a file.
 
-    A hunk sits at the line it says, moved as the hunk before it was; elsewhere only if its old text occurs
-    exactly once. There is no fuzz.
+    A hunk applies at the line in its header, shifted by the offset of the hunk before it, or at another line
+    if its old text occurs exactly once in the file. There is no fuzz.
 
     :param content: the file.
     :return: for each hunk the line of the file at which its old text begins, from 1.
-    :raises HunkFault: when a hunk has no such place, or overlaps the one before.
+    :raises HunkFault: if a hunk does not apply, or overlaps the one before.
     """
     lines = _lines(content)
     found, shift, end = [], 0, 0
     for hunk in hunks:
         line = _place(lines, hunk, shift)
         if line <= end:
-            raise HunkFault("The hunk stands before the end of the one above it.", hunk.line)
+            raise HunkFault("The hunk overlaps the one before it.", hunk.line)
         shift, end = line - hunk.start, line + len(hunk.old) - 1
         found.append(line)
     return found
@@ -186,11 +187,11 @@ def places(content: bytes, hunks: Sequence[Hunk]) -> list[int]:
 
 def apply(content: bytes, hunks: Sequence[Hunk]) -> bytes:
     """
-    Apply hunks to a file, where :func:`places` finds them.
+    Apply hunks to a file, at the lines that :func:`places` returns.
 
     :param content: the file.
     :return: the file with the hunks applied.
-    :raises HunkFault: when a hunk has no place.
+    :raises HunkFault: if a hunk does not apply.
     """
     placed = []
     for hunk, line in zip(hunks, places(content, hunks), strict=True):
@@ -202,11 +203,11 @@ def apply(content: bytes, hunks: Sequence[Hunk]) -> bytes:
 
 def origins(content: bytes, hunks: Sequence[Hunk]) -> list[int]:
     """
-    Tell where each line of the result of :func:`apply` is from.
+    Return the origin of each line of the result of :func:`apply`.
 
-    :param content: the file as it was.
-    :return: for each line of the patched file, the line of ``content`` that it was, from 1, or minus the
-        line of the patch file that adds it.
+    :param content: the file before the patch.
+    :return: for each line of the patched file, its line number in ``content``, from 1, or, for an added line,
+        the negative line number in the patch file.
     :raises HunkFault: as :func:`apply` does.
     """
     lines = _lines(content)
@@ -227,14 +228,14 @@ def origins(content: bytes, hunks: Sequence[Hunk]) -> list[int]:
 
 def base(files: Mapping[str, bytes], path: str, hunks: Sequence[Hunk]) -> bytes:
     """
-    Return the content that the hunks of one file apply to, which is empty for a file that they create.
+    Return the content to which the hunks of one file apply. It is empty for a file that they create.
 
     :param files: the files that exist, by path.
-    :raises HunkFault: when a file to edit does not exist, or a file to create does.
+    :raises HunkFault: if a file to edit does not exist, or a file to create exists.
     """
     if hunks[0].creates:
         if path in files:
-            raise HunkFault(f"The file {path} exists already.", hunks[0].line)
+            raise HunkFault(f"The file {path} already exists.", hunks[0].line)
         return b""
     if path not in files:
         raise HunkFault(f"There is no file {path}.", hunks[0].line)
@@ -245,10 +246,10 @@ def apply_all(files: Mapping[str, bytes], edits: Mapping[str, Sequence[Hunk]]) -
     """
     Apply a patch to the files that it edits, and create those that it adds.
 
-    :param files: the files that exist, by path; at least those of the patch. A file that does not exist is
-        not in the mapping.
-    :return: the edited and created files only. A file that a reversed patch removes is not in it.
-    :raises HunkFault: when a file to edit does not exist, a file to create does, or a hunk does not apply.
+    :param files: ``{path: content}`` of the files that exist, at least those that the patch edits.
+    :return: ``{path: content}`` of the edited and created files, without the files that a reversed patch
+        removes.
+    :raises HunkFault: if a file to edit does not exist, a file to create exists, or a hunk does not apply.
     """
     result = {}
     for path, hunks in edits.items():

@@ -1,4 +1,4 @@
-"""The series: its patches, its bugs, and what serves which release."""
+"""The series: its patches and its bugs, and which patches are for which release."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ TRAILER = re.compile(r"^([A-Z][A-Za-z-]+): (.+)$")
 
 class PatchFault(Problem):
     """
-    A fault of a file of the series.
+    A fault in a file of the series.
 
     :param path: the file.
-    :param line: the line, from 1.
+    :param line: the line number, from 1.
+    :param what: what is wrong.
     """
 
     def __init__(self, path: Path, line: int, what: str) -> None:
@@ -49,17 +50,19 @@ class PatchFault(Problem):
 @dataclass(frozen=True)
 class Bug:
     """
-    A bug that the series knows, from ``bugs.toml``.
+    A bug of ``bugs.toml``.
 
-    :param reproducer: the node id of the test that decides whether a release has it; ``None`` while it has
-        none.
-    :param known_open: the patch that will cure it, while no patch does.
-    :param absent: what a reproducer says, as a regular expression, where the code that fails is not there.
-    :param open_on: the versions for which no patch is meant, and why.
-    :param needs: the slugs of the patches of the other distribution that its cure takes too.
-    :param beside: the versions of the other distribution beside which it shows.
-    :param avoided_by: the slugs of the patches of the same distribution that keep users from meeting it.
-    :param page: the name of its page in ``docs/bugs``, without the ending.
+    :param sees: the symptom, as a user sees it.
+    :param reproducer: the node id of the test that shows whether a release has the bug; ``None`` if there is
+        no such test yet.
+    :param known_open: the planned patch, if no patch cures the bug yet.
+    :param absent: a regular expression for the failure of the reproducer on a release without the code that
+        fails.
+    :param open_on: the versions for which no patch is planned, each with the reason.
+    :param needs: the slugs of the patches of the other distribution that the cure also requires.
+    :param beside: the versions of the other distribution with which the bug shows.
+    :param avoided_by: the slugs of patches of the same distribution with which users do not meet the bug.
+    :param page: the name of its page in ``docs/bugs``, without the suffix.
     """
 
     slug: str
@@ -81,9 +84,11 @@ class Patch:
     """
     One patch file.
 
-    :param variant: what follows ``~`` in the file name, or ``None``.
-    :param trailers: the values of each trailer, in order.
-    :param edits: ``{monorepo path: hunks}`` of the files that it edits or adds.
+    :param variant: the part of the file name after ``~``, or ``None``.
+    :param body: the message without the subject, with the trailers.
+    :param trailers: ``{name: values in order}``.
+    :param applies_to: the versions in the trailer ``Applies-To``.
+    :param edits: ``{monorepo path: hunks}`` of the files that the patch edits or adds.
     """
 
     path: Path
@@ -101,7 +106,7 @@ class Patch:
 
     @property
     def name(self) -> str:
-        """The file name without its ending: the slug, and the variant if it is one."""
+        """The file name without its suffix: the slug, followed by ``~`` and the variant if it has one."""
         return self.path.stem
 
     @property
@@ -111,32 +116,32 @@ class Patch:
 
     @property
     def edits_sha256(self) -> str:
-        """The SHA-256 of what it does and not of what it says, the diff of the file, in hexadecimal."""
+        """The SHA-256 of the diff without the message, in hexadecimal."""
         return hashlib.sha256(self.content.partition(b"\ndiff --git ")[2]).hexdigest()
 
     @property
     def adds(self) -> frozenset[str]:
-        """The monorepo paths of the files that it adds."""
+        """The monorepo paths of the files that the patch adds."""
         return frozenset(path for path, edits in self.edits.items() if edits[0].creates)
 
     @property
     def cures(self) -> tuple[str, ...]:
-        """The slugs of the bugs that it cures."""
+        """The slugs of the bugs that the patch cures."""
         return tuple(slug.strip() for value in self.trailers.get("Cures", ()) for slug in value.split(","))
 
     @property
     def requires(self) -> tuple[str, ...]:
-        """The slugs of the patches that it builds on."""
+        """The slugs of the patches that it requires."""
         return tuple(slug.strip() for value in self.trailers.get("Requires", ()) for slug in value.split(","))
 
     @property
     def together_with(self) -> tuple[str, ...]:
-        """The slugs of patches of the other distribution without which it does harm, where they apply."""
+        """The slugs of the patches of the other distribution that it co-requires on their releases."""
         return tuple(slug.strip() for value in self.trailers.get("With", ()) for slug in value.split(","))
 
     @property
     def trade_off(self) -> str | None:
-        """What it costs, in one line, where it costs anything."""
+        """The trade-off of the patch in one line, or ``None``."""
         return next(iter(self.trailers.get("Trade-off", ())), None)
 
     @property
@@ -145,7 +150,7 @@ class Patch:
         return self.trailers.get("Tests", ())
 
     def serves(self, release: Release) -> bool:
-        """Tell whether the patch is for that release."""
+        """Check whether the patch is for a release."""
         return release.distribution is self.distribution and release.version in self.applies_to
 
     @property
@@ -172,7 +177,7 @@ class Series:
         return [patch for patch in self.patches if patch.serves(release)]
 
     def optional(self, patch: Patch) -> bool:
-        """Check whether other patches keep users from meeting each bug that a patch cures."""
+        """Check whether other patches prevent the symptoms of all bugs that a patch cures."""
         return bool(patch.cures) and all(self.bugs[slug].avoided_by for slug in patch.cures)
 
     def select(
@@ -184,12 +189,12 @@ class Series:
         optional: bool = True,
     ) -> list[Patch]:
         """
-        Choose patches for a release, in series order.
+        Return the chosen patches for a release, in series order.
 
-        :param names: exactly these slugs; ``None`` for those without a trade-off.
-        :param everything: those with a trade-off too.
-        :param optional: whether to choose those too that other patches make optional, see :meth:`optional`.
-        :raises Problem: when a named patch does not exist.
+        :param names: exactly these slugs; ``None`` for all patches without a trade-off.
+        :param everything: also patches with a trade-off.
+        :param optional: also patches that other patches make optional, see :meth:`optional`.
+        :raises Problem: if a named patch does not exist.
         """
         serving = self.serving(release)
         if names is not None:
@@ -203,36 +208,38 @@ class Series:
 
     def known(self, names: Iterable[str]) -> None:
         """
-        Do nothing if every name is the slug of a patch.
+        Check that every name is the slug of a patch.
 
-        :raises Problem: naming the first that is not.
+        :raises Problem: for the first name that is not.
         """
         slugs = list(dict.fromkeys(patch.slug for patch in self.patches))
         for name in names:
             if name not in slugs:
-                raise Problem(f"There is no patch {name!r}.", f"There are {', '.join(slugs)}.", Exit.USAGE)
+                raise Problem(f"There is no patch {name!r}.", f"Name one of: {', '.join(slugs)}.", Exit.USAGE)
 
 
 def default_folder() -> Path:
-    """Return the folder of the series: inside the installed package, else that of the checkout."""
+    """Return the folder of the series: in the installed package if it has one, else in the checkout."""
     packaged = Path(__file__).parents[1] / "_patches"
     return packaged if packaged.is_dir() else Path(__file__).parents[3] / "patches"
 
 
 def read_patch(path: Path, dist: Distribution) -> Patch:
     """
-    Read one patch file.
+    Read a patch file.
 
-    :raises PatchFault: at the line that is wrong.
+    :raises PatchFault: if the file is not a valid patch, with the line of the fault.
     """
     return patch_of(path, dist, path.read_bytes())
 
 
 def patch_of(path: Path, dist: Distribution, content: bytes) -> Patch:
     """
-    Return the patch that a file will be.
+    Parse the content of a patch file.
 
-    :raises PatchFault: at the line that is wrong.
+    :param path: the file, which need not exist; the patch is named for it.
+    :param content: the bytes of the file.
+    :raises PatchFault: if the content is not a valid patch, with the line of the fault.
     """
     head, _, _ = content.partition(b"\ndiff --git ")
     message = email.message_from_bytes(head, policy=email.policy.default)
@@ -286,8 +293,9 @@ def read_bugs(folder: Path) -> dict[str, Bug]:
     """
     Read ``bugs.toml``.
 
+    :param folder: the folder of the series.
     :return: ``{slug: bug}``.
-    :raises Problem: when it is missing or broken.
+    :raises Problem: if the file is missing or broken.
     """
     path = folder / "bugs.toml"
     with toml.opened(path) as raw:
@@ -311,13 +319,13 @@ def read_bugs(folder: Path) -> dict[str, Bug]:
 
 
 def patch_files(folder: Path, dist: Distribution, slug: str = "*") -> list[Path]:
-    """Return the files of a patch and its variants, listed in ``series`` or not; by default of all."""
+    """Return the files of a patch and its variants, in ``series`` or not; by default of all patches."""
     here = folder / dist.folder
     return sorted({*here.glob(f"{slug}.patch"), *here.glob(f"{slug}~*.patch")})
 
 
 def unlisted(folder: Path) -> list[Patch]:
-    """Return the patches that are in no ``series``: they serve nothing, and their tests must tell."""
+    """Return the patches that are in no ``series`` file. They apply to no release, and tests report them."""
     return [
         read_patch(path, dist)
         for dist in DISTRIBUTIONS
@@ -330,10 +338,10 @@ def load(folder: Path | None = None) -> Series:
     """
     Read the series.
 
-    A slug in ``series`` stands for its patch and all its variants.
+    A slug in ``series`` means its patch and all its variants.
 
-    :param folder: the folder to read, by default the project's own.
-    :raises Problem: when a file is missing or broken.
+    :param folder: the folder to read; by default that of this project.
+    :raises Problem: if a file is missing or broken.
     """
     folder = folder or default_folder()
     patches = []

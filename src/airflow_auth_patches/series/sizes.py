@@ -1,4 +1,4 @@
-"""The size of each patch, against what a reviewer takes in one sitting."""
+"""The size of each patch, compared with a budget: what a reviewer can read in one session."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 from airflow_auth_patches.series.series import Patch
 
-#: The most lines: of source that a patch changes, of its message without trailers, of its tests.
+#: The maximum number of changed source lines, of message lines without trailers, and of test lines.
 SOURCE, MESSAGE, TESTS = 60, 25, 250
-#: The most changed lines of source for a patch that adds configuration.
+#: The maximum number of changed source lines of a patch that adds configuration.
 WITH_CONFIGURATION = 120
 CONFIGURATION = "airflow-core/src/airflow/config_templates/config.yml"
 
@@ -19,11 +19,11 @@ class Size:
     """
     The size of one form of a patch.
 
-    :param source: lines that it adds and removes.
-    :param message: lines of its message without trailers.
-    :param tests: lines of its tests.
+    :param source: the number of lines that it adds and removes.
+    :param message: the number of lines of its message without trailers.
+    :param tests: the number of lines of its tests.
     :param over: what is over budget, as in "90 of 60 changed lines".
-    :param explained: whether a page of docs/bugs has a line with the slug and the word budget.
+    :param explained: whether a page in docs/bugs has a line with the slug and the word "budget".
     """
 
     patch: Patch
@@ -36,7 +36,7 @@ class Size:
 
 def size(root: Path, patch: Patch) -> Size:
     """
-    Measure a patch.
+    Return the size of a patch.
 
     :param root: the checkout of this project.
     """

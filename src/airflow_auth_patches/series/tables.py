@@ -1,4 +1,4 @@
-"""The series as Markdown tables, which cog writes into the README."""
+"""The series as Markdown tables, which cog writes into the README and docs/."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from airflow_auth_patches.util.show import markdown_table
 
 def patches(series: Series, pins: Pins) -> str:
     """
-    Return a row for each patch: its name, the releases that it is for, and what it does for a user.
+    Return a table with a row for each patch: name, releases, and effect.
 
-    The last is the subject of its newest form. Links are for a page in the root folder.
+    The effect is the subject of the newest form. Links are relative to the root folder.
     """
     rows = []
     for newest, forms in _forms(series):
@@ -26,9 +26,9 @@ def patches(series: Series, pins: Pins) -> str:
 
 def symptoms(series: Series, pins: Pins) -> str:
     """
-    Return a row for each patch: its name, its releases, the symptoms that it cures, and its files.
+    Return a table with a row for each patch: name, releases, symptoms that it cures, and files.
 
-    Links are for a page in ``docs``.
+    Links are relative to ``docs``.
     """
     rows = []
     for newest, forms in _forms(series):
@@ -39,7 +39,7 @@ def symptoms(series: Series, pins: Pins) -> str:
 
 
 def bugs(series: Series, pins: Pins) -> str:
-    """Return a row for each bug: its name, its cause, and its patches with their releases, for ``docs``."""
+    """Return a table with a row for each bug: name, cause, patches and releases. Links are for ``docs``."""
     rows = []
     for bug in series.bugs.values():
         cures = [
@@ -52,7 +52,7 @@ def bugs(series: Series, pins: Pins) -> str:
 
 
 def _forms(series: Series) -> list[tuple[Patch, list[Patch]]]:
-    """Return for each patch its newest form and all of them."""
+    """Return the newest form of each patch, with all its forms."""
     found = []
     for slug in dict.fromkeys(patch.slug for patch in series.patches):
         forms = [patch for patch in series.patches if patch.slug == slug]
@@ -65,7 +65,7 @@ def _link(patch: Patch, root: str = "") -> str:
 
 
 def _files(patch: Patch) -> str:
-    """Name the files that a patch edits or adds: the first four, below the package."""
+    """Return the first four files that a patch edits or adds, relative to the package."""
     source = f"{patch.distribution.root}/src/{patch.distribution.package}/"
     names = [f"`{path.removeprefix(source)}`" for path in patch.edits]
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
@@ -80,7 +80,7 @@ def _range(forms: Iterable[Patch], pins: Pins) -> str:
 
 
 def pairs(pins: Pins) -> str:
-    """Return how many pairs of releases are tested, by the minor version of core and of the provider."""
+    """Return a table with the number of tested pairs for each minor version of core and of the provider."""
 
     def minor(version: Version) -> tuple[int, int]:
         return version.major, version.minor

@@ -1,4 +1,4 @@
-"""A release in a git tree, at the monorepo's paths, with patches as its commits."""
+"""A git tree of a release, at the monorepo's paths, with each patch as a commit."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from airflow_auth_patches.series.series import Patch
 from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.util.processes import attempt, run
 
-#: Who every patch is from, and commits; its address is none.
+#: The author and committer of every commit. The address does not exist.
 IDENTITY = "airflow-auth-patches"
 EMAIL = "airflow-auth-patches@users.noreply.example"
-#: The commit below the patches.
+#: The tag of the commit below the patches.
 BASE = "series-base"
-#: The last of them, as they were laid.
-LAID = "series-laid"
-#: The last of them, as they were written back.
-WRITTEN = "series-written"
+#: The tag of the last patch after the import; renaming it would break existing trees.
+IMPORTED = "series-laid"
+#: The tag of the last patch after an export; renaming it would break existing trees.
+EXPORTED = "series-written"
 NOTES = "refs/notes/patch"
 FORMAT = (
     "--zero-commit",
@@ -46,20 +46,20 @@ FORMAT = (
 @dataclass(frozen=True)
 class Tree:
     """
-    A laid out release.
+    A git tree of a release.
 
-    :param folder: the git tree.
-    :param release: what is in it.
+    :param folder: the work tree.
+    :param release: the release in it.
     """
 
     folder: Path
     release: Release
 
     def git(self, *arguments: str | Path, date: str | None = None, stdin: str | None = None) -> str:
-        """Run git in the tree, free of the user's settings and of his own git, and return what it printed."""
+        """Run git in the tree, without the user's settings and git variables, and return its output."""
         env = {
             **{name: None for name in os.environ if name.startswith("GIT_")},
-            "GIT_DIR": ".git",  # never one above, where that is missing or spoiled
+            "GIT_DIR": ".git",  # otherwise git searches parent folders if .git is missing or damaged
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_AUTHOR_NAME": IDENTITY,
@@ -72,7 +72,7 @@ class Tree:
         return run(["git", *arguments], cwd=self.folder, env=env, stdin=stdin)
 
     def commit(self, message: str, date: str | None = None, author: str | None = None) -> None:
-        """Commit everything in the tree, by default as this project."""
+        """Commit everything in the tree; the default author is this project."""
         self.git("add", "--all", "--force")
         self.git(
             "commit",
@@ -89,12 +89,12 @@ class Tree:
 
 
 def folder_of(root: Path, release: Release) -> Path:
-    """Return the folder of a release's tree below the checkout of this project."""
+    """Return the folder of a release's tree in the checkout of this project."""
     return root / "build" / "tree" / f"{release.distribution.folder}-{release.version}"
 
 
 def added_files(root: Path, release: Release) -> dict[str, Path]:
-    """Return the files that the series adds to a distribution: ``{monorepo path: file in this project}``."""
+    """Return ``{monorepo path: file in this project}`` of the files that the series adds to a release."""
     base = root / release.distribution.root
     files = (path for path in sorted(base.rglob("*")) if path.is_file() and "__pycache__" not in path.parts)
     return {path.relative_to(root).as_posix(): path for path in files}
@@ -110,12 +110,12 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def merge_file(folder: Path, ours: bytes, base: bytes, theirs: bytes) -> bytes | None:
     """
-    Merge one file as git does, and where that conflicts, with changes of adjacent lines kept apart.
+    Merge one file as git does, and if that conflicts, merge changes of adjacent lines separately.
 
-    :param folder: where to write the three files.
-    :return: the merged file; ``None`` when both change the same lines.
+    :param folder: the folder for the three temporary files.
+    :return: the merged file; ``None`` if both sides change the same lines.
     """
-    for end in (b"\n", b"\n\x01\n"):  # a line between any two, which is in all three and no source
+    for end in (b"\n", b"\n\x01\n"):  # an extra line after each line separates adjacent changes
         versions = {"ours": ours, "base": base, "theirs": theirs}
         write_files(folder, {name: text.replace(b"\n", end) for name, text in versions.items()})
         if attempt(["git", "merge-file", "--quiet", *versions], cwd=folder).returncode == 0:
@@ -127,7 +127,7 @@ def commit_patch(tree: Tree, patch: Patch) -> None:
     """
     Apply a patch in a tree and commit it with its message and date.
 
-    :raises Problem: when it does not apply.
+    :raises Problem: if the patch does not apply.
     """
     edit(tree, patch)
     tree.commit(f"{patch.subject}\n\n{patch.body}\n", date=patch.date)
@@ -136,9 +136,9 @@ def commit_patch(tree: Tree, patch: Patch) -> None:
 
 def edit(tree: Tree, patch: Patch) -> None:
     """
-    Apply a patch in a tree, and commit nothing.
+    Apply a patch in a tree without a commit.
 
-    :raises Problem: when it does not apply.
+    :raises Problem: if the patch does not apply.
     """
     files = {
         path: (tree.folder / path).read_bytes() for path in patch.edits if (tree.folder / path).is_file()
@@ -154,9 +154,9 @@ def edit(tree: Tree, patch: Patch) -> None:
 
 def format_commit(tree: Tree, commit: str, without: Mapping[str, object]) -> bytes:
     """
-    Return a commit as a patch file in the one form of this series.
+    Return a commit as a patch file, in the format of this series.
 
-    :param without: paths to leave out: the files that the series adds.
+    :param without: the paths to leave out: the files that the series adds.
     """
     excluded = [f":(exclude){path}" for path in without]
     text = tree.git("format-patch", *FORMAT, "-1", commit, "--", ".", *excluded)
@@ -164,11 +164,11 @@ def format_commit(tree: Tree, commit: str, without: Mapping[str, object]) -> byt
 
 
 def newest(patch: Patch, pins: Pins) -> Release:
-    """Return the newest pinned release that a patch serves: the one that its bytes are made from."""
+    """Return the newest pinned release that a patch is for, from which the patch file is made."""
     return max((release for release in pins.releases if patch.serves(release)), key=lambda r: r.version)
 
 
 def remember(tree: Tree, tag: str, root: Path, files: Iterable[Path]) -> None:
-    """Keep what the project has now, beside a tag of the tree, to tell later what was edited here."""
-    kept = tree.folder / ".git" / tag
-    write_files(kept, {file.relative_to(root).as_posix(): file.read_bytes() for file in files})
+    """Save the project's files at the time of a tag, to detect later edits in the project."""
+    saved = tree.folder / ".git" / tag
+    write_files(saved, {file.relative_to(root).as_posix(): file.read_bytes() for file in files})

@@ -1,1 +1,1 @@
-"""What every package uses: errors, programs, files, git, the disk, locks, and what a terminal shows."""
+"""Helpers for every package: errors, processes, files, git, disk usage, locks and terminal output."""

@@ -1,4 +1,4 @@
-"""How much of the disk folders take, when other folders have links to the same files."""
+"""Measure the disk space that folders use, also when other folders have hard links to the same files."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-#: What `st_blocks` counts in, whatever the blocks of the file system.
+#: The unit of `st_blocks` in bytes, on every file system.
 BLOCK = 512
 
 
 @dataclass(frozen=True)
 class Use:
     """
-    What folders take on the disk, in bytes of whole blocks.
+    The disk usage of some folders, in bytes of whole blocks.
 
-    :param own: what is free again once they are removed.
-    :param shared: files that have a link outside of them too, such as in uv's cache; each file once.
+    :param own: the bytes that become free when the folders are removed.
+    :param shared: the bytes of files that also have a hard link elsewhere, such as in uv's cache. Each file
+        counts once.
     """
 
     own: int
@@ -26,14 +27,15 @@ class Use:
 
 def used(folders: Iterable[Path]) -> Use:
     """
-    Measure folders together.
+    Return the disk usage of folders together.
 
-    A file with one link counts as the folders' own; so does one with more, once, where all its links are
-    found in the folders. Where some are elsewhere the file stays when the folders go, so it counts as shared.
-    Where uv clones files (Btrfs, XFS) or copies them there are no links, and all counts as own: then a clone
-    counts for more than it takes.
+    A file with one link counts as own. A file with several links counts once: as own if all its links are in
+    the folders, and as shared otherwise, because it stays when the folders are removed. If uv clones files
+    (Btrfs, XFS) or copies them, there are no hard links and every file counts as own. A cloned file then
+    counts for more than it uses.
 
-    :param folders: those that are not there, or that go meanwhile, count for nothing.
+    :param folders: the folders. One that is missing, or is removed during the call, counts as empty.
+    :return: the usage in bytes.
     """
     own = 0
     linked: dict[tuple[int, int], list[int]] = {}  # by inode: bytes, links, links found

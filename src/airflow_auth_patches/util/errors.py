@@ -1,4 +1,4 @@
-"""What went wrong, in one sentence, and what to do about it."""
+"""Errors that a user can act on: what is wrong, in one sentence, and what to do."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ class Exit(IntEnum):
     """The exit codes of the command line; 129, 130 and 143 are SIGHUP, Ctrl-C and SIGTERM."""
 
     OK = 0
-    FAULT = 1  #: a check, lint, unit test or cell has a fault, or `demo` what is not cured or not shown
-    USAGE = 2  #: an argument that names nothing: a patch, a release, a path; or a program that is missing
-    REFUSED = 3  #: the installation or the tree is not what it must be; nothing was changed
+    FAULT = 1  #: a check, lint, test or cell failed, or a scenario of `demo` is not cured or not shown
+    USAGE = 2  #: unknown value for an argument (patch, release, path), or a missing program
+    REFUSED = 3  #: the installation or the tree is not in the required state; nothing was changed
     UNREACHABLE = 4  #: a release could not be fetched
-    CORRUPT = 5  #: a fetched file is not the one that is pinned
-    FAILED = 6  #: a program that was called (pip, uv, git, airflow) failed; what it did was taken back
+    CORRUPT = 5  #: a fetched file does not have the pinned hash
+    FAILED = 6  #: a program (pip, uv, git, airflow) failed; its changes were undone
 
 
 def without_credentials(text: str) -> str:
-    """Return a text with no user name and password in its URLs."""
+    """Return a text without the user names and passwords in its URLs."""
     return re.sub(r"(?<=://)[^/\s]*@", "", text)
 
 
 class Problem(Exception):
     """
-    An error that a user can understand and act on; credentials in its URLs are left out.
+    An error that a user can understand and act on. Credentials in its URLs are removed.
 
-    :param what: one sentence on what is wrong, with the names of the things concerned.
-    :param remedy: what to do, or nothing.
-    :param exit_code: how the command line ends.
+    :param what: one sentence that says what is wrong, with the names involved.
+    :param remedy: what to do; may be empty.
+    :param exit_code: the exit code of the command line.
     """
 
     def __init__(self, what: str, remedy: str = "", exit_code: Exit = Exit.REFUSED) -> None:
@@ -43,10 +43,11 @@ class Problem(Exception):
 @dataclass(frozen=True)
 class Fault:
     """
-    Something wrong with the series.
+    A fault in a file of the series.
 
     :param path: the file.
-    :param line: the line, from 1.
+    :param line: the line number, from 1.
+    :param what: one sentence that says what is wrong.
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Write files atomically."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from airflow_auth_patches.util.errors import Problem
 
 def write_whole(path: Path, text: str) -> None:
     """
-    Write a file, whole or not at all, also where an interruption comes between.
+    Write a file atomically: after an interruption it has either its old or its new content.
 
-    :param path: the file; its folder is made where it is not there.
-    :raises Problem: when it cannot be written; what was there before is then still there.
+    :param path: the file. Its folder is created if it is missing.
+    :param text: the content, which is encoded as UTF-8.
+    :raises Problem: if the file cannot be written; its old content is then unchanged.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A folder of its own: two that write at once do not meet, and the file has the usual permissions.
+        # A separate folder: concurrent writers do not collide, and the file gets the usual permissions.
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
             draft = Path(folder) / path.name
             draft.write_text(text, encoding="utf-8")
             draft.replace(path)
     except OSError as error:
         raise Problem(
-            f"{path} cannot be written: {error}.", "What was there before is still there."
+            f"{path} cannot be written: {error}.",
+            "Check its permissions and the free disk space. Its old content is unchanged.",
         ) from error

@@ -1,4 +1,4 @@
-"""Git on the repository that is named, whichever one the caller's own git is at."""
+"""Run git in a given repository, even if a git hook of another repository calls this tool."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 from airflow_auth_patches.util import processes
 
-#: What git sets for its hooks and for `rebase --exec`: it goes before any folder. (`git rev-parse
-#: --local-env-vars`, without the two that carry the user's settings.)
+#: The variables that git sets for hooks and for `rebase --exec`, which override the folder: those of
+#: `git rev-parse --local-env-vars`, without the two that carry the user's settings.
 CALLERS: Mapping[str, None] = dict.fromkeys(
     (
         "GIT_ALTERNATE_OBJECT_DIRECTORIES",
@@ -34,18 +34,18 @@ def attempt(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess
     """
     Run git in a folder, with the user's settings.
 
-    :return: its exit code and what it printed.
-    :raises Problem: when it cannot be started or takes too long.
+    :return: the exit code and the output.
+    :raises Problem: if git cannot be started or times out.
     """
     return processes.attempt(["git", "-C", folder, *arguments], env=CALLERS)
 
 
 def run(folder: Path, *arguments: str | Path, stdin: str | None = None) -> str:
     """
-    Run git in a folder, with the user's settings; it must succeed.
+    Run git in a folder, with the user's settings, and check that it succeeds.
 
     :param stdin: text for its standard input.
-    :return: what it printed.
-    :raises Problem: when it cannot be started, takes too long or fails.
+    :return: its standard output.
+    :raises Problem: if git cannot be started, times out or fails.
     """
     return processes.run(["git", "-C", folder, *arguments], env=CALLERS, stdin=stdin)

@@ -1,8 +1,8 @@
 """
-Run another program, and say clearly when it fails.
+Run other programs, and report clearly when they fail.
 
-A program has a process group of its own, so that all that it starts ends with it: at its time-out, and when
-this process is interrupted, which the terminal tells to us alone then.
+Each program runs in its own process group, so that its child processes end with it: on a time-out, and when
+this process is interrupted. Ctrl-C reaches only this process.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from typing import Any
 
 from airflow_auth_patches.util.errors import Exit, Problem
 
-#: Seconds that a program has to end by itself when it is told to.
+#: Seconds between SIGTERM and SIGKILL.
 GRACE = 5.0
 
 
 class _Programs:
-    """The programs that run now; where they are being stopped, none is started."""
+    """The programs that run now. While they are being stopped, no program is started."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -40,13 +40,14 @@ _programs = _Programs()
 
 def program(name: str, remedy: str) -> Path:
     """
-    Return the path of a program: beside this Python, else on ``PATH``.
+    Return the path of a program: in the folder of this Python interpreter, else on ``PATH``.
 
-    :param remedy: how to get it.
-    :raises Problem: when there is none.
+    :param name: the name of the program.
+    :param remedy: how to install it, for the error message.
+    :raises Problem: if it is not found.
     """
-    beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.exists() else shutil.which(name)
+    sibling = Path(sys.executable).parent / name
+    found = str(sibling) if sibling.exists() else shutil.which(name)
     if not found:
         raise Problem(f"{name} was not found.", remedy, Exit.USAGE)
     return Path(found)
@@ -61,23 +62,29 @@ def attempt(
     stdin: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """
-    Run a program to its end, whatever that is; it ends with all that it has started where this is ended.
+    Run a program until it ends, and accept any exit code.
+
+    If this process is interrupted, the program and its child processes are stopped.
 
     :param command: the program and its arguments.
     :param cwd: the folder to run it in.
-    :param env: variables to add to this process's own; ``None`` takes one out.
-    :param timeout: seconds after which it is ended.
+    :param env: variables to add to the environment of this process; ``None`` removes a variable.
+    :param timeout: seconds after which the program is stopped.
     :param stdin: text for its standard input.
-    :return: its exit code and what it printed.
-    :raises Problem: when it cannot be started, takes too long, or all are being stopped.
+    :return: the exit code and the output.
+    :raises Problem: if the program cannot be started or times out, or if all programs are being stopped.
     """
     words = [str(word) for word in command]
     variables = {**os.environ, **(env or {})}
     process: subprocess.Popen[str] | None = None
     try:
-        with _undisturbed() as came, _programs.lock:  # else a signal might leave one that nobody ends
+        with _undisturbed() as came, _programs.lock:  # a signal in between could leave a program running
             if _programs.stopping:
-                raise Problem(f"{' '.join(words[:4])} was not started: interrupted.", "", Exit.FAILED)
+                raise Problem(
+                    f"{' '.join(words[:4])} was not started, because this command is interrupted.",
+                    "Run the command again.",
+                    Exit.FAILED,
+                )
             process = subprocess.Popen(
                 words,
                 cwd=cwd,
@@ -96,7 +103,9 @@ def attempt(
         raise Problem(f"{words[0]} was not found.", "Install it, or put it on PATH.", Exit.USAGE) from error
     except subprocess.TimeoutExpired as error:
         raise Problem(
-            f"{' '.join(words[:4])} took longer than {timeout:.0f} s and was ended.", "", Exit.FAILED
+            f"{' '.join(words[:4])} timed out after {timeout:.0f} s and was stopped.",
+            "Run it in a terminal to see where it hangs.",
+            Exit.FAILED,
         ) from error
     finally:
         if process is not None:
@@ -104,12 +113,12 @@ def attempt(
                 _end([process])
             _programs.live.discard(process)
             with suppress(OSError), process:
-                pass  # its pipes are closed
+                pass  # the end of the block closes its pipes
     return subprocess.CompletedProcess(words, process.returncode, output, errors)
 
 
 def _end(processes: Sequence[subprocess.Popen[str]]) -> None:
-    """End programs and all that they have started: at first they are asked to."""
+    """Stop programs and their child processes: with SIGTERM, and after `GRACE` seconds with SIGKILL."""
     try:
         for process in processes:
             _tell(process, signal.SIGTERM)
@@ -117,25 +126,27 @@ def _end(processes: Sequence[subprocess.Popen[str]]) -> None:
         for process in processes:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, until - time.monotonic()))
-    finally:  # also at a second interruption
+    finally:  # also after a second interruption
         for process in processes:
             _tell(process, signal.SIGKILL)
 
 
 def _tell(process: subprocess.Popen[str], number: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # macOS: of a group that is all dead
+    with suppress(ProcessLookupError, PermissionError):  # PermissionError: on macOS, for a dead group
         os.killpg(process.pid, number)
 
 
 @contextmanager
 def workers(count: int) -> Iterator[ThreadPoolExecutor]:
     """
-    Work in threads that run programs, and leave none of either behind.
+    Run programs from threads, and leave neither threads nor programs running.
 
-    What has not begun at an error never does. At an interruption, which only the main thread sees, all
-    programs of this process are ended, so that the threads come back at once; another one meanwhile waits.
+    After an error, work that has not started is cancelled. After an interruption, which only the main thread
+    receives, all programs of this process are stopped, so that the threads return at once. Signals that
+    arrive during that time are handled afterwards.
 
-    :param count: how many threads.
+    :param count: the number of threads.
+    :return: a context manager that gives the thread pool.
     """
     pool = ThreadPoolExecutor(count)
     try:
@@ -156,7 +167,7 @@ def workers(count: int) -> Iterator[ThreadPoolExecutor]:
 
 @contextmanager
 def _stopped() -> Iterator[None]:
-    """End all programs of this process, and start none for the length of a block."""
+    """Stop all programs of this process, and start none during a block."""
     with _programs.lock:
         _programs.stopping += 1
         live = list(_programs.live)
@@ -171,9 +182,9 @@ def _stopped() -> Iterator[None]:
 @contextmanager
 def _undisturbed() -> Iterator[list[int]]:
     """
-    Let no signal interrupt the main thread for the length of a block; other threads see none anyway.
+    Let no signal interrupt the main thread during a block. Other threads receive no signals.
 
-    :return: filled with those that came.
+    :return: a context manager that gives a list, to which the signals that arrive are added.
     """
     came: list[int] = []
     before: dict[int, Any] = {}
@@ -187,7 +198,7 @@ def _undisturbed() -> Iterator[list[int]]:
     finally:
         try:
             _restore(before)
-        except BaseException:  # one that came when only some were back
+        except BaseException:  # a signal arrived when only some handlers were restored
             _restore(before)
             raise
 
@@ -206,10 +217,11 @@ def run(
     stdin: str | None = None,
 ) -> str:
     """
-    Run a program that must succeed; the arguments are those of :func:`attempt`.
+    Run a program and check that it succeeds. The arguments are those of :func:`attempt`.
 
     :return: its standard output.
-    :raises Problem: when it fails too; with the end of what it printed.
+    :raises Problem: as :func:`attempt` does, or if the program fails. The message has the last lines of its
+        output.
     """
     done = attempt(command, cwd=cwd, env=env, timeout=timeout, stdin=stdin)
     if done.returncode:

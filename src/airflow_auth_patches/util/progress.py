@@ -1,4 +1,4 @@
-"""How rooms tell of long work, without knowing who listens."""
+"""Report the progress of long work, independently of how it is shown."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ Advance = Callable[[float], None]
 
 
 class Progress(Protocol):
-    """Anything that can show a task while it goes on."""
+    """An object that shows tasks while they run."""
 
     def task(self, title: str, total: float | None = None) -> AbstractContextManager[Advance]:
         """
-        Show a task for the length of a ``with`` block.
+        Show a task during a ``with`` block.
 
         :param title: what is being done.
-        :param total: how many units it takes, or ``None`` where that is not known.
-        :return: a context manager that gives a function to call with the units done since the last call.
+        :param total: the number of units of work, or ``None`` if it is not known.
+        :return: a context manager that gives a function. Call it with the number of units done since the
+            last call.
         """
         ...
 
 
 class Silent:
-    """Progress that nobody watches."""
+    """Progress that shows nothing."""
 
     @contextmanager
     def task(self, title: str, total: float | None = None) -> Iterator[Advance]:

@@ -1,4 +1,4 @@
-"""How results look in a terminal: tables, progress bars, JSON."""
+"""Print results: tables, progress bars and JSON."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from rich.table import Table
 
 from airflow_auth_patches.util.progress import Advance
 
-# A pipe or a log has no width of its own: 100 columns, for which the tables are laid out.
+# A pipe or a log has no width. The tables are designed for 100 columns.
 out = Console(width=None if sys.stdout.isatty() else 100)
 err = Console(stderr=True)
 
 
 class Bars:
     """
-    Progress as bars on standard error, which go when the work ends.
+    Progress bars on standard error, which disappear when the work ends.
 
-    Without a terminal each task is one line, so that a log of CI shows where the time goes.
+    Without a terminal each task prints one line, so that a CI log shows which task takes the time.
     """
 
     def __init__(self) -> None:
@@ -48,12 +48,12 @@ class Bars:
         self._bars.stop()
 
     def line(self, text: str) -> None:
-        """Print a line that stays, above the bars."""
+        """Print a permanent line above the bars."""
         self._bars.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     @contextmanager
     def task(self, title: str, total: float | None = None) -> Iterator[Advance]:
-        """See :class:`airflow_auth_patches.util.progress.Progress`."""
+        """Show a task during a ``with`` block: see :class:`airflow_auth_patches.util.progress.Progress`."""
         if not err.is_terminal:
             err.print(title, highlight=False, soft_wrap=True)
         task = self._bars.add_task(title, total=total)
@@ -79,7 +79,7 @@ def as_json(value: Any) -> None:
 
 
 def leave_terminal() -> None:
-    """Print to nowhere instead of to a terminal: it is gone, and each word would be an error."""
+    """Discard the output to a closed terminal, where each write would raise an error."""
     with open(os.devnull, "wb") as nowhere:
         for output in (1, 2):
             with suppress(OSError):
@@ -89,7 +89,7 @@ def leave_terminal() -> None:
 
 def markdown_table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """
-    Return a table as Markdown.
+    Return a Markdown table.
 
     :param head: the names of the columns.
     :param rows: the cells, as Markdown.

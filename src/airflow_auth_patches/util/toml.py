@@ -1,4 +1,4 @@
-"""Read the project's TOML files; one that is missing or broken gives one clear sentence."""
+"""Read the project's TOML files, and report a missing or broken file in one sentence."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ parse = tomllib.loads
 @contextmanager
 def opened(path: Path, remedy: str = "Restore it from the repository.") -> Iterator[dict[str, Any]]:
     """
-    Read a file for the length of a ``with`` block, which makes of it what it is for.
+    Read a TOML file for a ``with`` block that converts its content.
 
-    :param remedy: what to do when it is broken.
-    :return: its tables, for the block.
-    :raises Problem: when it is missing or no TOML, or the block lacks a key, or refuses a value.
+    Missing keys and wrong values that the block meets are reported as faults of the file.
+
+    :param path: the file.
+    :param remedy: what to do if the file is broken, for the error message.
+    :return: a context manager that gives the content of the file.
+    :raises Problem: if the file is missing or is not TOML, or if a key is missing or a value is wrong.
     """
     try:
         yield parse(path.read_text(encoding="utf-8"))

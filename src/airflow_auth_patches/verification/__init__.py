@@ -1,1 +1,1 @@
-"""What is proven: the lint of the series, the tests of each patch, reproducers, upstream's tests, matrix."""
+"""Verify the series: lint, unit tests, mutants, reproducers, upstream's tests and the test matrix."""

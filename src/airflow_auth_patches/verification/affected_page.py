@@ -12,7 +12,7 @@ from airflow_auth_patches.series.series import Series
 from airflow_auth_patches.util.files import write_whole
 
 FILE = "docs/affected.md"
-#: A status in one word, for the wide tables.
+#: Short names of the statuses, for the tables with a column per release.
 SHORT = {
     Status.NOT_AFFECTED: "·",
     Status.FIXED: "fixed",
@@ -26,21 +26,22 @@ HEAD = """\
 # Every bug on every release
 Written by `airflow-auth-patches judge`, and checked by `airflow-auth-patches check`: do not edit it.
 
-The reproducer of a bug is one unit test. It runs on each release, as released and with the series applied, \
-and its outcomes alone give the status. {legend} In the wide tables `·` is not affected.
+The reproducer of a bug is one unit test. It runs on each release, as released and with the series applied; \
+these two outcomes determine the status. {legend} In the tables with a column per release, `·` means \
+not affected.
 
-`airflow-auth-patches list --matrix` prints this page, and with `--json` the recorded result of each: what \
-the runs gave, the Python, the release of the other distribution that was installed, and the hashes of the \
-reproducer, of the patches' edits and of all other inputs. They are in `patches/affected.json`.
+`airflow-auth-patches list --matrix` prints these tables. With `--json` it prints each recorded result: the \
+outcomes, the Python version, the installed release of the other distribution, and the hashes of the \
+reproducer, of the patches' edits and of all other inputs. The results are in `patches/affected.json`.
 """
 
 
 def render(series: Series, pins: Pins, results: Results) -> str:
     """
-    Write the page.
+    Return the text of the page.
 
     :param results: the recorded results.
-    :return: its text, Markdown.
+    :return: Markdown.
     """
     findings = affected.matrix(series, pins, results)
     parts = [HEAD.format(legend=affected.LEGEND)]
@@ -71,10 +72,10 @@ def _wide(findings: Sequence[Finding]) -> Iterator[str]:
 
 
 def _grouped(findings: Sequence[Finding], dist: Distribution) -> Iterator[str]:
-    yield _row("bug", "releases", "status", "by, or why", "its reproducer")
+    yield _row("bug", "releases", "status", "patches, or reason", "outcomes of the reproducer")
     yield _row(*["---"] * 5)
-    for bug, span, status, told, did in affected.as_rows(findings, dist):
-        yield _row(f"`{bug}`", span, status, told, did.replace("|", "\\|"))
+    for bug, span, status, reason, outcomes in affected.as_rows(findings, dist):
+        yield _row(f"`{bug}`", span, status, reason, outcomes.replace("|", "\\|"))
 
 
 def _companions(findings: Sequence[Finding]) -> str:
@@ -91,7 +92,7 @@ def _companions(findings: Sequence[Finding]) -> str:
 
 
 def _reproducers(series: Series) -> Iterator[str]:
-    yield _row("bug", "what a user sees", "its reproducer")
+    yield _row("bug", "symptom", "reproducer")
     yield _row(*["---"] * 3)
     for bug in series.bugs.values():
         file, _, name = (bug.reproducer or "").partition("::")
@@ -100,10 +101,10 @@ def _reproducers(series: Series) -> Iterator[str]:
 
 def write(root: Path, series: Series, pins: Pins, results: Results) -> None:
     """
-    Write the page to its place.
+    Write the page to ``docs/affected.md``.
 
     :param root: the checkout of this project.
-    :raises Problem: when it cannot be written.
+    :raises Problem: when the file cannot be written.
     """
     write_whole(root / FILE, render(series, pins, results))
 

@@ -1,4 +1,4 @@
-"""The part of the lint that applies patches: on every release in range, with the bytes that git gives."""
+"""Check that each patch applies to every release that it serves, with the same result as ``git apply``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_auth_patches.verification import expectations
 
 
 def line_of(patch: Patch, start: str) -> int:
-    """Return the number of the first line of a patch that starts so, from 1; 1 where none does."""
+    """Return the 1-based number of the first line of a patch with this prefix, or 1 if there is none."""
     for number, line in enumerate(patch.content.decode().splitlines(), 1):
         if line.startswith(start):
             return number
@@ -34,7 +34,7 @@ def _before(series: Series, release: Release, patch: Patch) -> dict[str, bytes]:
 
 
 def could_be_one(patch: Patch, other: Patch, series: Series, pins: Pins) -> bool:
-    """Tell whether another form of a patch gives the same bytes on every release that the patch serves."""
+    """Check whether another form of a patch gives the same files on every release that the patch serves."""
     try:
         for release in pins.releases:
             if patch.serves(release):
@@ -51,25 +51,25 @@ def could_be_one(patch: Patch, other: Patch, series: Series, pins: Pins) -> bool
 
 def applies(root: Path, series: Series, release: Release, progress: Progress) -> Iterator[Fault]:
     """
-    Check the patches of a release on it: they apply and reverse, as git does it, and leave what compiles.
+    Check that the patches of a release apply to it and reverse, match ``git apply``, and compile.
 
     :param root: the checkout of this project.
-    :return: every fault; those of the patches after one that does not apply are not told.
+    :return: the faults; the check stops at the first patch that does not apply.
     :raises Problem: when the release cannot be fetched.
     """
     files = dict(sources(release, progress))
     ours = tree.added_files(root, release)
     for path, file in ours.items():
         if path in files:
-            yield Fault(file, 1, f"{release} has that file in its sdist: an added file takes a new name.")
+            yield Fault(file, 1, f"The sdist of {release} already has that file. Rename the added file.")
     for patch in series.serving(release):
         try:
             after = hunks.apply_all(files, patch.edits)
         except hunks.HunkFault as fault:
-            yield Fault(patch.path, fault.line, f"It does not apply to {release}: {fault.what}")
-            return  # those after it build on it
+            yield Fault(patch.path, fault.line, f"The patch does not apply to {release}: {fault.what}")
+            return  # later patches build on this one
         for path in sorted(patch.adds & ours.keys()):
-            yield Fault(ours[path], 1, f"{patch.name} adds that file too: keep one of the two.")
+            yield Fault(ours[path], 1, f"{patch.name} also adds that file. Keep one of the two.")
         try:
             back = hunks.apply_all(
                 after, {path: [hunk.reversed() for hunk in edits] for path, edits in patch.edits.items()}
@@ -78,7 +78,9 @@ def applies(root: Path, series: Series, release: Release, progress: Progress) ->
         except hunks.HunkFault:
             clean = False
         if not clean:
-            yield Fault(patch.path, 1, f"It does not reverse cleanly on {release}.")
+            yield Fault(
+                patch.path, 1, f"The patch does not reverse cleanly on {release}. Correct its context lines."
+            )
         yield from _compiles(patch, release, after)
         yield from (Fault(*fault) for fault in expectations.mutant_faults(series.folder, patch, after))
         yield from _as_git(patch, release, files, after)
@@ -95,7 +97,7 @@ def _compiles(patch: Patch, release: Release, after: Mapping[str, bytes]) -> Ite
                 yield Fault(
                     patch.path,
                     line,
-                    f"{path} of {release} does not compile, line {error.lineno}: {error.msg}.",
+                    f"Patched {path} of {release} does not compile, line {error.lineno}: {error.msg}.",
                 )
 
 
@@ -103,19 +105,19 @@ def _as_git(
     patch: Patch, release: Release, files: Mapping[str, bytes], after: Mapping[str, bytes]
 ) -> Iterator[Fault]:
     with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as name:
-        laid = tree.Tree(Path(name), release)
-        tree.write_files(laid.folder, {path: files[path] for path in patch.edits.keys() - patch.adds})
+        work_tree = tree.Tree(Path(name), release)
+        tree.write_files(work_tree.folder, {path: files[path] for path in patch.edits.keys() - patch.adds})
         try:
-            laid.git("apply", patch.path.resolve())
+            work_tree.git("apply", patch.path.resolve())
         except Problem as problem:
             yield Fault(
-                patch.path, 1, f"`git apply` does not take it on {release}: {problem.what.splitlines()[-1]}"
+                patch.path, 1, f"`git apply` rejects the patch on {release}: {problem.what.splitlines()[-1]}"
             )
             return
         for path in patch.edits:
-            if (laid.folder / path).read_bytes() != after[path]:
+            if (work_tree.folder / path).read_bytes() != after[path]:
                 yield Fault(
                     patch.path,
                     line_of(patch, f"+++ b/{path}"),
-                    f"On {release}, `git apply` gives other bytes.",
+                    f"On {release}, `git apply` writes a different file. Refresh the patch.",
                 )

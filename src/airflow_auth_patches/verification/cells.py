@@ -1,9 +1,9 @@
 """
-The cells of the test matrix: what is run of which pair of releases on which Python.
+The cells of the test matrix: one kind of test, on one pair of releases, on one Python version.
 
-A cell depends on the patches that serve its pair (what they edit and need, not what they say), their tests
-and expectations, the pins of the pair, the stand-in plugin and the Python; their hash is its fingerprint.
-What was run with another one is due again.
+The fingerprint of a cell is a hash of its inputs: the patches that serve its pair (their edits and required
+patches, not their messages), their tests and expectations, the pins of the pair, the pytest plugin stub and
+the Python version. When the fingerprint changes, the recorded result is outdated and the cell runs again.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from typing import Any
 from airflow_auth_patches.installation import environments
 from airflow_auth_patches.releases import releases
 from airflow_auth_patches.releases.releases import Pair
-from airflow_auth_patches.series import series as series_room
+from airflow_auth_patches.series import series as series_module
 from airflow_auth_patches.series.series import Patch, Series, unlisted
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.verification import expectations, inputs, upstream
 
-#: The Pythons of the matrix, and the one on which every pair is run.
+#: The Python versions of the matrix, and the one on which every pair runs.
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 USUAL = "3.11"
-#: To be raised when what a run of a cell shows becomes another: all are due then.
+#: Increase this number when the same inputs give a different result: all recorded results are then outdated.
 FORM = 2
 
 
 class Part(str, Enum):
-    """What is run in a cell."""
+    """The kind of test that a cell runs."""
 
-    TESTS = "tests"  #: the unit tests of its patches, on stock and patched
-    MUTANTS = "mutants"  #: the same tests with each mutant, which they must kill
-    UPSTREAM = "upstream-tests"  #: upstream's own, stock and patched
+    TESTS = "tests"  #: the unit tests of the patches, on stock and patched
+    MUTANTS = "mutants"  #: the same tests with each mutant, which must fail
+    UPSTREAM = "upstream-tests"  #: upstream's own tests, on stock and patched
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Cell:
 
     :param python: the Python version, as in ``3.11``.
     :param patches: the slugs of the patches that serve the pair.
-    :param fingerprint: a SHA-256 of what the outcome depends on.
+    :param fingerprint: the SHA-256 of the inputs that determine the outcome.
     """
 
     pair: Pair
@@ -57,12 +57,12 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Pair, Python and part, as in ``3.3.2+3.8.0 3.11 tests``."""
+        """The pair, the Python version and the part, as in ``3.3.2+3.8.0 3.11 tests``."""
         return f"{self.pair.name} {self.python} {self.part.value}"
 
 
 def in_order(versions: Iterable[str]) -> list[str]:
-    """Return Python versions without repetition, the oldest first."""
+    """Return Python versions without duplicates, the oldest first."""
     return sorted(set(versions), key=lambda version: [int(number) for number in version.split(".")])
 
 
@@ -73,10 +73,10 @@ def supported(pair: Pair) -> tuple[str, ...]:
 
 def pythons_of(pair: Pair, pythons: Sequence[str] | None, every_python: bool) -> tuple[str, ...]:
     """
-    Choose the Pythons of a pair, of those that both its releases support.
+    Return the Python versions on which a pair runs. Both its releases support each of them.
 
-    :param pythons: exactly these; by default the usual one, and on a default pair all of the matrix.
-    :param every_python: all of the matrix.
+    :param pythons: exactly these versions. By default: the usual one, or on a default pair all of the matrix.
+    :param every_python: whether to return all versions of the matrix.
     """
     able = supported(pair)
     if pythons is not None:
@@ -97,28 +97,28 @@ def choose(
     parts: Sequence[Part] = (Part.TESTS,),
 ) -> list[Cell]:
     """
-    Choose cells of the matrix, in the order of the pairs.
+    Return the chosen cells of the matrix, in the order of the pairs.
 
     :param root: the checkout of this project.
     :param pythons: see :func:`pythons_of`.
-    :raises Problem: when no pair supports a named Python.
+    :raises Problem: when no pair supports one of the given Python versions.
     """
     for version in pythons or ():
         if not any(version in supported(pair) for pair in pairs):
-            there = in_order(each for pair in pairs for each in supported(pair))
+            possible = in_order(each for pair in pairs for each in supported(pair))
             raise Problem(
-                f"No pair that was chosen supports Python {version}.",
-                f"They support {', '.join(there)}.",
+                f"No chosen pair supports Python {version}.",
+                f"Choose one of {', '.join(possible)}.",
                 Exit.USAGE,
             )
-    ground = Ground(root, series)
+    cell_inputs = CellInputs(root, series)
     found: list[Cell] = []
     for pair in pairs:
-        patches = ground.serving(pair)
+        patches = cell_inputs.serving(pair)
         slugs = tuple(dict.fromkeys(patch.slug for patch in patches))
-        given = {part: ground.under(pair, part, patches) for part in parts}
+        given = {part: cell_inputs.of(pair, part, patches) for part in parts}
         for version in in_order(pythons_of(pair, pythons, every_python)):
-            for part in parts:  # one after the other: they share environments
+            for part in parts:  # in sequence: the parts share environments
                 whole = json.dumps([FORM, version, given[part]], sort_keys=True)
                 found.append(Cell(pair, version, part, slugs, hashlib.sha256(whole.encode()).hexdigest()))
     return found
@@ -126,10 +126,10 @@ def choose(
 
 def unsupported(pairs: Sequence[Pair], pythons: Sequence[str]) -> dict[str, list[str]]:
     """
-    Name what :func:`choose` leaves out of what was asked for.
+    Return the requested combinations that :func:`choose` leaves out.
 
-    :param pythons: those that were asked for by name.
-    :return: ``{Python version: names of the pairs that do not support it}``, where there are some.
+    :param pythons: the requested Python versions.
+    :return: ``{Python version: names of the pairs that do not support it}``, without empty entries.
     """
     found = {
         version: [pair.name for pair in pairs if version not in supported(pair)]
@@ -138,31 +138,31 @@ def unsupported(pairs: Sequence[Pair], pythons: Sequence[str]) -> dict[str, list
     return {version: names for version, names in found.items() if names}
 
 
-def still_holds(root: Path, folder: Path, cell: Cell) -> bool:
+def inputs_unchanged(root: Path, folder: Path, cell: Cell) -> bool:
     """
-    Tell whether a cell depends on the same as when it was chosen, with all read from the disk again.
+    Check whether the inputs of a cell are the same as when it was chosen. Reads all of them from disk again.
 
     :param root: the checkout of this project.
     :param folder: the folder of the series.
     """
     try:
         pair = releases.load(folder).pair(cell.pair.name)
-        (now,) = choose(root, series_room.load(folder), [pair], [cell.python], parts=[cell.part])
-    except (Problem, OSError, ValueError):  # broken now
+        (now,) = choose(root, series_module.load(folder), [pair], [cell.python], parts=[cell.part])
+    except (Problem, OSError, ValueError):  # a file is invalid now
         return False
     return now.fingerprint == cell.fingerprint
 
 
-class Ground:
+class CellInputs:
     """
-    What cells depend on, each file read once.
+    The inputs of cells. Each file is read once.
 
     :param root: the checkout of this project.
     """
 
     def __init__(self, root: Path, series: Series) -> None:
         self.root, self.series = root, series
-        # Those in no `series` too: their tests must tell.
+        # Includes patches that no `series` file lists: their tests must fail.
         self.patches = (*series.patches, *unlisted(series.folder))
         self.listed = upstream.load(series.folder)
         self.newest = releases.load(series.folder).newest_pair
@@ -175,42 +175,42 @@ class Ground:
         return [patch for patch in self.patches if patch.serves(pair.core) or patch.serves(pair.fab)]
 
     def digests(self, folder: Path, paths: Sequence[str]) -> dict[str, str]:
-        """Return ``{path: SHA-256}``, or ``missing`` for a file that is not there."""
+        """Return ``{path: SHA-256}``, with ``missing`` for a file that does not exist."""
         for path in (folder / path for path in paths):
             if path not in self._digests:
-                there = path.is_file()
-                self._digests[path] = hashlib.sha256(path.read_bytes()).hexdigest() if there else "missing"
+                exists = path.is_file()
+                self._digests[path] = hashlib.sha256(path.read_bytes()).hexdigest() if exists else "missing"
         return {path: self._digests[folder / path] for path in paths}
 
     def tests(self, patch: Patch) -> tuple[str, ...]:
-        """Return the files that prove a patch."""
+        """Return the test files of a patch."""
         if patch.slug not in self._tests:
             try:
                 expected = expectations.load(self.series.folder, patch.slug)
                 self._tests[patch.slug] = (expected.file,)
             except Problem:
-                self._tests[patch.slug] = ()  # the run will tell
+                self._tests[patch.slug] = ()  # the run reports the problem
         return (*patch.tests, *self._tests[patch.slug])
 
-    def under(self, pair: Pair, part: Part, patches: Sequence[Patch]) -> dict[str, Any]:
+    def of(self, pair: Pair, part: Part, patches: Sequence[Patch]) -> dict[str, Any]:
         """
-        Return what the outcome of a cell depends on, but for its Python, as plain data.
+        Return the inputs of a cell, except the Python version, as JSON-serializable data.
 
-        :param patches: those that serve the pair.
+        :param patches: the patches that serve the pair.
         """
         given: dict[str, Any] = {
             "part": part.value,
             "pair": [str(pair.core), dict(pair.core.hashes), str(pair.fab), dict(pair.fab.hashes)],
             "resolved": str(pair.exclude_newer),
             "beside": [*environments.EXTRAS, *pair.core.constraints, *pair.fab.constraints],
-            "patches": [(patch.name, decisive(patch)) for patch in patches],
+            "patches": [(patch.name, patch_digest(patch)) for patch in patches],
             "series": [patch.name for patch in patches if patch in self.series.patches],
             "standin": self.standin,
         }
         if pair.base:
             given["base"] = pair.base
         if part is Part.MUTANTS:
-            given["newest"] = pair.name == self.newest.name  # where patches are proven alone too
+            given["newest"] = pair.name == self.newest.name  # the only pair on which patches also run alone
         if part is Part.UPSTREAM:
             given["listed"] = [entry.test for entry in self.listed if entry.serves(pair.fab)]
             given["ran"] = [upstream.PACKAGES, sorted(upstream.IGNORED)]
@@ -222,11 +222,11 @@ class Ground:
         return given
 
 
-def decisive(patch: Patch) -> str:
+def patch_digest(patch: Patch) -> str:
     """
-    Return a SHA-256 of what an outcome depends on in a patch that serves: its edits, and what it needs.
+    Return the SHA-256 of the parts of a patch that affect an outcome: its edits and the patches it needs.
 
-    What it says, to whom it applies elsewhere and what it cures decide nothing here.
+    The message, the ``Applies-To`` range and the cured bugs do not affect an outcome.
     """
     whole = [patch.edits_sha256, patch.requires, patch.together_with]
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()

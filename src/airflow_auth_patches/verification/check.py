@@ -3,17 +3,17 @@ The lint of the series.
 
 It checks that
 
-* the ``series`` files and the folders agree, and every slug and variant is well named;
-* every bug has a reproducer that exists, and a patch or the name of the one to come;
-* every patch has a subject that upstream would take, complete trailers, and bugs and tests that exist;
-* every patch parses, applies to every pinned release in its range in series order, gives there the bytes that
-  ``git apply`` gives, reverses cleanly, and leaves Python that compiles;
-* every patch is the bytes that ``refresh`` would write, the older forms those that it derives from the newest
-  one, and adds only files that are installed;
-* no variant could be one with another, and no two serve one release;
-* every test of a patch is listed in ``expectations/``, and no file that the series adds is in a pinned sdist;
-* core patches have a news line; `lint-upstream` judges those, and the added files;
-* the recorded results of the reproducers are up to date, and docs/affected.md is what they say.
+* the ``series`` files match the files in the folders, and every slug and variant has a valid name;
+* the reproducer of every bug exists, and every bug is either cured by a patch or marked as known open;
+* every patch has a subject that upstream accepts, all required trailers, and existing bugs and tests;
+* every patch parses, applies in series order to every pinned release in its range, gives the same files as
+  ``git apply``, reverses cleanly, and leaves Python code that compiles;
+* every patch file is identical to what ``refresh`` writes, older forms are derived from the newest form, and
+  a patch adds only files that the distribution installs;
+* no two variants give the same files on the same releases, and no two variants serve the same release;
+* every test of a patch is listed in ``expectations/``, and no added file is already in a pinned sdist;
+* core patches have a news fragment (`lint-upstream` checks its text, and the added files);
+* the recorded results of the reproducers are up to date, and docs/affected.md matches them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def check(
 
     :param root: the checkout of this project.
     :param folder: its ``patches/``.
-    :return: every fault, and each form of each patch with where its edits come from.
+    :return: the faults, and every form of every patch with the origin of its edits.
     :raises Problem: when a pinned release cannot be fetched.
     """
     progress = progress or Silent()
@@ -83,19 +83,19 @@ def check(
 
 def check_affected(root: Path, series: Series, pins: Pins) -> list[Fault]:
     """
-    Check that every recorded result is up to date, and that their page says the same.
+    Check that every recorded result is up to date, and that docs/affected.md matches the results.
 
     :param root: the checkout of this project.
-    :return: every fault; empty when there is none.
+    :return: the faults; empty if there are none.
     :raises Problem: when the results cannot be read.
     """
-    book = affected.read(series.folder)
-    again = "run `airflow-auth-patches judge`"
+    results = affected.read(series.folder)
+    remedy = "run `airflow-auth-patches judge`"
     path = series.folder / affected.FILE
-    found = [Fault(path, 1, f"{what} ({again})") for what in outdated.faults(root, series, pins, book)]
-    if affected_page.outdated(root, series, pins, book):
+    found = [Fault(path, 1, f"{what} ({remedy})") for what in outdated.faults(root, series, pins, results)]
+    if affected_page.outdated(root, series, pins, results):
         found.append(
-            Fault(root / affected_page.FILE, 1, f"The page is not what {affected.FILE} says: {again}.")
+            Fault(root / affected_page.FILE, 1, f"The page does not match {affected.FILE}: {remedy}.")
         )
     return found
 
@@ -108,33 +108,41 @@ def _folder(folder: Path, dist: Distribution, order: Sequence[str]) -> Iterator[
         if not slug or slug.startswith("#"):
             continue
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", slug):
-            yield Fault(path, number, f"{slug!r} is no slug of small letters, digits and hyphens.")
+            yield Fault(
+                path, number, f"{slug!r} is not a valid slug. Use lower-case letters, digits and hyphens."
+            )
         if lines.index(line) != number - 1:
-            yield Fault(path, number, f"{slug} is listed twice.")
+            yield Fault(path, number, f"{slug} is listed twice. Remove one line.")
         if not patch_files(folder, dist, slug):
-            yield Fault(path, number, f"{slug} is listed, but there is no {slug}.patch.")
+            yield Fault(path, number, f"{slug} is listed, but {slug}.patch does not exist.")
     for file in sorted((folder / dist.folder).iterdir()):
         if file.suffix != ".patch":
             if file.name != "series":
-                yield Fault(file, 1, "A file that is neither `series` nor a patch.")
+                yield Fault(file, 1, "The file is neither `series` nor a patch. Remove it.")
         elif file.stem.partition("~")[0] not in order:
-            yield Fault(file, 1, "The patch is not listed in `series`.")
+            yield Fault(file, 1, "The patch is not listed in `series`. Add it or remove the file.")
 
 
 def _words(patch: Patch, series: Series, root: Path) -> Iterator[Fault]:
     subject = line_of(patch, "Subject:")
     if len(patch.subject) >= 70:
-        yield Fault(patch.path, subject, f"The subject has {len(patch.subject)} characters; 69 is the most.")
+        yield Fault(patch.path, subject, f"The subject has {len(patch.subject)} characters. Use at most 69.")
     if re.match(r"[a-z]+(\([^)]*\))?!?:", patch.subject) or not patch.subject[:1].isupper():
-        yield Fault(patch.path, subject, "The subject is imperative, with a capital and no prefix.")
+        yield Fault(
+            patch.path,
+            subject,
+            "The subject must start with a capital letter, in the imperative, without a prefix.",
+        )
     if patch.variant is not None and not re.fullmatch(r"\d+(\.\d+)+", patch.variant):
-        yield Fault(patch.path, 1, "A variant is named slug~X.Y.patch for the release line it is for.")
+        yield Fault(
+            patch.path, 1, "The variant has an invalid name. Name it slug~X.Y.patch, after its release line."
+        )
     for name in REQUIRED_TRAILERS:
         if name not in patch.trailers:
             yield Fault(patch.path, line_of(patch, "---"), f"The trailer {name} is missing.")
     for name in patch.trailers:
         if name not in TRAILERS:
-            yield Fault(patch.path, line_of(patch, f"{name}:"), f"{name} is no trailer of this series.")
+            yield Fault(patch.path, line_of(patch, f"{name}:"), f"{name} is not a trailer of this series.")
     for slug in patch.cures:
         if slug not in series.bugs:
             yield Fault(patch.path, line_of(patch, "Cures:"), f"{slug} is not in bugs.toml.")
@@ -142,25 +150,31 @@ def _words(patch: Patch, series: Series, root: Path) -> Iterator[Fault]:
         before = series.patches[: series.patches.index(patch)]
         if slug not in {earlier.slug for earlier in before}:
             yield Fault(
-                patch.path, line_of(patch, "Requires:"), f"{slug} does not come before it in the series."
+                patch.path,
+                line_of(patch, "Requires:"),
+                f"{slug} is not listed before this patch in the series.",
             )
     for slug in patch.together_with:
         if slug not in {other.slug for other in series.patches}:
-            yield Fault(patch.path, line_of(patch, "With:"), f"There is no patch {slug}.")
+            yield Fault(patch.path, line_of(patch, "With:"), f"The patch {slug} does not exist.")
     if not re.match(r"https://|no$|not-needed: .", " ".join(patch.trailers.get("Forwarded", ("no",)))):
         yield Fault(
-            patch.path, line_of(patch, "Forwarded:"), "Forwarded is a URL, no, or not-needed: a reason."
+            patch.path,
+            line_of(patch, "Forwarded:"),
+            "Forwarded must be a URL, `no`, or `not-needed: REASON`.",
         )
     for test in patch.tests:
         if not (root / test).is_file():
-            yield Fault(patch.path, line_of(patch, "Tests:"), f"There is no {test}.")
+            yield Fault(patch.path, line_of(patch, "Tests:"), f"{test} does not exist.")
     for path in patch.edits:
         if not path.startswith((f"{patch.distribution.root}/", "shared/")):
             yield Fault(
-                patch.path, line_of(patch, f"+++ b/{path}"), f"{path} is not of {patch.distribution.name}."
+                patch.path,
+                line_of(patch, f"+++ b/{path}"),
+                f"{path} is not a file of {patch.distribution.name}.",
             )
         elif path in patch.adds and not patch.distribution.installs(path):
-            what = f"It adds {path}, which {patch.distribution.name} does not install."
+            what = f"The patch adds {path}, which {patch.distribution.name} does not install."
             yield Fault(patch.path, line_of(patch, f"+++ b/{path}"), what)
     yield from (Fault(*fault) for fault in expectations.faults(root, series.folder, patch))
     news = root / CORE.root / "newsfragments"
@@ -172,7 +186,11 @@ def _words(patch: Patch, series: Series, root: Path) -> Iterator[Fault]:
             for file in news.glob("*.rst")
         )
     ):
-        yield Fault(patch.path, 1, f"No news line in {news.relative_to(root)} has a number that it names.")
+        yield Fault(
+            patch.path,
+            1,
+            f"No news fragment in {news.relative_to(root)} has a number that the patch mentions.",
+        )
 
 
 def _bugs(series: Series, root: Path) -> Iterator[Fault]:
@@ -186,11 +204,11 @@ def _bugs(series: Series, root: Path) -> Iterator[Fault]:
         for key, slugs in (("needs", bug.needs), ("avoided-by", bug.avoided_by)):
             for slug in slugs:
                 if slug not in {patch.slug for patch in series.patches}:
-                    yield Fault(path, line, f"{key} of {bug.slug} names {slug}, which is no patch.")
+                    yield Fault(path, line, f"{key} of {bug.slug} names {slug}, which is not a patch.")
         cured = any(bug.slug in patch.cures for patch in series.patches)
         if cured == bool(bug.known_open):
-            said = "is cured and known open" if cured else "is neither cured by a patch nor known open"
-            yield Fault(path, line, f"{bug.slug} {said}.")
+            problem = "is cured and known open" if cured else "is neither cured by a patch nor known open"
+            yield Fault(path, line, f"{bug.slug} {problem}.")
 
 
 def _outdated(forms: Sequence[Form]) -> Iterator[Fault]:
@@ -199,8 +217,8 @@ def _outdated(forms: Sequence[Form]) -> Iterator[Fault]:
             yield Fault(
                 form.patch.path,
                 1,
-                f"It is not in the form that `refresh` writes ({form.kind}). Run `airflow-auth-patches "
-                "refresh`. To keep an edit of its own, add the trailer `By-Hand: REASON` above `Tests:`.",
+                f"The file differs from what `refresh` writes ({form.kind}). Run `airflow-auth-patches "
+                "refresh`. To keep a manual edit, add the trailer `By-Hand: REASON` above `Tests:`.",
             )
 
 
@@ -210,12 +228,14 @@ def _variants(series: Series, pins: Pins) -> Iterator[Fault]:
         for patch in serving:
             twin = next((p for p in serving if p.slug == patch.slug and p is not patch), None)
             if twin and patch.variant is not None:
-                yield Fault(patch.path, line_of(patch, "Applies-To:"), f"{twin.name} serves {release} too.")
+                yield Fault(patch.path, line_of(patch, "Applies-To:"), f"{twin.name} also serves {release}.")
     for patch in series.patches:
         if not any(patch.serves(release) for release in pins.releases):
-            yield Fault(patch.path, line_of(patch, "Applies-To:"), "It serves no pinned release.")
+            yield Fault(patch.path, line_of(patch, "Applies-To:"), "The patch serves no pinned release.")
         if patch.variant is None:
             continue
         for other in series.patches:
             if other.slug == patch.slug and other is not patch and could_be_one(patch, other, series, pins):
-                yield Fault(patch.path, 1, f"{other.name} does the same on its releases: they could be one.")
+                yield Fault(
+                    patch.path, 1, f"{other.name} gives the same files on these releases. Merge the two."
+                )

@@ -1,8 +1,8 @@
 """
-Upstream's tests of core, which are in no sdist: from a checkout of Airflow, against an installed core.
+Run upstream's tests of core, which no sdist contains, from a checkout of Airflow against an installed core.
 
-A commit is written below ``build/`` with the installed package in the place of its sources: upstream's tests
-derive paths from ``airflow.__file__``. The checkout itself is only read.
+The files of a commit are written below ``build/``. The installed package replaces the sources of the commit,
+because upstream's tests derive paths from ``airflow.__file__``. The checkout itself is not changed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from airflow_auth_patches.series.series import Patch
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.verification import upstream
 
-#: What upstream's tests of core import and its `[tool.pytest]` asks for, from `devel-common/pyproject.toml`.
+#: Packages that the tests of core or `[tool.pytest]` need, from `devel-common/pyproject.toml`.
 PACKAGES = (
     "apache-airflow-providers-celery",
     "apache-airflow-providers-cncf-kubernetes",
@@ -52,12 +52,19 @@ PACKAGES = (
     "time-machine[dateutil]",
 )
 ROOT = "airflow-core/tests/unit"
-#: What is run whichever files are patched.
+#: Tests that always run, whichever files are patched.
 ALWAYS = ("api_fastapi", "core/test_configuration.py", "utils/log")
-#: Upstream's plugin has `uv run` write generated/provider_dependencies.json where that is missing or old.
+#: Calls in upstream's test utilities that fail on a newer release than the commit, and the same by keyword.
+UTILITIES = {
+    "devel-common/src/tests_common/test_utils/db.py": (
+        "add_default_pool_if_not_exists(session)",
+        "add_default_pool_if_not_exists(session=session)",
+    ),
+}
+#: Upstream's pytest plugin calls `uv run` if generated/provider_dependencies.json is missing or old.
 UV = """\
 #!/bin/sh
-# In the place of uv, which would resolve the whole workspace: `uv run SCRIPT`, with the environment's Python.
+# Replaces uv, which resolves the whole workspace: runs `uv run SCRIPT` with the environment's Python.
 shift
 exec "{python}" "$@"
 """
@@ -67,21 +74,25 @@ def unpack(checkout: Checkout, environment: Environment, folder: Path) -> None:
     """
     Write the files of a commit of Airflow, with the installed package as its ``airflow-core/src/airflow``.
 
-    :param folder: where; what is there is replaced.
-    :raises Problem: when git fails, or the commit has no tests of core.
+    :param folder: the target folder; its content is replaced.
+    :raises Problem: when git fails, or the commit contains no tests of core.
     """
     if checkout.entry(f"{ROOT}/__init__.py") is None:
         raise Problem(
-            f"{checkout.path} at {checkout.base[:10]} has no {ROOT}.", "Name another commit.", Exit.USAGE
+            f"{checkout.path} at {checkout.base[:10]} has no {ROOT}.", "Choose another commit.", Exit.USAGE
         )
     shutil.rmtree(folder, ignore_errors=True)
-    # An index of our own: that of the checkout is not touched. (`git archive` leaves out devel-common.)
+    # Uses a separate index, so the checkout is not changed. (`git archive` leaves out devel-common.)
     checkout.git("read-tree", checkout.base)
     checkout.git("checkout-index", "--all", f"--prefix={folder}/")
     sources = folder / "airflow-core" / "src" / "airflow"
     shutil.rmtree(sources)
     installed = next(environment.python.parents[1].glob("lib/python*/site-packages/airflow"))
     shutil.copytree(installed, sources, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, (old, new) in UTILITIES.items():
+        file = folder / name
+        if file.exists():
+            file.write_text(file.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
     uv = folder / ".bin" / "uv"
     uv.parent.mkdir()
     uv.write_text(UV.format(python=environment.python))
@@ -90,9 +101,9 @@ def unpack(checkout: Checkout, environment: Environment, folder: Path) -> None:
 
 def paths(folder: Path, patches: Sequence[Patch]) -> list[str]:
     """
-    Return the files and folders of tests that touch what some patches change.
+    Return the test files and folders that cover the files changed by the patches.
 
-    :param folder: what :func:`unpack` has written.
+    :param folder: the folder that :func:`unpack` wrote.
     :return: paths below the folder: those of `ALWAYS`, and ``a/test_b.py`` for a patched ``a/b.py``.
     """
     found = list(ALWAYS)
@@ -115,11 +126,11 @@ def run(
     timeout: float = 5400,
 ) -> Mapping[str, str]:
     """
-    Run tests of core with an ``AIRFLOW_HOME`` and a database of their own.
+    Run tests of core with a separate ``AIRFLOW_HOME`` and database.
 
-    :param folder: what :func:`unpack` has written for that environment.
+    :param folder: the folder that :func:`unpack` wrote for that environment.
     :param only: files, folders or ids of tests.
-    :param expression: pytest's ``-k``; all of them when not given.
+    :param expression: pytest's ``-k``; runs all tests if not given.
     :param timeout: seconds.
     :return: see :func:`airflow_auth_patches.verification.upstream.run`.
     """

@@ -1,10 +1,10 @@
 """
 The expected outcomes of a patch's unit tests, and its mutants: ``patches/expectations/SLUG.toml``.
 
-A test is in one of three lists. ``fails-on-stock``: it fails on stock releases, by an assertion. ``new-api``:
-it uses what the patch adds, and says nothing about stock. ``regression``: it passes on both. Each
-``[[mutant]]`` replaces a piece of the patched file, and names the tests that then fail. With ``alone``, the
-tests also pass when the patch is the only one.
+Each test is in one of three lists. ``fails-on-stock``: the test fails on stock releases, by an assertion.
+``new-api``: the test uses what the patch adds, so its outcome on stock does not matter. ``regression``: the
+test passes on stock and patched. Each ``[[mutant]]`` replaces a piece of the patched file and names the tests
+that must fail then. With ``alone``, the tests also pass when no other patch is applied.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ MUTANT_KEYS = {"name", "path", "old", "new", "killed-by"}
 @dataclass(frozen=True)
 class Mutant:
     """
-    A change that takes one safeguard out of a patched file.
+    A change that removes one safeguard from a patched file.
 
     :param path: the monorepo path of the patched file.
     :param old: the text to replace, which occurs once.
     :param new: the text without the safeguard.
-    :param killed_by: the tests that fail with it, at least one.
+    :param killed_by: the tests that fail with the mutant, at least one.
     """
 
     name: str
@@ -46,11 +46,11 @@ class Mutant:
 @dataclass(frozen=True)
 class Expectations:
     """
-    What ``patches/expectations/SLUG.toml`` says.
+    The content of ``patches/expectations/SLUG.toml``.
 
     :param path: that file.
     :param file: the monorepo path of the unit tests.
-    :param alone: whether the tests also pass with no other patch.
+    :param alone: whether the tests also pass when no other patch is applied.
     """
 
     path: Path
@@ -67,7 +67,7 @@ class Expectations:
         return *self.fails_on_stock, *self.new_api, *self.regression
 
     def mutants_of(self, patch: Patch) -> tuple[Mutant, ...]:
-        """Return the mutants of the files that a form of the patch edits."""
+        """Return the mutants of the files that this form of the patch edits."""
         return tuple(mutant for mutant in self.mutants if mutant.path in patch.edits)
 
 
@@ -76,10 +76,10 @@ def load(folder: Path, slug: str) -> Expectations:
     Read the expectations of a patch.
 
     :param folder: the folder of the series.
-    :raises Problem: when the file is missing or broken, has an unknown key, or a mutant that no test kills.
+    :raises Problem: when the file is missing or invalid, has an unknown key, or a mutant that no test kills.
     """
     path = folder / FOLDER / f"{slug}.toml"
-    with toml.opened(path, "Correct it; docs/series.md describes it.") as raw:
+    with toml.opened(path, "Correct it. docs/series.md describes its format.") as raw:
         _known(raw, KEYS)
         return Expectations(
             path,
@@ -101,20 +101,20 @@ def _mutant(raw: Mapping[str, Any]) -> Mutant:
 
 def _known(raw: Mapping[str, Any], keys: set[str]) -> None:
     if unknown := sorted(set(raw) - keys):
-        raise ValueError(f"unknown key {unknown[0]!r}; there are {', '.join(sorted(keys))}")
+        raise ValueError(f"unknown key {unknown[0]!r}; the keys are {', '.join(sorted(keys))}")
 
 
 def summary(expected: Expectations, patch: Patch) -> str:
-    """Return a sentence on the number of a patch's tests and mutants, for a pull request or a page."""
+    """Return a sentence that counts a patch's tests and mutants, for a pull request or a docs page."""
     counted = (
         (len(expected.fails_on_stock), "fails", "fail", "without this change, by an assertion on behaviour"),
         (len(expected.regression), "passes", "pass", "with it and without it"),
         (len(expected.new_api), "is", "are", "on what it adds"),
     )
-    told = [
+    parts = [
         f"{number} {one if number == 1 else many} {when}" for number, one, many, when in counted if number
     ]
-    text = f"Of the unit tests that come with it, {'; '.join(told)}."
+    text = f"Of the unit tests that come with it, {'; '.join(parts)}."
     mutants = len(expected.mutants_of(patch))
     if mutants == 1:
         text += " A named test fails without its one safeguard."
@@ -138,7 +138,7 @@ def summaries(folder: Path, *slugs: str) -> str:
 
 
 def test_names(file: Path) -> set[str]:
-    """Return the names of the tests in a file, those of a class without its name."""
+    """Return the names of the tests in a file. Methods are returned without the name of their class."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     return {
         node.name
@@ -159,28 +159,36 @@ def faults(root: Path, folder: Path, patch: Patch) -> Iterator[tuple[Path, int, 
         yield patch.path, 1, problem.what
         return
     if patch.tests != (expected.file,):
-        yield expected.path, 1, f"`file` is {expected.file}, but the patch's Tests trailer says otherwise."
+        yield (
+            expected.path,
+            1,
+            f"`file` is {expected.file}, but the patch's Tests trailer names another file.",
+        )
     if not (root / expected.file).is_file():
         return
     names = test_names(root / expected.file)
     for name in sorted(names - set(expected.tests)):
-        yield expected.path, 1, f"{name} is in no list: fails-on-stock, new-api or regression."
+        yield expected.path, 1, f"{name} is in no list. Add it to fails-on-stock, new-api or regression."
     for name in sorted(set(expected.tests) - names):
         yield expected.path, 1, f"{name} is not in {expected.file}."
     for name in sorted({name for name in expected.tests if expected.tests.count(name) > 1}):
-        yield expected.path, 1, f"{name} is listed twice."
+        yield expected.path, 1, f"{name} is listed twice. Remove one entry."
     if patch.cures and not expected.fails_on_stock:
-        yield expected.path, 1, "A patch that cures a bug has at least one test that fails on stock."
+        yield (
+            expected.path,
+            1,
+            "The patch cures a bug, but no test fails on stock. Add one to fails-on-stock.",
+        )
     for mutant in expected.mutants:
         if not {name.partition("[")[0] for name in mutant.killed_by} <= names:
-            yield expected.path, 1, f"The mutant {mutant.name} names tests that are not in {expected.file}."
+            yield expected.path, 1, f"The mutant {mutant.name} names a test that is not in {expected.file}."
 
 
 def mutant_faults(folder: Path, patch: Patch, after: Mapping[str, bytes]) -> Iterator[tuple[Path, int, str]]:
     """
-    Check that the text which each mutant replaces occurs once in the patched files.
+    Check that the text that each mutant replaces occurs exactly once in the patched files.
 
-    A variant may leave out a file, and with it the mutants of that file; the newest form leaves out none.
+    A variant that does not edit a file skips the mutants of that file. The newest form must have all mutants.
 
     :param after: the patched files, by monorepo path.
     :return: file, line and fault.
@@ -188,12 +196,12 @@ def mutant_faults(folder: Path, patch: Patch, after: Mapping[str, bytes]) -> Ite
     try:
         expected = load(folder, patch.slug)
     except Problem:
-        return  # reported by faults()
+        return  # faults() reports it
     for mutant in expected.mutants if patch.variant is None else expected.mutants_of(patch):
         found = after.get(mutant.path, b"").decode().count(mutant.old)
         if found != 1:
             yield (
                 expected.path,
                 1,
-                f"The text of the mutant {mutant.name!r} occurs {found} times in the patched file.",
+                f"The text of the mutant {mutant.name!r} occurs {found} times in the patched file, not once.",
             )

@@ -12,19 +12,21 @@ from airflow_auth_patches.releases.releases import CORE, Pair, Pins, Release
 from airflow_auth_patches.series.series import Bug, Series
 from airflow_auth_patches.util.errors import Exit, Problem
 
-#: Raise it when the words of an outcome change: all results are outdated then.
+#: Increase this number when the text of an outcome changes: all recorded results are then outdated.
 FORM = 0
-#: Days after the later of two releases as of which a pair that is not pinned is resolved.
+#: Days after the later of two releases at which the requirements of a pair that is not pinned are resolved.
 SETTLED = 3
 
 
 def companion(pins: Pins, bug: Bug, release: Release) -> Pair:
     """
-    Return the pair in which a bug is judged on a release: the first that is pinned, else one of its day.
+    Return the pair on which the reproducer of a bug runs for a release.
 
-    Where the bug shows only with some releases of the other distribution, it is one of those.
+    It is the first pinned pair that contains the release. If there is none, it is a pair with the newest
+    release of the other distribution at the date of the release. If a bug occurs only with some releases of
+    the other distribution, the pair has one of these.
 
-    :raises Problem: when no such release is as old.
+    :raises Problem: when no release of the other distribution fits.
     """
 
     def fits(other: Release) -> bool:
@@ -37,17 +39,20 @@ def companion(pins: Pins, bug: Bug, release: Release) -> Pair:
     before = [each for each in others if each.date <= release.date] or others[:1]
     if not before:
         raise Problem(
-            f"There is nothing to judge {bug.slug} on {release} with.", "Pin a pair for it.", Exit.USAGE
+            f"No pair is available to run the reproducer of {bug.slug} on {release}.",
+            "Pin a pair with that release.",
+            Exit.USAGE,
         )
-    beside = max(before, key=lambda each: each.date)
-    day = max(release.date, beside.date) + datetime.timedelta(days=SETTLED)
-    core, fab = (release, beside) if release.distribution is CORE else (beside, release)
+    companion_release = max(before, key=lambda each: each.date)
+    day = max(release.date, companion_release.date) + datetime.timedelta(days=SETTLED)
+    is_core = release.distribution is CORE
+    core, fab = (release, companion_release) if is_core else (companion_release, release)
     return Pair(core, fab, day, "of its day")
 
 
 def digest(root: Path, bug: Bug) -> str:
     """
-    Return the SHA-256 of a bug's reproducer, which is a file and the test's name in it, in hexadecimal.
+    Return the SHA-256 of a bug's reproducer (its file and the name of the test), in hexadecimal.
 
     :param root: the checkout of this project.
     """
@@ -59,8 +64,8 @@ def fingerprint(root: Path, series: Series, pair: Pair, python: str, *, patched:
     """
     Return the SHA-256 of the inputs other than the reproducer, in hexadecimal.
 
-    They are what is installed, the plugin stub with which the tests run, and, where patches were applied, the
-    edits of all that serve the pair, in their order: a reproducer runs with the whole series.
+    The inputs are the installed packages, the pytest plugin stub and, on a patched release, the edits of all
+    patches that serve the pair, in order: a reproducer runs with the whole series.
 
     :param root: the checkout of this project.
     :param python: the Python version, as in ``3.11``.
@@ -76,7 +81,7 @@ def fingerprint(root: Path, series: Series, pair: Pair, python: str, *, patched:
 
 def standin(root: Path) -> str:
     """
-    Return the SHA-256 of the plugin stub, ``tests/standin``, in hexadecimal.
+    Return the SHA-256 of the pytest plugin stub, ``tests/standin``, in hexadecimal.
 
     :param root: the checkout of this project.
     """

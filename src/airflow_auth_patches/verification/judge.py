@@ -1,4 +1,4 @@
-"""Run the reproducers of the bugs on releases, and record their results."""
+"""Run the reproducers of the bugs on releases, and record the results."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ def judge(
     progress: Progress | None = None,
 ) -> Iterator[list[Finding]]:
     """
-    Run the reproducers on releases, and record the results of each release as soon as they are there.
+    Run the reproducers on releases, and record the results of each release as soon as it is finished.
 
-    A result that is up to date is not run again.
+    A reproducer whose recorded result is up to date does not run again.
 
     :param root: the checkout of this project.
     :param python: the Python version, as in ``3.11``.
-    :param again: whether to run that again too.
-    :return: the findings of one release after the other.
-    :raises Problem: when a release does not support that Python, or an environment cannot be made.
+    :param again: whether to run those again too.
+    :return: an iterator of the findings, one list per release.
+    :raises Problem: when a release does not support that Python, or an environment cannot be created.
     """
     progress = progress or Silent()
     for release in wanted:
         if python not in release.pythons:
             raise Problem(
                 f"{release} does not support Python {python}.",
-                f"It supports {', '.join(release.pythons)}.",
+                f"Choose one of {', '.join(release.pythons)}.",
                 Exit.USAGE,
             )
     results = outdated.of_the_series(series, pins, affected.read(series.folder))
-    with progress.task("judging releases", len(wanted)) as advance:
+    with progress.task("running reproducers", len(wanted)) as advance:
         for release in wanted:
             bugs = [b for b in series.bugs.values() if affected.distribution_of(b) is release.distribution]
             known = results.setdefault(str(release), {})
@@ -68,7 +68,7 @@ def judge(
                 affected_page.write(root, series, pins, results)
             yield [affected.judge(series, pins, results, bug, release) for bug in bugs]
             advance(1)
-    affected_page.write(root, series, pins, results)  # its words may be others where nothing was due
+    affected_page.write(root, series, pins, results)  # its text may change even if no reproducer ran
 
 
 def _pairs(pins: Pins, release: Release, bugs: Sequence[Bug]) -> list[Pair]:
@@ -91,7 +91,7 @@ def _run(
     held: Mapping[str, str],
     progress: Progress,
 ) -> dict[str, Result]:
-    """Run reproducers, on stock but for those whose outcome there is up to date; return the results."""
+    """Run reproducers and return the results; ``held`` has the stock outcomes that are up to date."""
     other = pair.fab if release.distribution is CORE else pair.core
     asked = [bug for bug in bugs if bug.slug not in held]
     cured = [bug for bug in bugs if affected.cures(series, bug, release)]
@@ -105,8 +105,8 @@ def _run(
             else:
                 made = patched_environment(root, series, pins, pair, python, progress)
             runs.append((kind, pool.submit(reproduce.reproduce, root, made, some)))
-        told = f"{len(asked)} reproducers on stock and {len(cured)} on patched {release}"
-        with progress.task(f"running {told}"):
+        title = f"running {len(asked)} reproducers on stock and {len(cured)} on patched {release}"
+        with progress.task(title):
             found = {kind: run.result() for kind, run in runs}
     before, after = {**held, **found.get("stock", {})}, found.get("patched", {})
     return {

@@ -1,4 +1,4 @@
-"""The report of the test matrix: as data for machines, and as one page of HTML that needs nothing else."""
+"""The reports of the test matrix: a JSON file, and one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from rich.filesize import decimal
 from airflow_auth_patches.releases.releases import Pair
 from airflow_auth_patches.util.files import write_whole
 from airflow_auth_patches.verification.cells import PYTHONS, Cell, in_order, supported
-from airflow_auth_patches.verification.matrix_results import Book, State, known, state_of
+from airflow_auth_patches.verification.matrix_results import Results, State, known, state_of
 
 JSON, HTML = "report.json", "report.html"
-#: What the words of `run_cell.outcome_of` mean.
+#: Explains the counts of `run_cell.outcome_of`.
 COUNTED = (
-    "Unit tests failed on stock by an assertion, passed on stock where they guard what works, and passed "
-    "when patched. A mutant was killed by a named test. Alone are patches whose tests pass without others. "
-    "Upstream's own tests are counted where they pass, and as unsteady where they passed on stock only in "
-    "one of two whole runs."
+    "failed on stock: unit tests that fail by an assertion, as expected. passed on stock: regression tests. "
+    "passed patched: unit tests that pass with the patches. mutants: mutants that a named test killed. "
+    "alone: patches whose tests pass when no other patch is applied. pass on stock, pass when patched: "
+    "upstream's tests that pass. unsteady: flaky tests of upstream, which passed on stock only in one of two "
+    "complete runs."
 )
 
 PAGE = Template("""<!DOCTYPE html>
@@ -70,51 +71,53 @@ $rows
 
 
 @dataclass(frozen=True)
-class Sheet:
+class ReportData:
     """
-    What a report is made of.
+    The data of a report.
 
-    :param pairs: the pairs that are tested, each a row.
+    :param pairs: the pairs that are tested, one per row.
     :param cells: every cell that can be chosen.
-    :param chosen: the names of those that were, see `Cell.name`.
-    :param machine: the Pythons that were looked for: ``{X.Y: X.Y.Z}``, or ``{X.Y: None}`` for one that is not
-        there.
-    :param unsupported: what of the chosen is no cell: ``{X.Y: names of the pairs that do not support it}``.
+    :param chosen: the names of the chosen cells, see `Cell.name`.
+    :param results: the recorded results.
+    :param interpreters: the Python versions on this machine: ``{X.Y: X.Y.Z}``, or ``{X.Y: None}`` if missing.
+    :param unsupported: chosen combinations without a cell:
+        ``{X.Y: names of the pairs that do not support it}``.
     """
 
     pairs: Sequence[Pair]
     cells: Sequence[Cell]
     chosen: frozenset[str]
-    book: Book
-    machine: Mapping[str, str | None]
+    results: Results
+    interpreters: Mapping[str, str | None]
     unsupported: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def shown(self) -> list[Cell]:
-        """The cells that were chosen, and those of which something is kept."""
-        return [cell for cell in self.cells if cell.name in self.chosen or cell.name in self.book]
+        """The chosen cells, and the cells with a recorded result."""
+        return [cell for cell in self.cells if cell.name in self.chosen or cell.name in self.results]
 
     @property
     def pythons(self) -> list[str]:
-        """The columns: the Pythons of the matrix, and what else is shown."""
+        """The columns: the Python versions of the matrix and of all shown cells."""
         return in_order([*PYTHONS, *(cell.python for cell in self.shown)])
 
 
-def total(cells: Sequence[Cell], book: Book) -> str:
+def total(cells: Sequence[Cell], results: Results) -> str:
     """
-    Sum cells up in one line.
+    Return a one-line summary of cells.
 
-    :param cells: those of which to tell.
+    :param cells: the cells to summarize.
+    :param results: the recorded results.
     """
-    told = [state_of(cell, book)[0] for cell in cells]
-    counts = [f"{told.count(state)} {state.value}" for state in State if state in told]
-    seconds = sum(result.seconds for cell in cells if (result := known(cell, book)))
-    said = f"{numbered(len(cells), 'cell')}: {', '.join(counts) or 'none'}; {duration(seconds)} of running"
-    return f"{said}; disk: {_disk(cells, book)}."
+    states = [state_of(cell, results)[0] for cell in cells]
+    counts = [f"{states.count(state)} {state.value}" for state in State if state in states]
+    seconds = sum(result.seconds for cell in cells if (result := known(cell, results)))
+    summary = f"{numbered(len(cells), 'cell')}: {', '.join(counts) or 'none'}; run time {duration(seconds)}"
+    return f"{summary}; disk: {_disk(cells, results)}."
 
 
 def duration(seconds: float) -> str:
-    """Word a length of time, as in ``1 h 5 min``, ``3 min 20 s`` or ``8 s``."""
+    """Return a duration as text, as in ``1 h 5 min``, ``3 min 20 s`` or ``8 s``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -122,17 +125,17 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def disk_use(cells: Sequence[Cell], book: Book) -> dict[str, int]:
+def disk_use(cells: Sequence[Cell], results: Results) -> dict[str, int]:
     """
-    Sum up what the environments of cells took on the disk, in bytes.
+    Return the disk usage of the environments of cells, in bytes.
 
-    :return: ``peak``: the most that was free again once the environments of a moment were removed;
-        ``shared``: the most that a pair had as links to uv's cache, which stays; ``written``: what the
-        environments of all pairs had for themselves, one pair after the other.
+    :return: ``peak``: the maximum size of all environments that existed at the same time, without files that
+        are links to uv's cache; ``shared``: the maximum size of the links to uv's cache for one pair;
+        ``written``: the total size of the environments of all pairs, without links.
     """
-    found = [(cell, result) for cell in cells if (result := known(cell, book))]
+    found = [(cell, result) for cell in cells if (result := known(cell, results))]
     places: dict[tuple[str, str], int] = {}
-    for cell, result in found:  # the cells of a pair and Python have the same environments
+    for cell, result in found:  # the cells of a pair and Python version share environments
         key = (cell.pair.name, cell.python)
         places[key] = max(places.get(key, 0), result.own)
     return {
@@ -142,55 +145,55 @@ def disk_use(cells: Sequence[Cell], book: Book) -> dict[str, int]:
     }
 
 
-def _disk(cells: Sequence[Cell], book: Book) -> str:
-    use = disk_use(cells, book)
+def _disk(cells: Sequence[Cell], results: Results) -> str:
+    use = disk_use(cells, results)
     return (
-        f"{decimal(use['peak'])} at most at once, beside at most {decimal(use['shared'])} of a pair "
-        f"that are links to uv's cache"
+        f"at most {decimal(use['peak'])} at the same time, plus at most {decimal(use['shared'])} per pair as "
+        f"links to the uv cache"
     )
 
 
-def skipped(cells: Sequence[Cell], book: Book) -> dict[str, int]:
-    """Name the Pythons for want of which some of the cells are skipped: ``{X.Y: how many}``."""
+def skipped(cells: Sequence[Cell], results: Results) -> dict[str, int]:
+    """Return the missing Python versions with the number of skipped cells: ``{X.Y: cells}``."""
     found: dict[str, int] = {}
     for cell in cells:
-        if state_of(cell, book)[0] is State.SKIPPED:
+        if state_of(cell, results)[0] is State.SKIPPED:
             found[cell.python] = found.get(cell.python, 0) + 1
     return found
 
 
-def as_data(sheet: Sheet) -> dict[str, Any]:
+def as_data(report: ReportData) -> dict[str, Any]:
     """
-    Give a report as plain data, for JSON.
+    Return a report as JSON-serializable data.
 
     :return: ``written`` (UTC), ``pythons`` (``{X.Y: X.Y.Z or None}``), ``skipped`` (``{X.Y: cells}``),
         ``unsupported`` (``{X.Y: names of chosen pairs}``), ``totals`` (``{state: cells}``), ``disk`` (see
-        :func:`disk_use`, bytes) and ``cells``: of each that was chosen or is kept ``pair``, ``why``,
-        ``python``, ``part``, ``chosen``, ``state``, ``reason``, ``patches`` (slugs), and of what was run
-        ``when`` (UTC), ``seconds``, ``counts``, ``faults`` and ``disk`` with ``own`` and ``shared`` (bytes),
-        all ``None`` or empty where nothing holds.
+        :func:`disk_use`, bytes) and ``cells``. Each cell has ``pair``, ``why``, ``python``, ``part``,
+        ``chosen``, ``state``, ``reason`` and ``patches`` (slugs). It also has ``when`` (UTC), ``seconds``,
+        ``counts``, ``faults`` and ``disk`` with ``own`` and ``shared`` (bytes); these are ``None`` or empty
+        if no recorded result is up to date.
     """
-    states = [state_of(cell, sheet.book)[0].value for cell in sheet.shown]
+    states = [state_of(cell, report.results)[0].value for cell in report.shown]
     return {
         "written": _now(),
-        "pythons": dict(sheet.machine),
-        "skipped": skipped(sheet.shown, sheet.book),
-        "unsupported": {version: list(names) for version, names in sheet.unsupported.items()},
+        "pythons": dict(report.interpreters),
+        "skipped": skipped(report.shown, report.results),
+        "unsupported": {version: list(names) for version, names in report.unsupported.items()},
         "totals": {state.value: states.count(state.value) for state in State},
-        "disk": disk_use(sheet.shown, sheet.book),
-        "cells": [_as_data(sheet, cell) for cell in sheet.shown],
+        "disk": disk_use(report.shown, report.results),
+        "cells": [_as_data(report, cell) for cell in report.shown],
     }
 
 
-def _as_data(sheet: Sheet, cell: Cell) -> dict[str, Any]:
-    state, reason = state_of(cell, sheet.book)
-    result = known(cell, sheet.book)
+def _as_data(report: ReportData, cell: Cell) -> dict[str, Any]:
+    state, reason = state_of(cell, report.results)
+    result = known(cell, report.results)
     return {
         "pair": cell.pair.name,
         "why": cell.pair.why,
         "python": cell.python,
         "part": cell.part.value,
-        "chosen": cell.name in sheet.chosen,
+        "chosen": cell.name in report.chosen,
         "state": state.value,
         "reason": reason,
         "patches": list(cell.patches),
@@ -206,80 +209,81 @@ def _now() -> str:
     return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def as_html(sheet: Sheet) -> str:
-    """Give a report as a page: a row for each pair, a column for each Python; a word in each cell."""
-    missing = skipped(sheet.shown, sheet.book)
+def as_html(report: ReportData) -> str:
+    """Return a report as an HTML page with a row per pair and a column per Python version."""
+    missing = skipped(report.shown, report.results)
     names = [f"{version} ({numbered(count, 'cell')})" for version, count in missing.items()]
-    has = [full or f"no {version}" for version, full in sheet.machine.items()]
+    has = [full or f"no {version}" for version, full in report.interpreters.items()]
+    written = disk_use(report.shown, report.results)["written"]
     facts = {
         "Written": _now(),
-        "Pythons of this machine": ", ".join(has),
-        "Skipped for want of a Python": ", ".join(names) or "none",
-        "Disk": f"{_disk(sheet.shown, sheet.book)}. {decimal(disk_use(sheet.shown, sheet.book)['written'])} "
-        "were written for all pairs together, and are removed with their environments.",
-        "Counted": COUNTED,
+        "Python versions on this machine": ", ".join(has),
+        "Skipped because a Python version is missing": ", ".join(names) or "none",
+        "Disk": f"{_disk(report.shown, report.results)}. {decimal(written)} were written in total, "
+        "and are removed with the environments.",
+        "Meaning of the counts": COUNTED,
     }
-    by_place = {
-        key: list(some) for key, some in groupby(sheet.shown, key=lambda cell: (cell.pair.name, cell.python))
+    groups = {
+        key: list(some) for key, some in groupby(report.shown, key=lambda cell: (cell.pair.name, cell.python))
     }
     rows = [
         f'<tr><th scope="row">{escape(pair.name)}<small>{escape(pair.why)}</small></th>'
         + "".join(
-            f"<td>{_place(sheet, pair, version, by_place.get((pair.name, version), ()))}</td>"
-            for version in sheet.pythons
+            f"<td>{_group(report, pair, version, groups.get((pair.name, version), ()))}</td>"
+            for version in report.pythons
         )
         + "</tr>"
-        for pair in sheet.pairs
+        for pair in report.pairs
     ]
     return PAGE.substitute(
-        total=escape(total(sheet.shown, sheet.book)),
-        facts="\n".join(f"<dt>{escape(word)}</dt><dd>{escape(said)}</dd>" for word, said in facts.items()),
-        heads="".join(f'<th scope="col">Python {escape(version)}</th>' for version in sheet.pythons),
+        total=escape(total(report.shown, report.results)),
+        facts="\n".join(f"<dt>{escape(word)}</dt><dd>{escape(text)}</dd>" for word, text in facts.items()),
+        heads="".join(f'<th scope="col">Python {escape(version)}</th>' for version in report.pythons),
         rows="\n".join(rows),
     )
 
 
-def _place(sheet: Sheet, pair: Pair, version: str, cells: Sequence[Cell]) -> str:
+def _group(report: ReportData, pair: Pair, version: str, cells: Sequence[Cell]) -> str:
     if not cells:
-        said = "not chosen" if version in supported(pair) else "not supported"
-        return f'<span class="none">{said}</span>'
-    return "".join(_cell(sheet, cell) for cell in cells)
+        text = "not chosen" if version in supported(pair) else "not supported"
+        return f'<span class="none">{text}</span>'
+    return "".join(_cell(report, cell) for cell in cells)
 
 
-def _cell(sheet: Sheet, cell: Cell) -> str:
-    state, reason = state_of(cell, sheet.book)
+def _cell(report: ReportData, cell: Cell) -> str:
+    state, reason = state_of(cell, report.results)
     text = [f"<strong>{escape(cell.part.value)}: {escape(state.value)}</strong>"]
     if reason:
         text.append(f"<small>{escape(reason)}</small>")
-    if result := known(cell, sheet.book):
+    if result := known(cell, report.results):
         if state is not State.SKIPPED:
-            told = [duration(result.seconds), *counted(result.counts), decimal(result.own)]
-            text.append(f"<small>{escape(', '.join(told))}</small>")
+            parts = [duration(result.seconds), *counted(result.counts), decimal(result.own)]
+            text.append(f"<small>{escape(', '.join(parts))}</small>")
         if result.faults:
             lines = "".join(f"<li>{escape(fault)}</li>" for fault in result.faults)
-            said = numbered(len(result.faults), "fault")
-            text.append(f"<details><summary>{said}</summary><ul>{lines}</ul></details>")
+            summary = numbered(len(result.faults), "fault")
+            text.append(f"<details><summary>{summary}</summary><ul>{lines}</ul></details>")
     return f'<div class="{escape(state.value.replace(" ", "-"))}">{"".join(text)}</div>'
 
 
 def numbered(count: int, word: str) -> str:
-    """Word a number of things, as in ``1 cell`` and ``2 cells``."""
+    """Return a number with a noun, as in ``1 cell`` and ``2 cells``."""
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 def counted(counts: Mapping[str, int]) -> list[str]:
-    """Word the counts of a cell, as in ``12 failed on stock`` and ``1 mutant``, in one order in all cells."""
+    """Return the counts of a cell as text, sorted, as in ``12 failed on stock`` and ``1 mutant``."""
     return [
         f"{number} {(word.removesuffix('s') if number == 1 else word).replace('_', ' ')}"
         for word, number in sorted(counts.items())
     ]
 
 
-def write(folder: Path, sheet: Sheet) -> None:
+def write(folder: Path, report: ReportData) -> None:
     """
-    Write both forms of a report, each whole or not at all.
+    Write the JSON file and the HTML page of a report. Each file is replaced atomically.
 
-    :raises Problem: when one cannot be written.
+    :raises Problem: when a file cannot be written.
     """
-    write_whole(folder / JSON, json.dumps(as_data(sheet), indent=1) + "\n")
-    write_whole(folder / HTML, as_html(sheet))
+    write_whole(folder / JSON, json.dumps(as_data(report), indent=1) + "\n")
+    write_whole(folder / HTML, as_html(report))

@@ -1,4 +1,4 @@
-"""What came of the cells of the test matrix, kept in a file from one run to the next."""
+"""The recorded results of the cells of the test matrix, in a file."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ FILE = "results.json"
 
 
 class State(str, Enum):
-    """How a cell stands."""
+    """The state of a cell."""
 
     PASSED = "passed"
-    FAILED = "failed"  #: something is not as it must be
-    ERROR = "error"  #: it could not be run: an environment could not be made
-    SKIPPED = "skipped"  #: this machine does not have the Python
-    NOT_RUN = "not run"  #: not yet, or not since something changed, or something changed while it ran
+    FAILED = "failed"  #: a test has an unexpected outcome
+    ERROR = "error"  #: it could not run, for example because an environment could not be created
+    SKIPPED = "skipped"  #: the Python version is not on this machine
+    NOT_RUN = "not run"  #: no result, or the inputs changed after the run or during it
 
 
 @dataclass(frozen=True)
 class Outcome:
     """
-    What a run of a cell gave.
+    The outcome of one run of a cell.
 
-    :param faults: what is not as it must be, a line each; empty when it passed.
-    :param counts: how many tests were as they must be, by what they must be, such as ``red`` and
-        ``green``; of upstream's, how many were unsteady too.
+    :param faults: the unexpected outcomes, one line each; empty if the cell passed.
+    :param counts: the number of tests with the expected outcome, by kind, see `run_cell.outcome_of`; for
+        upstream's tests also the number of flaky ones (``unsteady``).
     """
 
     faults: tuple[str, ...]
@@ -42,14 +42,14 @@ class Outcome:
 @dataclass(frozen=True)
 class Result:
     """
-    What is kept of a cell.
+    The recorded result of a cell.
 
     :param when: the end of its run in UTC, as in ``2026-11-21T15:30:00Z``.
-    :param seconds: how long it took; the first of a pair and Python makes their environments.
-    :param reason: why it is skipped or an error, in one line.
-    :param own: bytes of its environments that are free once they are removed, see `disk.Use`.
-    :param shared: bytes of its environments that uv's cache has too.
-    :param at_once: the own bytes of all environments that were there at its end.
+    :param seconds: the run time; the first cell of a pair and Python version creates the environments.
+    :param reason: why the cell was skipped or is in error, in one line.
+    :param own: size of its environments in bytes, without links to uv's cache, see `disk.Use`.
+    :param shared: size of the links to uv's cache in its environments, in bytes.
+    :param at_once: size in bytes of all environments that existed at the end, without links.
     """
 
     state: State
@@ -64,51 +64,51 @@ class Result:
     at_once: int = 0
 
 
-Book = dict[str, Result]
+Results = dict[str, Result]
 
 
-def known(cell: Cell, book: Mapping[str, Result]) -> Result | None:
-    """Return what is kept of a cell if it still holds: nothing that it depends on has changed."""
-    result = book.get(cell.name)
+def known(cell: Cell, results: Mapping[str, Result]) -> Result | None:
+    """Return the recorded result of a cell if it is up to date, else ``None``."""
+    result = results.get(cell.name)
     return result if result is not None and result.fingerprint == cell.fingerprint else None
 
 
-def is_due(cell: Cell, book: Mapping[str, Result]) -> bool:
-    """Tell whether a cell is to be run: it did not pass, or not since something changed."""
-    result = known(cell, book)
+def is_due(cell: Cell, results: Mapping[str, Result]) -> bool:
+    """Check whether a cell must run: it has no up-to-date result, or it did not pass."""
+    result = known(cell, results)
     return result is None or result.state is not State.PASSED
 
 
-def may_skip(cell: Cell, book: Mapping[str, Result]) -> bool:
-    """Tell whether a cell whose Python is missing is skipped: what a run of it gave is not forgotten."""
-    result = known(cell, book)
+def may_skip(cell: Cell, results: Mapping[str, Result]) -> bool:
+    """Check whether a cell can become skipped: the result of an earlier run is not overwritten."""
+    result = known(cell, results)
     return result is None or result.state in (State.SKIPPED, State.NOT_RUN)
 
 
-def state_of(cell: Cell, book: Mapping[str, Result]) -> tuple[State, str]:
-    """Return how a cell stands, and the reason where there is one to tell."""
-    result = known(cell, book)
+def state_of(cell: Cell, results: Mapping[str, Result]) -> tuple[State, str]:
+    """Return the state of a cell, and the reason or an empty string."""
+    result = known(cell, results)
     if result is not None:
         return result.state, result.reason
-    old = book.get(cell.name)
+    old = results.get(cell.name)
     if old is None:
         return State.NOT_RUN, ""
-    return State.NOT_RUN, f"{old.state.value} on {old.when[:10]}, and something that it depends on changed"
+    return State.NOT_RUN, f"{old.state.value} on {old.when[:10]}, but its inputs changed since"
 
 
-def holds(cells: Sequence[Cell], book: Mapping[str, Result]) -> bool:
-    """Tell whether each cell has passed or is skipped, and not all are skipped."""
-    states = {state_of(cell, book)[0] for cell in cells}
+def holds(cells: Sequence[Cell], results: Mapping[str, Result]) -> bool:
+    """Check whether every cell passed or was skipped, and at least one passed."""
+    states = {state_of(cell, results)[0] for cell in cells}
     return State.PASSED in states and states <= {State.PASSED, State.SKIPPED}
 
 
-def read(folder: Path) -> Book:
+def read(folder: Path) -> Results:
     """
-    Read what is kept.
+    Return the recorded results.
 
     :param folder: the folder of the results.
-    :return: ``{name of the cell: result}``; empty where nothing was run yet.
-    :raises Problem: when the file is broken.
+    :return: ``{name of the cell: result}``; empty if there is no file.
+    :raises Problem: when the file is invalid.
     """
     path = folder / FILE
     if not path.exists():
@@ -122,14 +122,14 @@ def read(folder: Path) -> Book:
             for name, entry in raw.items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Problem(f"{path} cannot be read: {error!r}.", "Remove it: its cells are run again.") from error
+        raise Problem(f"{path} cannot be read: {error!r}.", "Remove it, and run the cells again.") from error
 
 
-def write(folder: Path, book: Mapping[str, Result]) -> None:
+def write(folder: Path, results: Mapping[str, Result]) -> None:
     """
-    Write what is kept, whole or not at all.
+    Write the recorded results. The file is replaced atomically.
 
-    :raises Problem: when it cannot be written.
+    :raises Problem: when the file cannot be written.
     """
-    data = {name: asdict(result) for name, result in book.items()}
+    data = {name: asdict(result) for name, result in results.items()}
     write_whole(folder / FILE, json.dumps(data, indent=1, sort_keys=True) + "\n")

@@ -1,4 +1,4 @@
-"""Which recorded results of reproducers are outdated, and which reproducers must run again."""
+"""Find the recorded results that are outdated, and the reproducers that must run again."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from airflow_auth_patches.series.affected import Finding, Results, Status
 from airflow_auth_patches.series.series import Bug, Series
 from airflow_auth_patches.verification import inputs
 
-#: Those that a run of `judge` gives another chance: what a busy machine did may be told as not cured.
+#: Statuses that `judge` runs again. A busy machine can cause a false `NOT_CURED`.
 DUE = (*affected.UNKNOWN, Status.NOT_CURED)
 
 
 def of_the_series(series: Series, pins: Pins, results: Results) -> Results:
-    """Return the results without those of releases and bugs that are not known any more."""
+    """Return the results without those of releases and bugs that no longer exist."""
     findings = affected.matrix(series, pins, results)
     return {
         str(release): {bug: results[str(release)][bug] for bug in bugs if bug in results[str(release)]}
@@ -31,10 +31,10 @@ def is_due(
     root: Path, series: Series, pins: Pins, results: Results, bug: Bug, release: Release, python: str
 ) -> bool:
     """
-    Check whether a reproducer must run on a release: it did not, its inputs changed, or it was inconclusive.
+    Check whether a reproducer must run: it has no result, its inputs changed, or the result is inconclusive.
 
     :param root: the checkout of this project.
-    :param python: the Python version on which it is to be run.
+    :param python: the Python version to run it on.
     """
     finding = affected.judge(series, pins, results, bug, release)
     if finding.result is None or finding.result.python != python or finding.status in DUE:
@@ -46,10 +46,10 @@ def stock_holds(
     root: Path, series: Series, pins: Pins, results: Results, bug: Bug, release: Release, python: str
 ) -> bool:
     """
-    Check whether the recorded outcome on the stock release is up to date, whatever became of the patches.
+    Check whether the recorded outcome on the stock release is up to date, independently of the patches.
 
     :param root: the checkout of this project.
-    :param python: the Python version on which it is to be run.
+    :param python: the Python version to run it on.
     """
     finding = affected.judge(series, pins, results, bug, release)
     found = finding.result
@@ -72,20 +72,21 @@ def _outdated(root: Path, series: Series, pins: Pins, bug: Bug, finding: Finding
     pair = inputs.companion(pins, bug, finding.release)
     other = pair.fab if finding.release is pair.core else pair.core
     if found.installed_with != str(other):
-        yield f"was run with {found.installed_with}, and not with {other}"
+        yield f"was run with {found.installed_with}, not with {other}"
     elif found.inputs != inputs.fingerprint(root, series, pair, found.python, patched=bool(found.patches)):
-        yield "was run with another series, another plugin stub, or in another environment"
+        yield "was run with another series, another pytest plugin stub, or in another environment"
 
 
 def faults(root: Path, series: Series, pins: Pins, results: Results) -> Iterator[str]:
     """
-    Return what is wrong with the recorded results: missing, outdated, or inconclusive ones.
+    Find missing, outdated and inconclusive recorded results.
 
-    A bug that passes on stock and has a patch that cures it there, or fails there when patched, is wrong too.
+    A reproducer that passes on stock is also a fault if a patch cures the bug on that release, or if the
+    reproducer fails on the patched release.
 
     :param root: the checkout of this project.
     :param results: the recorded results.
-    :return: a sentence each.
+    :return: one sentence per fault.
     """
     for finding in affected.matrix(series, pins, results):
         where = f"{finding.bug} on {finding.release}"
@@ -96,15 +97,15 @@ def faults(root: Path, series: Series, pins: Pins, results: Results) -> Iterator
         if finding.status in (Status.NOT_CURED, Status.UNCLEAR):
             yield f"{where} is {finding.status.value}: {finding.reason}"
         if finding.status is Status.KNOWN_ISSUE and not finding.reason:
-            yield f"{where} is a known issue, and bugs.toml does not say why."
+            yield f"{where} is a known issue, but bugs.toml gives no reason."
         for what in _outdated(root, series, pins, bug, finding):
             yield f"{where} {what}."
         if finding.status in (Status.NOT_AFFECTED, Status.FIXED):
             if finding.result.patches:
                 names = ", ".join(finding.result.patches)
-                yield f"{where} is {finding.status.value}, and {names} is to cure it."
+                yield f"{where} is {finding.status.value}, but {names} claims to cure it."
             if finding.result.patched not in (None, "passed"):
-                yield f"{where} is {finding.status.value}, and when patched: {finding.result.patched}"
+                yield f"{where} is {finding.status.value}, but when patched: {finding.result.patched}"
     yield from _left_over(series, pins, results)
 
 
@@ -120,4 +121,4 @@ def _left_over(series: Series, pins: Pins, results: Results) -> Iterator[str]:
         for versions, _ in known.open_on:
             kinds = {finding.status for finding in mine if finding.release.version in versions}
             if not kinds & {Status.KNOWN_ISSUE, Status.NOT_RUN}:
-                yield f"{known.slug} is a known issue of no release of {versions}: correct bugs.toml."
+                yield f"{known.slug} is not a known issue of any release of {versions}: correct bugs.toml."

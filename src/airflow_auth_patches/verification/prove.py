@@ -25,7 +25,7 @@ from airflow_auth_patches.verification.cells import supported
 
 @dataclass(frozen=True)
 class Row:
-    """The result for a pair and a Python."""
+    """The result of one test run for a pair and a Python version."""
 
     pair: Pair
     python: str
@@ -35,38 +35,37 @@ class Row:
 @contextmanager
 def few_at_once() -> Iterator[ThreadPoolExecutor]:
     """
-    Run three things at once: a run of pytest takes one core, and one without a mutant often waits in vain.
+    Return a pool of three threads for pytest runs. A run takes one core, and tests often wait for a time-out.
 
-    What has not begun at the end of the ``with`` block never does.
+    Work that has not started at the end of the ``with`` block is cancelled.
     """
     with workers(3) as pool:
         yield pool
 
 
-def refuse_what_proves_nothing(
-    series: Series, pairs: Sequence[Pair], names: Sequence[str], python: str
-) -> None:
+def check_arguments(series: Series, pairs: Sequence[Pair], names: Sequence[str], python: str) -> None:
     """
-    Do nothing if every pair supports the Python, and every named patch serves one of the pairs.
+    Check that every pair supports the Python version, and that every named patch serves one of the pairs.
 
+    :param names: the slugs of the patches.
     :param python: the Python version, as in ``3.11``.
-    :raises Problem: naming the first that does not.
+    :raises Problem: for the first pair or patch that fails the check.
     """
     for pair in pairs:
         if python not in supported(pair):
             raise Problem(
                 f"{pair.name} does not support Python {python}.",
-                f"It supports {', '.join(supported(pair))}.",
+                f"Choose one of {', '.join(supported(pair))}.",
                 Exit.USAGE,
             )
     every = (*series.patches, *unlisted(series.folder))
     for name in names:
         forms = [patch for patch in every if patch.slug == name]
         if forms and not any(form.serves(each) for form in forms for p in pairs for each in (p.core, p.fab)):
-            told = " and ".join(" ".join(form.trailers["Applies-To"]) for form in forms)
+            ranges = " and ".join(" ".join(form.trailers["Applies-To"]) for form in forms)
             raise Problem(
                 f"{name} serves none of {', '.join(pair.name for pair in pairs)}.",
-                f"It is for {told}. Name another --pair.",
+                f"It applies to {ranges}. Choose another --pair.",
                 Exit.USAGE,
             )
 
@@ -84,20 +83,20 @@ def prove(
     progress: Progress | None = None,
 ) -> Generator[Row, None, None]:
     """
-    Run the unit tests of the patches that serve a pair, yielding each result as it is there.
+    Run the unit tests of the patches that serve a pair, and yield each result when it is available.
 
-    The tests of a patch that is in no ``series`` are run too, on a release that lacks it, and fail. Those of
-    a patch whose expectations say ``alone`` also run with that patch as the only one, together with its
-    mutants, on the newest pair. Where the pair has a ``base``, that patch is
-    compared with stock, the others with stock and that patch.
+    The tests of a patch that no ``series`` file lists also run. They fail, because the patch is not applied.
+    If the expectations of a patch have ``alone``, its tests also run with only that patch applied, when its
+    mutants run and on the newest pair. If the pair has a ``base``, the outcomes of that patch are compared
+    with stock, and the outcomes of the others with stock plus that patch.
 
     :param root: the checkout of this project.
     :param python: the Python version, as in ``3.11``.
-    :param names: the slugs of the patches, by default all that serve the pair.
-    :param tests: whether to run the tests as they are.
-    :param mutants: whether to run the tests with each mutant too, or the slugs of the patches whose mutants
-        to run.
-    :raises Problem: when an environment cannot be made.
+    :param names: the slugs of the patches; by default all that serve the pair.
+    :param tests: whether to run the tests without mutants.
+    :param mutants: whether to also run the tests with each mutant, or the slugs of the patches whose mutants
+        run.
+    :raises Problem: when an environment cannot be created.
     """
     progress = progress or Silent()
     every = (*series.patches, *unlisted(series.folder))
@@ -131,7 +130,7 @@ def prove(
     total = 2 * len(files) + len(alone) + len(mine)
     with progress.task(f"testing {pair.name} on Python {python}", total) as advance:
         with few_at_once() as pool:
-            # Two of each, so that a file that waits in vain keeps half of the others from nothing.
+            # Two runs per environment, so a file that waits for a time-out delays only half of the others.
             halves = [
                 (compare, some, pool.submit(reproduce.run_files, root, environment, some))
                 for compare, environment, asked in (
@@ -156,7 +155,7 @@ def prove(
                 for run in killed:
                     yield Row(pair, python, run.result())
                     advance(1)
-            for slug in alone:  # one after the other: they share an environment
+            for slug in alone:  # in sequence: they share an environment
                 environment = alone_environment(root, series, pins, pair, python, slug, progress)
                 yield Row(pair, python, unit_tests.run_alone(root, known[slug], slug, environment))
                 advance(1)

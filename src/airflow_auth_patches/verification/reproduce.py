@@ -1,8 +1,8 @@
 """
-Run tests of the series in an environment, in one process that imports Airflow once and forks for each.
+Run tests of the series in one process that imports Airflow once and forks for each test file or reproducer.
 
-Most of the time of a run of one file is the import of Airflow, so many files are run together. What one
-file, or one reproducer, does to the process, its child takes with it.
+Importing Airflow takes most of the time of a run, so many files run together. Each file or reproducer runs in
+a forked child process, so its changes to the process state do not affect the others.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from airflow_auth_patches.verification import upstream
 
 def reproduce(root: Path, environment: Environment, bugs: Sequence[Bug]) -> dict[str, str]:
     """
-    Run the reproducers of some bugs, each in a process of its own.
+    Run the reproducers of some bugs, each in a separate process.
 
     :param root: the checkout of this project.
-    :return: ``{bug: outcome}``, in the words of `unit_tests.run_tests`; of a parametrised test the first
-        of the worst, of a file that cannot be imported its error.
-    :raises Problem: when pytest did not run to its end.
+    :return: ``{bug: outcome}``, with outcomes as in `unit_tests.run_tests`. A parametrised test has its first
+        worst outcome. If a file cannot be imported, the outcome is its error.
+    :raises Problem: when pytest did not complete.
     """
     if not bugs:
         return {}
@@ -38,12 +38,12 @@ def reproduce(root: Path, environment: Environment, bugs: Sequence[Bug]) -> dict
 
 def run_files(root: Path, environment: Environment, files: Sequence[str]) -> dict[str, dict[str, str]]:
     """
-    Run test files of the series, each in a process of its own.
+    Run test files of the series, each in a separate process.
 
     :param root: the checkout of this project.
-    :return: ``{file: {test name: outcome}}``, as `unit_tests.run_tests` gives it for a file; a file that
-        cannot be imported has its error under its own path.
-    :raises Problem: when pytest did not run to its end.
+    :return: ``{file: {test name: outcome}}``, with outcomes as in `unit_tests.run_tests`. If a file cannot be
+        imported, its own path has the error.
+    :raises Problem: when pytest did not complete.
     """
     if not files:
         return {}
@@ -70,7 +70,7 @@ def _run(
             "AUTH_PATCHES_ONLY": "\n".join(only),
         },
     )
-    # A recorded result names no folder of this machine, and reads the same for every environment.
+    # Remove local paths, so that recorded results are the same on every machine and in every environment.
     folders = (f"{environment.python.parents[1]}/", f"{root}/")
     return {test: _without(outcome, folders) for test, outcome in found.items()}
 
@@ -82,7 +82,7 @@ def _without(outcome: str, folders: Sequence[str]) -> str:
 
 
 def _by_name(outcomes: Mapping[str, str], file: str) -> dict[str, str]:
-    """Return the outcomes of a file's tests by name: of a parametrised one the first of the worst."""
+    """Return the outcomes of a file's tests by name. A parametrised test has its first worst outcome."""
     found: dict[str, str] = {}
     for test, outcome in outcomes.items():
         where, _, name = test.partition("[")[0].rpartition("::")

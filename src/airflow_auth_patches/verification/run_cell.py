@@ -20,10 +20,10 @@ from airflow_auth_patches.verification.matrix_results import Outcome
 @dataclass
 class Runner:
     """
-    Run cells for real: unit tests, mutants, upstream's tests.
+    A callable that runs a cell: unit tests, mutants or upstream's tests.
 
     :param root: the checkout of this project.
-    :param stopped: set when the matrix is interrupted; a cell then ends after the test file that runs.
+    :param stopped: set when the matrix is interrupted; a cell then stops after the current test file.
     """
 
     root: Path
@@ -31,18 +31,18 @@ class Runner:
     pins: Pins
     stopped: threading.Event
     progress: Progress = field(default_factory=Silent)
-    _laid: dict[str, threading.Lock] = field(default_factory=dict, init=False, repr=False)
+    _locks: dict[str, threading.Lock] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, cell: Cell) -> Outcome:
         """
         Run a cell.
 
-        :raises Problem: when an environment cannot be made, or a run gives no report.
+        :raises Problem: when an environment cannot be created, or a run gives no report.
         :raises KeyboardInterrupt: when the matrix was interrupted.
         """
-        return self._judge(cell) if cell.part is Part.UPSTREAM else self._prove(cell)
+        return self._run_upstream(cell) if cell.part is Part.UPSTREAM else self._run_unit_tests(cell)
 
-    def _prove(self, cell: Cell) -> Outcome:
+    def _run_unit_tests(self, cell: Cell) -> Outcome:
         mutants = cell.part is Part.MUTANTS
         rows = prove.prove(
             self.root,
@@ -63,16 +63,16 @@ class Runner:
                 results.append(row.result)
         return outcome_of(self.series.folder, results)
 
-    def _judge(self, cell: Cell) -> Outcome:
-        # Pairs with the same provider lay its tests into the same folder.
-        with self._laid.setdefault(str(cell.pair.fab), threading.Lock()):
-            found = upstream.judge(
+    def _run_upstream(self, cell: Cell) -> Outcome:
+        # Pairs with the same provider unpack its tests into the same folder.
+        with self._locks.setdefault(str(cell.pair.fab), threading.Lock()):
+            found = upstream.run_provider_tests(
                 self.root, self.series, self.pins, cell.pair, cell.python, progress=self.progress
             )
         if self.stopped.is_set():
             raise KeyboardInterrupt
         faults = [
-            f"{test}: passes on stock, patched it does not: {found.patched.get(test, 'not run')}"
+            f"{test}: passes on stock, but not on the patched release: {found.patched.get(test, 'not run')}"
             for test in found.broken
         ]
         return Outcome(
@@ -87,11 +87,12 @@ class Runner:
 
 def outcome_of(folder: Path, results: Sequence[unit_tests.Result]) -> Outcome:
     """
-    Sum results up.
+    Return the outcome of a cell from the results of its unit tests.
 
     :param folder: the folder of the series.
-    :return: the tests that failed on stock as they must, those that passed on stock as they must, those that
-        passed when patched, the mutants that were killed, and the patches that pass alone.
+    :return: the faults and the counts: tests that failed on stock as expected (``failed_on_stock``), passed
+        on stock as expected (``passed_on_stock``) and passed when patched (``passed_patched``), killed
+        mutants (``mutants``), and patches whose tests pass with no other patch (``alone``).
     """
     counts: dict[str, int] = {}
 
@@ -111,4 +112,4 @@ def outcome_of(folder: Path, results: Sequence[unit_tests.Result]) -> Outcome:
         else:
             count("mutants", not result.wrong)
     faults = tuple(f"{v.slug}, {v.what}: {fault}" for v in results for fault in v.wrong)
-    return Outcome(faults if results else ("No test was run.",), counts)
+    return Outcome(faults if results else ("No test ran.",), counts)

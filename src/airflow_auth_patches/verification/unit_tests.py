@@ -1,4 +1,4 @@
-"""Run the unit tests of a patch, and compare their outcomes with what is expected of them."""
+"""Run the unit tests of a patch, and compare their outcomes with its expectations."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import attempt
 from airflow_auth_patches.verification.expectations import Expectations, Mutant
 
-#: What a caller has set for pytest of its own would choose other tests, or end a run early.
+#: Unset variables of the user that could select other tests or stop a run early.
 UNSET = {"PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": ""}
-#: No source in the tracebacks, which nobody reads here. To show it pytest parses it, and on Python 3.11 that
-#: fails where a finalizer that a garbage collection runs meanwhile parses too (SystemError: AST constructor
-#: recursion depth mismatch): it ended the process.
+#: No source code in tracebacks: to show it, pytest parses the file. On Python 3.11 this crashes if a garbage
+#: collection runs a finalizer that parses code too (SystemError: AST constructor recursion depth mismatch).
 BRIEF = "--tb=line"
-#: What :class:`Result` is of, when it is not of a mutant.
+#: The values of `Result.what` other than the names of mutants.
 WHOLE = ("stock", "patched", "alone")
+#: What to do when pytest fails by itself.
+RUN_BY_HAND = "Correct the error above and run the command again."
 
 
 @dataclass(frozen=True)
 class Result:
     """
-    Whether the unit tests of a patch ended as expected.
+    The comparison of the outcomes of a patch's unit tests with its expectations.
 
-    :param what: ``stock``, ``patched``, ``alone``, or the mutant's name.
-    :param wrong: what is not as it must be, a line each; empty when all is as expected.
-    :param counts: how many tests ended how.
+    :param what: ``stock``, ``patched``, ``alone``, or the name of the mutant.
+    :param wrong: the unexpected outcomes, one line each; empty if all are as expected.
+    :param counts: the number of tests by the first word of their outcome.
     """
 
     slug: str
@@ -55,11 +56,11 @@ def run_tests(
     """
     Run a test file of the series in an environment.
 
-    :param only: the names to run, with a parameter in brackets or for all of them, or nothing for all tests.
-    :param variables: environment variables of the run, see :func:`without`.
+    :param only: the names of the tests to run, without a parameter for all parameters; all tests if empty.
+    :param variables: more environment variables of the run, see :func:`mutated`.
     :return: ``{test name: outcome}``; an outcome is ``passed``, ``skipped``, ``error: ...``, ``failed: ...``
-        or ``not run``. Parametrised tests count as one, by their worst outcome.
-    :raises Problem: when pytest did not get as far as a report.
+        or ``not run``. A parametrised test is one entry, with its first outcome that is not ``passed``.
+    :raises Problem: when pytest wrote no report.
     """
     with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-", ignore_cleanup_errors=True) as folder:
         report = Path(folder) / "report.xml"
@@ -79,7 +80,7 @@ def run_tests(
             cwd=root,
             env={
                 **UNSET,
-                "TMPDIR": folder,  # what pytest cannot remove, as it is ended, goes with it
+                "TMPDIR": folder,  # removed with the folder, also if pytest is killed
                 "PYTHONPATH": str(root / "tests/standin"),
                 "AUTH_PATCHES_DATABASES": str(root / "build" / "databases"),
                 **(variables or {}),
@@ -88,7 +89,7 @@ def run_tests(
         )
         if not report.exists():
             tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
-            raise Problem(f"pytest gave no report of {file}:\n{tail}", "", Exit.FAILED)
+            raise Problem(f"pytest wrote no report of {file}:\n{tail}", RUN_BY_HAND, Exit.FAILED)
         cases = ElementTree.parse(report).getroot().iter("testcase")
         outcomes = dict.fromkeys(only, "not run")
         for case in cases:
@@ -102,16 +103,16 @@ def run_tests(
 
 
 def outcome_of(case: ElementTree.Element) -> str:
-    """Return the outcome of a test case of a JUnit report, in the words of :func:`run_tests`."""
+    """Return the outcome of a test case of a JUnit report, in the format of :func:`run_tests`."""
     for tag in ("error", "failure", "skipped"):
         if (node := case.find(tag)) is not None:
             word = {"error": "error: ", "failure": "failed: ", "skipped": "skipped"}[tag]
-            return word + _said(node) * (tag != "skipped")
+            return word + _message(node) * (tag != "skipped")
     return "passed"
 
 
-def _said(node: ElementTree.Element) -> str:
-    """Return the first line of a failure; of a file that could not be collected, its error's."""
+def _message(node: ElementTree.Element) -> str:
+    """Return the first line of a failure. If a file could not be collected, return the line of its error."""
     message: str = ((node.get("message") or "").splitlines() or [""])[0]
     if message == "collection failure":
         errors = [line[1:].strip() for line in (node.text or "").splitlines() if line.startswith("E ")]
@@ -120,7 +121,7 @@ def _said(node: ElementTree.Element) -> str:
 
 
 def tally(outcomes: Mapping[str, str]) -> dict[str, int]:
-    """Count outcomes by their first word."""
+    """Return the number of outcomes by their first word."""
     counts: dict[str, int] = {}
     for outcome in outcomes.values():
         word = outcome.partition(":")[0]
@@ -129,7 +130,7 @@ def tally(outcomes: Mapping[str, str]) -> dict[str, int]:
 
 
 def compare_stock(expected: Expectations, slug: str, outcomes: Mapping[str, str]) -> Result:
-    """Compare the outcomes on stock: those that must fail do so by an assertion, regression tests pass."""
+    """Compare the outcomes on stock: expected failures fail by an assertion, regression tests pass."""
     wrong = [
         f"{name} must fail by an assertion: {outcomes.get(name, 'not run')}"
         for name in expected.fails_on_stock
@@ -146,7 +147,7 @@ def compare_stock(expected: Expectations, slug: str, outcomes: Mapping[str, str]
 def compare_patched(
     expected: Expectations, slug: str, outcomes: Mapping[str, str], what: str = "patched"
 ) -> Result:
-    """Judge the unit tests of a patch on a patched release: all must pass."""
+    """Compare the outcomes on a patched release: all tests must pass."""
     listed = expected.tests
     wrong = [
         f"{name} must pass: {outcomes.get(name, 'not run')}"
@@ -157,26 +158,30 @@ def compare_patched(
 
 
 def run_alone(root: Path, expected: Expectations, slug: str, environment: Environment) -> Result:
-    """Run the unit tests of a patch where it is the only one: all must pass."""
+    """Run the unit tests of a patch with no other patch applied: all must pass."""
     return compare_patched(expected, slug, run_tests(root, environment, expected.file), "alone")
 
 
 @contextmanager
 def mutated(mutant: Mutant, site: Path) -> Iterator[dict[str, str]]:
     """
-    Write the mutated file next to the environment, for the length of a ``with`` block.
+    Write the mutated file to a temporary folder for the duration of a ``with`` block.
 
-    :param site: the site-packages; nothing in it is changed.
-    :return: the environment variables with which the tests run with the mutant.
-    :raises Problem: when the mutant's text is not there exactly once.
+    :param site: the site-packages folder; it is not changed.
+    :return: the environment variables that make the tests import the mutated file.
+    :raises Problem: when the mutant's text does not occur exactly once.
     """
     installed = to_installed(mutant.path)
     if installed is None or not installed.endswith(".py") or installed.endswith("__init__.py"):
-        raise Problem(f"{mutant.path} of the mutant {mutant.name} is no installed module.")
+        raise Problem(
+            f"{mutant.path} of the mutant {mutant.name} is not an installed module.",
+            "Correct its path in patches/expectations.",
+        )
     before = (site / installed).read_text(encoding="utf-8")
     if before.count(mutant.old) != 1:
         raise Problem(
-            f"The text of the mutant {mutant.name!r} occurs {before.count(mutant.old)} times in {installed}."
+            f"The text of the mutant {mutant.name!r} occurs {before.count(mutant.old)} times in {installed}.",
+            "Choose a text that occurs once.",
         )
     with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as folder:
         path = Path(folder) / Path(installed).name
@@ -188,7 +193,7 @@ def mutated(mutant: Mutant, site: Path) -> Iterator[dict[str, str]]:
 def run_mutant(
     root: Path, expected: Expectations, slug: str, mutant: Mutant, environment: Environment, site: Path
 ) -> Result:
-    """Run the tests that must kill a mutant: each must fail, by an assertion or a time-out."""
+    """Run the tests that must kill a mutant: each must fail by an assertion or a time-out."""
     with mutated(mutant, site) as variables:
         outcomes = run_tests(root, environment, expected.file, mutant.killed_by, variables=variables)
     wrong = [

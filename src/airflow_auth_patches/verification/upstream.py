@@ -1,9 +1,9 @@
 """
-Upstream's own tests as the judge: what passes on a stock release passes on the patched one.
+Run upstream's tests on a stock and a patched release: a test that passes on stock must pass when patched.
 
-The sdist of the FAB provider holds its tests. They are unpacked below ``build/``, never committed, and run
-with the stand-in plugin of ``tests/standin``, stock and patched alike. ``patches/upstream-tests.toml`` lists
-the tests that are to fail on a patched release, each with its reason: it asserts the bug.
+The sdist of the FAB provider contains its tests. They are unpacked below ``build/`` and not committed. They
+run with the pytest plugin stub in ``tests/standin``, on stock and patched. ``patches/upstream-tests.toml``
+lists the tests that must fail on a patched release because they assert the bug, each with a reason.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ from airflow_auth_patches.util import toml
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import attempt
 from airflow_auth_patches.util.progress import Progress, Silent
-from airflow_auth_patches.verification.unit_tests import BRIEF, UNSET, outcome_of, tally
+from airflow_auth_patches.verification.unit_tests import BRIEF, RUN_BY_HAND, UNSET, outcome_of, tally
 
-#: What upstream's tests import beside the extras of every environment.
+#: Packages that upstream's tests need in addition to the extras of every environment.
 PACKAGES = ("authlib", "joserfc")
-#: Files that cannot be collected from the sdist.
+#: Test files that cannot run from the sdist, with the reason.
 IGNORED = {
-    "tests/unit/fab/auth_manager/api/auth/backend/test_kerberos_auth.py": "it needs Kerberos",
-    "tests/unit/fab/plugins/test_plugin.py": "it has no test, and imports core's, which are not released",
+    "tests/unit/fab/auth_manager/api/auth/backend/test_kerberos_auth.py": "needs Kerberos",
+    "tests/unit/fab/plugins/test_plugin.py": "has no tests, and imports unreleased tests of core",
 }
-#: How pytest ends when it has run all: none failed, some did (or could not be collected), there was none.
+#: Exit codes of a complete pytest run: no failures, some failures or collection errors, no tests.
 WHOLE = (0, 1, 5)
-#: The worst of several outcomes of one test counts: its call and its teardown may each have one.
+#: Outcomes, worst first. A test can have several, for its call and its teardown; the worst one counts.
 WORST = ("error", "failed", "skipped", "passed")
 
 
 @dataclass(frozen=True)
 class Listed:
     """
-    A test that is to fail on a patched release.
+    A test that must fail on a patched release.
 
-    :param test: its id, as in ``tests/unit/fab/test_x.py::TestX::test_y``; without a parameter, all of them.
-    :param distribution: what it is a test of.
+    :param test: the id, as in ``tests/unit/fab/test_x.py::TestX::test_y``; without a parameter for all.
+    :param distribution: the distribution that it tests.
     :param versions: the versions on which it fails when patched.
-    :param reason: why that is as it should be.
+    :param reason: why the failure is expected.
     """
 
     test: str
@@ -59,26 +59,26 @@ class Listed:
     reason: str
 
     def serves(self, release: Release) -> bool:
-        """Tell whether it speaks of that release."""
+        """Check whether the entry is for that release."""
         return release.distribution is self.distribution and release.version in self.versions
 
     def covers(self, test: str) -> bool:
-        """Tell whether it speaks of that test."""
+        """Check whether the entry is for that test."""
         return self.test in (test, test.partition("[")[0])
 
 
 @dataclass(frozen=True)
 class Comparison:
     """
-    What upstream's tests say of a stock and a patched environment.
+    The comparison of upstream's tests on a stock and a patched environment.
 
-    :param stock: outcomes by test id, as :func:`.unit_tests.run_tests` words them.
-    :param patched: the same.
-    :param broken: tests that pass on stock and do not on patched, and are not listed.
-    :param listed: tests that do the same and are, with their reason.
-    :param unsteady: tests that did the same in one of two whole runs, and in the other did not.
-    :param cured: tests that fail on stock and pass on patched.
-    :param wrong: what else is not as it must be, a line each.
+    :param stock: outcomes on stock by test id, in the format of :func:`.unit_tests.run_tests`.
+    :param patched: outcomes on the patched release, in the same format.
+    :param broken: tests that pass only on stock and are not listed.
+    :param listed: tests that pass only on stock and are listed, with the reason.
+    :param unsteady: flaky tests: they passed only on stock in one of two complete runs, but not in the other.
+    :param cured: tests that pass only on the patched release.
+    :param wrong: other problems, one line each.
     """
 
     stock: Mapping[str, str]
@@ -91,19 +91,19 @@ class Comparison:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing that passes on stock fails on patched, and the run shows it."""
+        """Whether every test that passes on stock also passes when patched, and the run is conclusive."""
         return not self.broken and not self.wrong
 
 
 def load(folder: Path) -> tuple[Listed, ...]:
     """
-    Read ``upstream-tests.toml``.
+    Return the entries of ``upstream-tests.toml``.
 
     :param folder: the folder of the series, ``patches/``.
-    :raises Problem: when the file is missing or broken.
+    :raises Problem: when the file is missing or invalid.
     """
     path = folder / "upstream-tests.toml"
-    with toml.opened(path, "Correct it: see docs/series.md.") as raw:
+    with toml.opened(path, "Correct it. docs/series.md describes its format.") as raw:
         entries = []
         for entry in raw.get("test", ()):
             name, _, versions = entry["releases"].partition(" ")
@@ -117,11 +117,11 @@ def load(folder: Path) -> tuple[Listed, ...]:
 
 def unpack(root: Path, release: Release, progress: Progress | None = None) -> Path:
     """
-    Lay the tests of a release's sdist below ``build/``, afresh.
+    Unpack the tests of a release's sdist below ``build/``, replacing the folder.
 
     :param root: the checkout of this project.
-    :return: the folder that holds ``tests/``.
-    :raises Problem: when the sdist cannot be fetched, or has no tests.
+    :return: the folder that contains ``tests/``.
+    :raises Problem: when the sdist cannot be fetched, or contains no tests.
     """
     prefix = f"{release.distribution.root}/"
     files = {
@@ -130,7 +130,7 @@ def unpack(root: Path, release: Release, progress: Progress | None = None) -> Pa
         if path.startswith(f"{prefix}tests/")
     }
     if not files:
-        raise Problem(f"The sdist of {release} has no tests.", "", Exit.USAGE)
+        raise Problem(f"The sdist of {release} has no tests.", "Choose another release.", Exit.USAGE)
     folder = root / "build" / "upstream" / f"{release.distribution.folder}-{release.version}"
     shutil.rmtree(folder, ignore_errors=True)
     write_files(folder, files)
@@ -141,12 +141,13 @@ def packages(
     root: Path, pair: Pair, python: str, environment: Environment, progress: Progress | None = None
 ) -> Path:
     """
-    Return the folder with the packages that only upstream's tests need, making it if it is not there.
+    Return the folder with the packages that only upstream's tests need, and create it if necessary.
 
-    It goes on ``PYTHONPATH``, so that the environments of the unit tests serve here too, as they are.
+    The folder goes on ``PYTHONPATH``, so that the environments of the unit tests can be used unchanged.
 
-    :param environment: one of the pair and Python.
-    :raises Problem: when they cannot be installed; the folder is then gone.
+    :param root: the checkout of this project.
+    :param environment: an environment of the pair and Python version.
+    :raises Problem: when the packages cannot be installed; the folder is then removed.
     """
     folder = root / "build" / "upstream" / f"packages-{pair.name}-py{python}"
     spec = "\n".join([str(pair.exclude_newer), *PACKAGES])
@@ -157,7 +158,7 @@ def packages(
     words: list[str | Path] = ["--target", folder, "--no-deps"]
     words += ["--exclude-newer", f"{pair.exclude_newer}T00:00:00Z", *PACKAGES]
     try:
-        with (progress or Silent()).task("installing what upstream's tests need"):
+        with (progress or Silent()).task("installing the packages that upstream's tests need"):
             environments.install(environment, words)
         marker.write_text(spec)
     except BaseException:
@@ -178,27 +179,27 @@ def run(
     """
     Run the tests below a folder.
 
-    :param folder: the folder that holds ``tests/``.
+    :param folder: the folder that contains ``tests/``.
     :param arguments: arguments of pytest.
-    :param only: ids of tests, or nothing for all.
+    :param only: ids of tests; all tests if empty.
     :param variables: environment variables of the run.
-    :return: ``{test id: outcome}``; a file that cannot be collected is an ``error`` under its path.
-    :raises Problem: when pytest did not run to its end, or was asked for what is not there.
+    :return: ``{test id: outcome}``; a file that cannot be collected has an ``error`` under its path.
+    :raises Problem: when pytest did not complete, or a given test does not exist.
     """
     with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-", ignore_cleanup_errors=True) as scratch:
         report = Path(scratch) / "report.xml"
         words: list[str | Path] = [environment.python, "-m", "pytest", "-q", BRIEF, *arguments]
         words += [f"--rootdir={folder}", f"--junitxml={report}", "-o", "junit_family=xunit1"]
         words += ["--continue-on-collection-errors", *(only or ["tests"])]
-        # What pytest cannot remove, as it is ended, goes with this folder.
+        # Files that pytest does not remove when it is killed are removed with this folder.
         given = {**UNSET, "TMPDIR": scratch, **(variables or {})}
         done = attempt(words, cwd=folder, env=given, timeout=timeout)
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
         if not report.exists():
-            raise Problem(f"pytest gave no report of {folder}:\n{tail}", "", Exit.FAILED)
+            raise Problem(f"pytest wrote no report of {folder}:\n{tail}", RUN_BY_HAND, Exit.FAILED)
         if done.returncode not in WHOLE:
-            said = f"pytest did not run all tests of {folder}, and ended with {done.returncode}"
-            raise Problem(f"{said}:\n{tail}", "", Exit.FAILED)
+            what = f"pytest did not run all tests of {folder} and exited with {done.returncode}"
+            raise Problem(f"{what}:\n{tail}", RUN_BY_HAND, Exit.FAILED)
         outcomes: dict[str, str] = {}
         for case in ElementTree.parse(report).getroot().iter("testcase"):
             test, outcome = _id(case), outcome_of(case)
@@ -214,12 +215,12 @@ def run_sdist(
     expression: str | None = None,
 ) -> dict[str, str]:
     """
-    Run the provider's tests in an environment of Airflow, with an ``AIRFLOW_HOME`` of their own.
+    Run the provider's tests in an environment of Airflow, with a separate ``AIRFLOW_HOME``.
 
     :param root: the checkout of this project.
-    :param folder: what :func:`unpack` gave.
-    :param extra: what :func:`packages` gave.
-    :param expression: pytest's ``-k``; all tests when not given.
+    :param folder: the folder that :func:`unpack` returned.
+    :param extra: the folder that :func:`packages` returned.
+    :param expression: pytest's ``-k``; runs all tests if not given.
     :return: see :func:`run`.
     """
     standin = root / "tests/standin"
@@ -229,7 +230,7 @@ def run_sdist(
     arguments += ["-k", expression] if expression else []
     variables = {
         "PYTHONPATH": os.pathsep.join(map(str, (standin, folder / "tests", extra))),
-        "TESTS_COMMON_AUTH_MANAGER": "simple",  # upstream's default: FAB's tests choose it themselves
+        "TESTS_COMMON_AUTH_MANAGER": "simple",  # upstream's default; FAB's tests set it themselves
     }
     return run(folder, environment, arguments, variables=variables)
 
@@ -237,23 +238,23 @@ def run_sdist(
 def _id(case: ElementTree.Element) -> str:
     file, where = case.get("file") or "", case.get("classname") or ""
     if not where:
-        return file  # it could not be collected
+        return file  # the file could not be collected
     classes = where.removeprefix(file.removesuffix(".py").replace("/", ".")).strip(".")
     return "::".join([file, *(classes.split(".") if classes else ()), case.get("name") or ""])
 
 
 def rank(outcome: str) -> int:
-    """Return the place of an outcome among all, the worst first."""
+    """Return the rank of an outcome; 0 is the worst."""
     return WORST.index(outcome.partition(":")[0])
 
 
 def differing(stock: Mapping[str, str], patched: Mapping[str, str]) -> list[str]:
-    """Return the tests that pass on stock and do not on patched: they fail, are skipped, or are not there."""
+    """Return the tests that pass on stock and fail, are skipped or do not exist on the patched release."""
     return [test for test, outcome in stock.items() if outcome == "passed" and patched.get(test) != "passed"]
 
 
 def unlisted(tests: Sequence[str], listed: Sequence[Listed]) -> list[str]:
-    """Return those of some tests that no entry of the list speaks of."""
+    """Return the tests that no entry of the list covers."""
     return [test for test in tests if not any(entry.covers(test) for entry in listed)]
 
 
@@ -268,10 +269,10 @@ def compare(
     """
     Compare two runs of the same tests.
 
-    :param listed: those of the list that speak of the release.
-    :param again: a second whole run, on stock and on patched. A test is unsteady that passes on both there:
-        not alone, since what one test leaves behind for another is what a patch may have broken.
-    :param whole: whether all tests were run; only then can an entry of the list be outdated.
+    :param listed: the entries of the list for the release.
+    :param again: a second complete run, on stock and on patched. A test that passes on both there is flaky.
+        All tests run again, because a patch may have broken the effect of one test on another.
+    :param whole: whether all tests ran; only then can an entry of the list be outdated.
     """
     differ = differing(stock, patched)
     unexpected = unlisted(differ, listed)
@@ -284,12 +285,14 @@ def compare(
     counts = tally(stock)
     passed, ran = counts.get("passed", 0), sum(counts.values()) - counts.get("skipped", 0)
     if not ran:
-        wrong.append("No test ran on stock.")
+        wrong.append("No test ran on stock. Check the -k expression and the paths.")
     elif passed * 2 <= ran:
-        wrong.append(f"Of {ran} tests only {passed} passed on stock: that shows too little.")
+        wrong.append(
+            f"Only {passed} of {ran} tests passed on stock. Correct the environment and run them again."
+        )
     if whole:
         wrong += [
-            f"{entry.test} is listed and does not differ: take it out of the list."
+            f"{entry.test} is listed, but its outcomes do not differ. Remove it from the list."
             for entry in listed
             if not any(entry.covers(test) for test in reasons)
         ]

@@ -1,4 +1,4 @@
-"""Run upstream's own tests on a pair of releases, stock and patched, and compare."""
+"""Run upstream's tests on a pair of releases, stock and patched, and compare the outcomes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_auth_patches.util.progress import Progress, Silent
 from airflow_auth_patches.verification import core_tests, upstream
 
 
-def judge(
+def run_provider_tests(
     root: Path,
     series: Series,
     pins: Pins,
@@ -26,15 +26,14 @@ def judge(
     progress: Progress | None = None,
 ) -> upstream.Comparison:
     """
-    Run the tests of the provider's sdist on stock and on patched, each on a fresh ``AIRFLOW_HOME``.
+    Run the tests of the provider's sdist on stock and on patched, each with a new ``AIRFLOW_HOME``.
 
-    Where tests pass on stock only, and no entry of the list says so, all are run once more, on both: what
-    differs again is broken.
+    If unlisted tests pass only on stock, all tests run again on both. A test that differs again is broken.
 
     :param root: the checkout of this project.
     :param python: the Python version, as in ``3.11``.
-    :param expression: pytest's ``-k``; by default all tests are run.
-    :raises Problem: when an environment cannot be made, or a run gives no report.
+    :param expression: pytest's ``-k``; by default all tests run.
+    :raises Problem: when an environment cannot be created, or a run gives no report.
     """
     progress = progress or Silent()
     listed = [entry for entry in upstream.load(series.folder) if entry.serves(pair.fab)]
@@ -49,7 +48,7 @@ def judge(
     return _compared(run, stock, patched, pair, listed, progress, whole=expression is None)
 
 
-def judge_core(
+def run_core_tests(
     root: Path,
     series: Series,
     pins: Pins,
@@ -62,19 +61,21 @@ def judge_core(
     progress: Progress | None = None,
 ) -> upstream.Comparison:
     """
-    Run the tests of core from a checkout of Airflow on stock and on patched; see :func:`judge`.
+    Run the tests of core from a checkout of Airflow on stock and on patched.
 
-    :param checkout: the checkout, near the release of core; it is only read.
-    :param at: the commit whose tests are run.
-    :param only: files and folders below ``airflow-core/tests/unit``; by default what the patches touch.
-    :raises Problem: when the checkout is none, an environment cannot be made, or a run gives no report.
+    See :func:`run_provider_tests` for the second run.
+
+    :param checkout: the checkout, near the release of core; it is not changed.
+    :param at: the commit whose tests run.
+    :param only: files and folders below ``airflow-core/tests/unit``; by default the tests of patched files.
+    :raises Problem: when the path is no checkout, an environment cannot be created, or a run gives no report.
     """
     progress = progress or Silent()
     listed = [entry for entry in upstream.load(series.folder) if entry.serves(pair.core)]
     packages = core_tests.PACKAGES
     with opened(checkout, pair.core, at) as found:
-        place = folder_of(root, pair, python, "stock-core-tests")
-        stock = environments.make(pair, python, place, progress, packages=packages)
+        folder = folder_of(root, pair, python, "stock-core-tests")
+        stock = environments.make(pair, python, folder, progress, packages=packages)
         patched = patched_environment(
             root, series, pins, pair, python, progress, kind="patched-core-tests", packages=packages
         )
@@ -110,5 +111,5 @@ def _compared(
     on_stock, on_patched = both(f"running upstream's tests on {pair.name}, stock and patched")
     again = None
     if differ := upstream.unlisted(upstream.differing(on_stock, on_patched), listed):
-        again = both(f"running all of them once more, as {len(differ)} differ")
+        again = both(f"running all tests again, because {len(differ)} differ")
     return upstream.compare(on_stock, on_patched, listed, again, whole=whole)

@@ -1,1 +1,1 @@
-"""What upstream's hooks and reviewers would say of our files, a room for each kind of file."""
+"""The rules of upstream's hooks and reviewers, with a module for each kind of file."""

@@ -1,4 +1,4 @@
-"""What the series adds to a release, line by line, and what is found there."""
+"""The lines and files that the series adds to a release, and the findings in them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from airflow_auth_patches.util.progress import Progress
 @dataclass(frozen=True)
 class Finding(Fault):
     """
-    Something that upstream would not take.
+    A fault that upstream would not accept.
 
     :param path: the file of this project: a patch, or a file that the series adds.
-    :param line: its line, from 1.
-    :param what: one sentence, with the file and line of the release where it is of a patch.
-    :param rule: the rule of ruff or mypy, or a name of our own.
+    :param line: the line of that file, from 1.
+    :param what: one sentence. For a patch, it also names the file and the line of the release.
+    :param rule: the rule of ruff or mypy, or a rule of this project.
     :param remedy: what to do.
     """
 
@@ -42,9 +42,10 @@ class Edited:
 
     :param path: its path in the monorepo.
     :param before: its content in the release; ``None`` for a file that patches add.
+    :param after: its content with the patches.
     :param origins: for each line of ``after`` the patch that adds it and the line of the patch file, or
         ``None`` for a line of the release.
-    :param patches: those that edit it, in series order.
+    :param patches: the patches that edit it, in series order.
     """
 
     path: str
@@ -56,20 +57,20 @@ class Edited:
 
     @property
     def lines(self) -> list[str]:
-        """The lines of the patched file, as Python and git count them: a form feed ends none."""
+        """The lines of the patched file, as Python and git count them: a form feed does not end a line."""
         return self.after.decode().split("\n")
 
     @cached_property
     def syntax(self) -> ast.Module:
-        """The syntax tree of the patched file, empty where it does not parse, which ruff tells."""
+        """The syntax tree of the patched file, empty if it does not parse (ruff reports that)."""
         return parsed(self.after)
 
     def adds(self, line: int) -> bool:
-        """Tell whether a patch adds that line of the patched file, from 1."""
+        """Check whether a patch adds a line of the patched file, from 1."""
         return 0 < line <= len(self.origins) and self.origins[line - 1] is not None
 
     def added_lines(self) -> Iterator[tuple[int, str]]:
-        """Give the lines that patches add: number in the patched file, from 1, and text."""
+        """Yield the number, from 1, and the text of each line of the patched file that patches add."""
         for number, text in enumerate(self.lines, 1):
             if self.adds(number):
                 yield number, text
@@ -78,7 +79,7 @@ class Edited:
         """
         Return a finding at a line of the patched file.
 
-        It stands at the line of the patch that adds it, else at the last patch of the file.
+        Its position is the line of the patch that adds the line, else the diff of the file in the last patch.
         """
         origin = self.origins[line - 1] if self.adds(line) else None
         if origin is None:
@@ -92,7 +93,7 @@ class Edited:
 @dataclass(frozen=True)
 class Patched:
     """
-    A release with the whole series in it.
+    A release with the whole series.
 
     :param files: ``{monorepo path: file}`` of the files that patches edit or add.
     :param added: ``{monorepo path: file in this project}`` of the files that the series adds.
@@ -104,7 +105,7 @@ class Patched:
 
 
 def parsed(content: bytes) -> ast.Module:
-    """Return the syntax tree of a file, an empty one where it does not parse."""
+    """Return the syntax tree of a file, empty if the file does not parse."""
     try:
         return ast.parse(content)
     except SyntaxError:
@@ -113,10 +114,10 @@ def parsed(content: bytes) -> ast.Module:
 
 def look(root: Path, series: Series, release: Release, progress: Progress | None = None) -> Patched:
     """
-    Apply the series to a release, in memory, and keep where each line is from.
+    Apply the series to a release in memory, and record the origin of each line.
 
     :param root: the checkout of this project.
-    :raises Problem: when a patch does not apply.
+    :raises Problem: if a patch does not apply.
     """
     stock = sources(release, progress)
     now = dict(stock)
@@ -130,7 +131,7 @@ def look(root: Path, series: Series, release: Release, progress: Progress | None
                 now[path] = hunks.apply(content, edits)
             except hunks.HunkFault as fault:
                 raise Problem(
-                    f"{patch.name} does not apply to {release}: {fault}.", "See `airflow-auth-patches check`."
+                    f"{patch.name} does not apply to {release}: {fault}", "Run `airflow-auth-patches check`."
                 ) from fault
             was = origins.get(path) or [None] * (content.count(b"\n") + 1)
             origins[path] = [was[line - 1] if line > 0 else (patch, -line) for line in told]

@@ -1,4 +1,4 @@
-"""What patches add to Airflow's registries: options in config.yml, metrics in metrics_template.yaml."""
+"""The rules for Airflow's registries: options in config.yml, and metrics in metrics_template.yaml."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_auth_patches.releases.releases import Pins, Release
 
 CONFIG = "airflow-core/src/airflow/config_templates/config.yml"
 METRICS = "shared/observability/src/airflow_shared/observability/metrics/metrics_template.yaml"
-#: What an option says: the form of each value, and how it is written.
+#: The keys of an option: the pattern of the value, and an example.
 OPTION = {
     "description": (r"\|", "description: |"),
     "version_added": (r"\d+\.\d+\.\d+", "version_added: 3.4.0"),
@@ -23,14 +23,14 @@ OPTION = {
     "example": (r"~|\".*\"|'.*'|-?\d+(\.\d+)?", "example: ~"),
     "default": (r"~|\".*\"|'.*'", 'default: "64"'),
 }
-#: What a metric says; a new one has no name of old and, here, none has variables.
+#: The keys of a metric: the pattern of the value, and an example. New metrics have no legacy name.
 METRIC = {
     "description": (r"\".+\"", 'description: "..."'),
     "type": (r"\"(counter|gauge|timer)\"", 'type: "counter"'),
     "legacy_name": (r"\"-\"", 'legacy_name: "-"'),
     "name_variables": (r"\[\]", "name_variables: []"),
 }
-#: The methods of stats, and the type that each is for.
+#: The methods of stats, each with its type of metric.
 METHODS = {
     "incr": "counter",
     "decr": "counter",
@@ -58,6 +58,7 @@ class Entry:
     An option or a metric.
 
     :param line: the line of its name, from 1.
+    :param section: the section of an option.
     :param says: ``{key: (line, value as written)}``, in the order of the file.
     """
 
@@ -68,7 +69,7 @@ class Entry:
 
 
 def options(text: str) -> Iterator[Entry]:
-    """Read config.yml, which has one form: section, ``options:``, option, keys, each two spaces deeper."""
+    """Yield the options of config.yml, where section, ``options:``, option and keys are nested."""
     section, entry = "", None
     for number, line in enumerate(text.splitlines(), 1):
         if match := re.fullmatch(r"(\w+):", line):
@@ -80,7 +81,7 @@ def options(text: str) -> Iterator[Entry]:
 
 
 def metrics(text: str) -> Iterator[Entry]:
-    """Read metrics_template.yaml, which has one form: a list, each metric's name first."""
+    """Yield the metrics of metrics_template.yaml, which is a list with the name first in each entry."""
     entry = None
     for number, line in enumerate(text.splitlines(), 1):
         if match := re.fullmatch(r"  - name: \"?([^\"]+)\"?", line):
@@ -91,12 +92,12 @@ def metrics(text: str) -> Iterator[Entry]:
 
 def check(patched: Patched, pins: Pins) -> Iterator[Finding]:
     """
-    Give what is found in what patches add to the registries of a release.
+    Yield the findings in the options and metrics that patches add to a release.
 
-    * ``config``: an option has every key in the schema's form, ``version_added`` is a release to come, it is
-      named once in its section, and code that is added reads it; what added code reads is an option.
-    * ``metric``: an entry has every key in form and is used; each added call of stats has its entry, of its
-      type, and is made through the module.
+    * ``config``: an option has all keys in the format of the schema, ``version_added`` is a future release,
+      the option occurs once in its section, and added code reads it. Added code reads only known options.
+    * ``metric``: an entry has all keys in the right format and is used. Each added call of stats has an entry
+      with its type, and is made through the module.
     """
     yield from _options(patched, pins)
     yield from _metrics(patched)
@@ -112,10 +113,10 @@ def _form(file: Edited, entry: Entry, wanted: Mapping[str, tuple[str, str]], rul
     for key, (form, shown) in wanted.items():
         line, value = entry.says.get(key, (entry.line, None))
         if value is None:
-            yield file.finding(line, rule, f"{entry.name} has no {key}.", f"Give it one: {shown}.")
+            yield file.finding(line, rule, f"{entry.name} has no {key}.", f"Add it: {shown}.")
         elif not re.fullmatch(form, value):
             yield file.finding(
-                line, rule, f"{key} of {entry.name} is {value or 'empty'}.", f"Write it so: {shown}."
+                line, rule, f"{key} of {entry.name} is {value or 'empty'}.", f"Write it as: {shown}."
             )
 
 
@@ -128,8 +129,8 @@ def _options(patched: Patched, pins: Pins) -> Iterator[Finding]:
             yield file.finding(
                 line,
                 "config",
-                f"It reads [{section}] {name}, which config.yml does not have.",
-                "Add it there.",
+                f"It reads [{section}] {name}, which is not in config.yml.",
+                "Add the option to config.yml.",
             )
     if CONFIG not in patched.files:
         return
@@ -139,33 +140,33 @@ def _options(patched: Patched, pins: Pins) -> Iterator[Finding]:
             continue
         yield from _form(file, entry, OPTION, "config")
         line, version = entry.says.get("version_added", (entry.line, ""))
-        if fault := _not_to_come(version, patched.release, pins):
+        if fault := _not_future(version, patched.release, pins):
             yield file.finding(
                 line,
                 "config",
                 f"version_added of {entry.name} is {version}: {fault}.",
-                "Name the next release.",
+                "Use the next release.",
             )
         twins = [other for other in every if (other.section, other.name) == (entry.section, entry.name)]
         if len(twins) > 1:
             yield file.finding(
-                entry.line, "config", f"[{entry.section}] has {entry.name} twice.", "Keep one."
+                entry.line, "config", f"[{entry.section}] has {entry.name} twice.", "Remove one."
             )
         if (entry.section, entry.name) not in {(section, name) for _, _, section, name in read}:
             yield file.finding(
                 entry.line,
                 "config",
-                f"No code that is added reads [{entry.section}] {entry.name}.",
-                "Put it into the section that is read, or remove it.",
+                f"No added code reads [{entry.section}] {entry.name}.",
+                "Move it to the section that the code reads, or remove it.",
             )
 
 
-def _not_to_come(text: str, release: Release, pins: Pins) -> str:
-    """Say why a version is no release to come in which something new of that release can be."""
+def _not_future(text: str, release: Release, pins: Pins) -> str:
+    """Return why a version is not the next release of a line that can get the change; empty if it is."""
     try:
         version = Version(text)
     except InvalidVersion:
-        return "that is no version"
+        return "that is not a version"
     lines: dict[tuple[int, ...], Version] = {}
     for other in pins.releases:
         if other.distribution is release.distribution:
@@ -174,17 +175,17 @@ def _not_to_come(text: str, release: Release, pins: Pins) -> str:
             )
     line = version.release[:2]
     if line < release.version.release[:2]:
-        return "that is an older line"
+        return "that line is older than the release"
     last = lines.get(line)
     if last is not None:
         nexts = (*last.release[:2], last.micro + 1)
-        return "" if version.release == nexts else f"{'.'.join(map(str, nexts))} is the next of that line"
+        return "" if version.release == nexts else f"the next of that line is {'.'.join(map(str, nexts))}"
     newest = max(lines)
-    return "" if version.release == (newest[0], newest[1] + 1, 0) else "no such release is near"
+    return "" if version.release == (newest[0], newest[1] + 1, 0) else "that is not the next line"
 
 
 def _calls(patched: Patched, *, added: bool) -> Iterator[tuple[Edited, ast.Call, str, str]]:
-    """Give the calls of methods: file, call, what the method is of, its name."""
+    """Yield the method calls: file, call, owner of the method, name of the method."""
     for path, file in patched.files.items():
         if path.endswith(".py"):
             for node in ast.walk(file.syntax):
@@ -223,7 +224,7 @@ def _metrics(patched: Patched) -> Iterator[Finding]:
                 call.lineno,
                 "metric",
                 f"{method} is for a {METHODS[method]}, and {name} is a {kind}.",
-                "Correct one of them.",
+                "Correct the method or the type.",
             )
     for path, file in patched.files.items():
         if path.endswith(".py"):
@@ -235,7 +236,10 @@ def _metrics(patched: Patched) -> Iterator[Finding]:
                     and file.adds(node.lineno)
                 ):
                     yield file.finding(
-                        node.lineno, "metric", "It imports a function of stats.", "Import the module stats."
+                        node.lineno,
+                        "metric",
+                        "It imports a function of stats.",
+                        "Import the module stats instead.",
                     )
     if METRICS in patched.files:
         file = patched.files[METRICS]
@@ -247,7 +251,7 @@ def _metrics(patched: Patched) -> Iterator[Finding]:
                 yield from _form(file, entry, METRIC, "metric")
                 if entry.name not in used:
                     yield file.finding(
-                        entry.line, "metric", f"Nothing counts {entry.name}.", "Remove it, or count it."
+                        entry.line, "metric", f"No code uses the metric {entry.name}.", "Use it or remove it."
                     )
 
 

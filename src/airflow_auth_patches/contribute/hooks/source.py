@@ -1,4 +1,4 @@
-"""What reviewers look for in what patches add to production code, by the syntax tree of the patched file."""
+"""The rules of reviewers for the production code that patches add, checked on the syntax tree."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow_auth_patches.contribute.hooks.added import Edited, Finding, parsed
 from airflow_auth_patches.releases.releases import CORE
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-#: Words that upstream's hook for inclusive language does not take.
+#: Words that upstream's hook for inclusive language rejects.
 WORDS = re.compile(
     r"(?:black|white)[_-]?list|\b(?:she|he|her|his|master|slave|sanity|dummy)\b", re.IGNORECASE
 )
@@ -18,20 +18,21 @@ WORDS = re.compile(
 
 def check(file: Edited) -> Iterator[Finding]:
     """
-    Give what is found on the lines that patches add to a Python file.
+    Yield the findings on the lines that patches add to a Python file.
 
-    * ``session``: a parameter ``session`` is keyword-only, and only what ``@provide_session`` decorates has
-      ``NEW_SESSION``. FastAPI's dependencies and listeners of SQLAlchemy's events are called by position.
-    * ``session-commit``: in core, who is handed a session does not commit it.
-    * ``monotonic``: intervals are taken from ``time.monotonic``.
-    * ``airflow-exception``: nothing new raises a bare ``AirflowException``.
-    * ``local-import``: an import in a function has its reason in a comment on that line or the one above.
-    * ``inclusive-language``.
+    * ``session``: a parameter ``session`` is keyword-only, and only a function with ``@provide_session`` has
+      the default ``NEW_SESSION``. FastAPI dependencies and SQLAlchemy event listeners are exceptions, because
+      they are called with positional arguments.
+    * ``session-commit``: a function of core does not commit a session that its caller passes.
+    * ``monotonic``: intervals are measured with ``time.monotonic``.
+    * ``airflow-exception``: new code does not raise a bare ``AirflowException``.
+    * ``local-import``: an import in a function has a comment with the reason, on its line or the line above.
+    * ``inclusive-language``: new code does not contain words that upstream rejects.
     """
     for number, text in file.added_lines():
         if word := WORDS.search(text):
             yield file.finding(
-                number, "inclusive-language", f"Upstream does not take {word[0]!r}.", "Find another word."
+                number, "inclusive-language", f"Upstream rejects the word {word[0]!r}.", "Use another word."
             )
     for node in ast.walk(file.syntax):
         if isinstance(node, Function):
@@ -42,14 +43,14 @@ def check(file: Edited) -> Iterator[Finding]:
                 node.lineno,
                 "airflow-exception",
                 "It raises AirflowException.",
-                "Raise an exception of its own kind, or one of Python's.",
+                "Raise a more specific exception, or a built-in one.",
             )
         elif isinstance(node, ast.Call) and file.adds(node.lineno) and _called(node) == "time.time":
             yield file.finding(
                 node.lineno,
                 "monotonic",
                 "time.time() jumps when the clock is set.",
-                "Take time.monotonic() for an interval.",
+                "Use time.monotonic() to measure an interval.",
             )
 
 
@@ -58,7 +59,7 @@ def _decorators(function: Function) -> set[str]:
 
 
 def _undecorated(function: Function) -> ast.Name | None:
-    """Return the default NEW_SESSION of a function that no ``@provide_session`` decorates."""
+    """Return the default NEW_SESSION of a function without ``@provide_session``, or ``None``."""
     if "provide_session" in _decorators(function):
         return None
     defaults = (*function.args.defaults, *function.args.kw_defaults)
@@ -76,10 +77,10 @@ def _signature(file: Edited, function: Function) -> Iterator[Finding]:
             yield file.finding(
                 argument.lineno,
                 "session",
-                f"{function.name} takes session by position.",
-                "Put a bare * before it.",
+                f"{function.name} takes session as a positional argument.",
+                "Make it keyword-only: put a * before it.",
             )
-    # A patch may take away the decorator and leave the line of the default as it is.
+    # A patch may remove the decorator without changing the line of the default.
     if (default := _undecorated(function)) and not any(
         isinstance(node, Function) and node.name == function.name and _undecorated(node)
         for node in ast.walk(parsed(file.before or b""))
@@ -87,8 +88,8 @@ def _signature(file: Edited, function: Function) -> Iterator[Finding]:
         yield file.finding(
             default.lineno,
             "session",
-            f"{function.name} has NEW_SESSION, and no @provide_session to replace it.",
-            "Decorate it.",
+            f"{function.name} has the default NEW_SESSION without @provide_session.",
+            "Add the decorator.",
         )
 
 
@@ -101,8 +102,8 @@ def _body(file: Edited, function: Function) -> Iterator[Finding]:
                 yield file.finding(
                     node.lineno,
                     "local-import",
-                    f"{function.name} imports, and no comment says why.",
-                    "Import at the top of the file, or say why not.",
+                    f"{function.name} has an import without a comment that says why.",
+                    "Import at the top of the file, or add a comment.",
                 )
     if _is_handed(function) and file.release.distribution is CORE:
         for node in _inside(function, without=_is_handed):
@@ -110,13 +111,13 @@ def _body(file: Edited, function: Function) -> Iterator[Finding]:
                 yield file.finding(
                     node.lineno,
                     "session-commit",
-                    f"{function.name} commits a session that it is handed.",
-                    "Leave that to the caller.",
+                    f"{function.name} commits a session that its caller passes.",
+                    "Let the caller commit.",
                 )
 
 
 def _is_handed(function: Function) -> bool:
-    """Tell whether a function has a parameter ``session``."""
+    """Check whether a function has a parameter ``session``."""
     arguments = function.args
     return any(
         each.arg == "session" for each in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
@@ -124,7 +125,7 @@ def _is_handed(function: Function) -> bool:
 
 
 def _inside(function: Function, without: Callable[[Function], bool]) -> Iterator[ast.AST]:
-    """Give the nodes of a function's body, those of the functions in it that are left out aside."""
+    """Yield the nodes of a function's body, except those in nested functions that are left out."""
     waiting: list[ast.AST] = list(function.body)
     while waiting:
         node = waiting.pop()

@@ -1,4 +1,4 @@
-"""What reviewers look for in the tests that the series adds, by their syntax tree."""
+"""The rules of reviewers for the tests that the series adds, checked on the syntax tree."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from airflow_auth_patches.contribute.hooks.added import Finding, parsed
 from airflow_auth_patches.releases.releases import CORE
 
 MOCKS = {"Mock", "MagicMock", "AsyncMock", "NonCallableMock", "NonCallableMagicMock"}
-#: What gives a mock, or what stands in for one, the shape of the real thing.
+#: The arguments that give a mock the interface of the real object, or replace it.
 SHAPES = {"spec", "spec_set", "autospec", "wraps", "new", "new_callable"}
-#: How many arguments by position each form of patch takes before its ``new``.
+#: The number of positional arguments of each form of patch before ``new``.
 BEFORE_NEW = {"patch": 1, "patch.object": 2}
 ISSUE = re.compile(r"#\d{3,}|(?<![\w.,])\d{5}(?![\w.,]\d)\b|\bGH-?\d+|/(?:issues|pull)/\d+")
 
 
 def check(root: Path, path: str, file: Path) -> Iterator[Finding]:
     """
-    Give what is found in a test file.
+    Yield the findings in a test file.
 
-    * ``caplog``: not used.
-    * ``mock-spec``: a mock, and what ``patch`` puts in, has the shape of the real thing.
-    * ``sleep``: nothing waits for the clock; ``asyncio.sleep(0)`` only gives way.
-    * ``issue-number``: no docstring names an issue or a pull request.
-    * ``version-flag``: core's tests have no ``AIRFLOW_V_`` flags, which are for providers.
+    * ``caplog``: tests do not use it.
+    * ``mock-spec``: a mock, also one from ``patch``, has a spec.
+    * ``sleep``: tests do not sleep; ``asyncio.sleep(0)`` is allowed, because it only yields.
+    * ``issue-number``: a docstring does not name an issue or a pull request.
+    * ``version-flag``: tests of core have no ``AIRFLOW_V_`` flags, which are for providers.
 
     :param root: the checkout of this project.
     :param path: the path of the file in the monorepo.
@@ -35,12 +35,14 @@ def check(root: Path, path: str, file: Path) -> Iterator[Finding]:
     core = path.startswith(f"{CORE.root}/")
     for number, text in enumerate(content.splitlines(), 1):
         if not text.lstrip().startswith("#") and re.search(r"\bcaplog\b", text):
-            yield Finding(
-                file, number, "It uses caplog.", "caplog", "Patch the logger, or assert the effect."
-            )
+            yield Finding(file, number, "It uses caplog.", "caplog", "Mock the logger, or assert the effect.")
         if core and re.search(r"import .*\bAIRFLOW_V_", text):
             yield Finding(
-                file, number, "Core's tests have no version flags.", "version-flag", "Ask for what is there."
+                file,
+                number,
+                "It uses a version flag, which is only for tests of providers.",
+                "version-flag",
+                "Check for the feature instead.",
             )
     for node in ast.walk(parsed(content.encode())):
         if isinstance(node, ast.Call):
@@ -53,7 +55,7 @@ def check(root: Path, path: str, file: Path) -> Iterator[Finding]:
                     node.body[0].lineno + said[: named.start()].count("\n"),
                     f"The docstring names {named[0]}.",
                     "issue-number",
-                    "Say what the test shows.",
+                    "Describe the behaviour instead.",
                 )
 
 
@@ -65,9 +67,9 @@ def _call(file: Path, call: ast.Call) -> Iterator[Finding]:
             yield Finding(
                 file,
                 call.lineno,
-                f"A {words[-1]} without a spec takes any call.",
+                f"A {words[-1]} without a spec accepts any call.",
                 "mock-spec",
-                "Give it spec=.",
+                "Add spec=.",
             )
         return
     patch = ".".join(words[words.index("patch") :]) if "patch" in words else ""
@@ -76,14 +78,12 @@ def _call(file: Path, call: ast.Call) -> Iterator[Finding]:
             yield Finding(
                 file,
                 call.lineno,
-                f"What {patch} puts in takes any call.",
+                f"The mock of {patch} accepts any call.",
                 "mock-spec",
-                "Give it autospec=True, or spec=.",
+                "Add autospec=True or spec=.",
             )
     elif words[-1] == "sleep" and not (words[0] == "asyncio" and _is_zero(call)):
-        yield Finding(
-            file, call.lineno, "It waits for the clock.", "sleep", "Wait for an event or a barrier."
-        )
+        yield Finding(file, call.lineno, "It sleeps.", "sleep", "Wait for an event or a barrier instead.")
 
 
 def _is_zero(call: ast.Call) -> bool:

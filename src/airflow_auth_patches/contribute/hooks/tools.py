@@ -1,4 +1,4 @@
-"""Ruff and mypy, told what they are told upstream: on our files, and on what patches add to a release's."""
+"""Run ruff and mypy with upstream's configuration on added files, and on the lines that patches add."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from airflow_auth_patches.series import tree
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import attempt, program, run
 
-#: The facts of upstream's configuration.
+#: Upstream's configuration, as far as it concerns the series.
 RUFF = Path(__file__).with_name("upstream-ruff.toml")
 MYPY = Path(__file__).with_name("upstream-mypy.ini")
-REMEDY = "Install the development tools: make setup."
+REMEDY = "Install the development tools: `make setup`."
 
 
 def ruff_on_edits(patched: Patched) -> Iterator[Finding]:
     """
-    Give what ruff finds in the patched files and not in the stock ones, and what it would format otherwise.
+    Yield what ruff finds in the patched files but not in the stock ones, and what it would reformat.
 
-    :raises Problem: when ruff is missing or fails.
+    :raises Problem: if ruff is missing or fails.
     """
     files = {path: file for path, file in patched.files.items() if path.endswith(".py")}
     if not files:
@@ -47,7 +47,7 @@ def ruff_on_edits(patched: Patched) -> Iterator[Finding]:
             yield files[path].finding(
                 found["location"]["row"], _code(found), _sentence(found["message"]), _what_to_do(found)
             )
-        # What does not parse stays as it is, and was told above.
+        # Files that do not parse are not formatted; the check above reports them.
         attempt(
             [program("ruff", REMEDY), "format", "--quiet", "--no-cache", "--config", RUFF, "."], cwd=after
         )
@@ -57,10 +57,10 @@ def ruff_on_edits(patched: Patched) -> Iterator[Finding]:
 
 def ruff_on_added(root: Path) -> Iterator[Finding]:
     """
-    Give what ruff finds in the files that the series adds, and those that it would format otherwise.
+    Yield what ruff finds in the files that the series adds, and what it would reformat.
 
     :param root: the checkout of this project.
-    :raises Problem: when ruff is missing or fails.
+    :raises Problem: if ruff is missing or fails.
     """
     folders = _folders(root)
     if not folders:
@@ -83,20 +83,20 @@ def ruff_on_added(root: Path) -> Iterator[Finding]:
         elif match := re.match(r"@@ -(\d+)", line):
             yield Finding(
                 root / path,
-                # A hunk of ruff's shows three lines before what it changes.
+                # A hunk of ruff's diff begins three lines before the change.
                 int(match[1]) + 3 * (match[1] != "1"),
-                "Ruff formats it otherwise.",
+                "Ruff would reformat it.",
                 "format",
-                f"Run ruff format --config {_shown(root, RUFF)}.",
+                f"Run `ruff format --config {_shown(root, RUFF)}`.",
             )
 
 
 def mypy_on_added(root: Path) -> Iterator[Finding]:
     """
-    Give what mypy finds in the files that the series adds; what is imported from Airflow is Any to it.
+    Yield what mypy finds in the files that the series adds. Imports from Airflow have the type ``Any``.
 
     :param root: the checkout of this project.
-    :raises Problem: when mypy is missing or fails otherwise than by findings.
+    :raises Problem: if mypy is missing or crashes.
     """
     files = [file for folder in _folders(root) for file in sorted((root / folder).rglob("*.py"))]
     if not files:
@@ -114,10 +114,10 @@ def mypy_on_added(root: Path) -> Iterator[Finding]:
 
 def mypy_on_edits(patched: Patched, python: Path) -> Iterator[Finding]:
     """
-    Give what mypy finds in the patched files as a whole and not in the stock ones.
+    Yield what mypy finds in the patched files but not in the stock ones.
 
-    :param python: the interpreter of an environment with what the release imports.
-    :raises Problem: when mypy is missing or fails otherwise than by findings.
+    :param python: the interpreter of an environment with the dependencies of the release.
+    :raises Problem: if mypy is missing or crashes.
     """
     files = {path: file for path, file in patched.files.items() if path.endswith(".py")}
     if not files:
@@ -151,7 +151,7 @@ def mypy_on_edits(patched: Patched, python: Path) -> Iterator[Finding]:
 def _mypy(
     folder: Path, files: Sequence[str | Path], *options: str | Path, path: str | None = None
 ) -> list[Mapping[str, Any]]:
-    """Return the errors that mypy finds, its own entries; `path` is where it looks for modules first."""
+    """Return the errors in mypy's JSON output; `path` is the first folder in which it searches modules."""
     if not files:
         return []
     told = attempt(
@@ -161,7 +161,9 @@ def _mypy(
     )
     lines = [line for line in told.stdout.splitlines() if line.startswith("{")]
     if told.returncode and not lines:
-        raise Problem(f"mypy failed: {(told.stderr or told.stdout).strip()}", "", Exit.FAILED)
+        raise Problem(
+            f"mypy failed: {(told.stderr or told.stdout).strip()}", "Correct its configuration.", Exit.FAILED
+        )
     return [found for found in map(json.loads, lines) if found["severity"] == "error"]
 
 
@@ -178,7 +180,7 @@ def _folders(root: Path) -> list[str]:
 
 
 def _ruff(folder: Path, *paths: str) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return what ruff finds: ``[(path below the folder, its own entry)]``."""
+    """Return what ruff finds: ``[(path below the folder, entry of its JSON output)]``."""
     told = run(
         [
             program("ruff", REMEDY),
@@ -198,7 +200,7 @@ def _code(found: Mapping[str, Any]) -> str:
 
 
 def _key(path: str, found: Mapping[str, Any], content: bytes) -> tuple[str, str, str, bytes]:
-    """Return what makes two findings the same wherever they stand: the text of the line, and what is said."""
+    """Return the key of a finding that does not depend on its line number: path, rule, message, line text."""
     lines = content.splitlines()
     row = found["location"]["row"] if "location" in found else found["line"]
     text = lines[row - 1].strip() if row <= len(lines) else b""
@@ -216,7 +218,7 @@ def _what_to_do(found: Mapping[str, Any]) -> str:
 
 
 def _formatted(file: Edited, formatted: str) -> Iterator[Finding]:
-    """Give each place that a patch adds and ruff formats otherwise."""
+    """Yield a finding for each place that a patch adds and ruff would reformat."""
     was, wanted = file.lines, formatted.split("\n")
     if was == wanted:
         return
@@ -226,4 +228,6 @@ def _formatted(file: Edited, formatted: str) -> Iterator[Finding]:
         touched: Sequence[int] = range(start + 1, end + 1) or (start, start + 1)
         line = next((line for line in touched if file.adds(line)), None)
         if line is not None:
-            yield file.finding(line, "format", "Ruff formats it otherwise.", "Format it in a tree.")
+            yield file.finding(
+                line, "format", "Ruff would reformat it.", "Format it in a tree and export it with `refresh`."
+            )

@@ -1,8 +1,8 @@
 """
-Airflow's local settings where MySQL's protocol is spoken by PyMySQL, which needs no compiler.
+Airflow's local settings for PyMySQL, a MySQL driver that needs no compiler.
 
-Airflow imports the other driver, ``MySQLdb``, whichever one its connection names, and does not start without
-it. PyMySQL can stand in its place, but for one name that Airflow looks up.
+Airflow always imports the driver ``MySQLdb``, even if its connection uses another driver, and does not start
+without it. PyMySQL can replace ``MySQLdb``, except for one name that Airflow uses.
 """
 
 from __future__ import annotations
@@ -14,5 +14,5 @@ from pymysql import converters
 
 pymysql.install_as_MySQLdb()
 converters.DateTime2literal = converters.escape_datetime  # type: ignore[attr-defined]
-# Else the import of it makes a second copy, which would take the place of the one that PyMySQL uses.
+# Without this, importing the module creates a second copy that replaces the one that PyMySQL uses.
 sys.modules["MySQLdb.converters"] = converters

@@ -1,5 +1,6 @@
 """
-What runs inside an API server: each module is copied into its plugins folder before it boots.
+In-process probes: plugins that are copied into the plugins folder of an API server before it boots.
 
-They run in the environment of Airflow, which lacks this package: they import nothing of it, nor each other.
+They run in the environment of Airflow, where this package is not installed. They must not import it or each
+other.
 """

@@ -1,8 +1,9 @@
 """
-Shows the gauges and the counter of ``request-admission``, in the patch or in the plugin.
+Show the gauges and the counter of ``request-admission``, in the patch or in the plugin.
 
-A plugin with a page, ``GET /static/admission-watch/report``: the last value of each gauge, its largest one,
-and the counter, as JSON. The page is below ``/static/``, so it is answered when every slot is taken.
+This plugin adds the page ``GET /static/admission-watch/report``. It returns the last and the largest value of
+each gauge, and the counter, as JSON. The page is below ``/static/``, so it responds even when every slot is
+in use.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ seen: dict[str, Any] = {"waiting": 0, "in_flight": 0, "most_waiting": 0, "most_i
 
 
 def gauge(stat: str, value: float, *args: Any, **kwargs: Any) -> Any:
-    """Keep a gauge of the middleware, and pass every metric on."""
+    """Record a gauge of the middleware, and forward every metric."""
     if stat.startswith(PREFIX):
         name = stat.removeprefix(PREFIX)
         seen[name] = value
@@ -35,14 +36,14 @@ def gauge(stat: str, value: float, *args: Any, **kwargs: Any) -> Any:
 
 
 def incr(stat: str, *args: Any, **kwargs: Any) -> Any:
-    """Count what the middleware counts, and pass every metric on."""
+    """Record a counter of the middleware, and forward every metric."""
     if stat.startswith(PREFIX):
         seen[stat.removeprefix(PREFIX)] += 1
     return _stock_incr(stat, *args, **kwargs)
 
 
 async def report() -> dict[str, Any]:
-    """Return what was seen."""
+    """Return the recorded values."""
     return seen
 
 
@@ -54,7 +55,7 @@ app.add_api_route("/report", report)
 
 
 class AdmissionWatch(AirflowPlugin):  # type: ignore[misc]
-    """Adds the page to the API server."""
+    """Add the page to the API server."""
 
     name = "admission_watch"
     fastapi_apps = [{"app": app, "url_prefix": "/static/admission-watch", "name": "admission-watch"}]

@@ -1,11 +1,11 @@
 """
-Counts the database connections that an API server's revocation check holds.
+Count the database connections that an API server's revocation check holds.
 
-A plugin with two pages: ``POST /check-watch/reset`` begins to count, ``GET /check-watch/report`` tells the
-count since, as JSON.
+This plugin adds two pages: ``POST /check-watch/reset`` resets the counts, and ``GET /check-watch/report``
+returns them as JSON.
 
-A connection is the check's from when one of its functions takes it from the pool, or from when it is asked
-about revoked tokens, until it goes back to the pool. So none is missed, however short its use.
+A connection belongs to the check when a function of the check takes it from the pool, or when it runs a query
+on revoked tokens, until it returns to the pool. So the probe also counts connections that are used briefly.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from sqlalchemy.pool import Pool
 
 from airflow.plugins_manager import AirflowPlugin
 
-#: Where the check is done, on stock and patched.
+#: The modules of the check, on stock and patched.
 PLACES = re.compile(r"/airflow/(?:models/revoked_token|api_fastapi/auth/tokens)\.py$")
 QUERY = re.compile(r"^\s*SELECT\b.*\brevoked_token\b", re.IGNORECASE | re.DOTALL)
 
 
 class Connections:
-    """The connections that are the check's now, and the most that were at once since the last reset."""
+    """The connections that the check holds, and their maximum number since the last reset."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -37,16 +37,16 @@ class Connections:
         self.reset()
 
     def reset(self) -> None:
-        """Count from now on."""
+        """Reset the counts."""
         with self._lock:
             self.most = len(self._held)
             self.taken = self.queries = 0
 
     def take(self, record: Any) -> None:
         """
-        Note that a connection is the check's.
+        Record that the check holds a connection.
 
-        :param record: the pool's record of it.
+        :param record: the pool's record of the connection.
         """
         with self._lock:
             if record not in self._held:
@@ -56,9 +56,9 @@ class Connections:
 
     def query(self, record: Any) -> None:
         """
-        Note that a connection is asked about revoked tokens.
+        Record a query on revoked tokens.
 
-        :param record: the pool's record of it.
+        :param record: the pool's record of the connection.
         """
         self.take(record)
         with self._lock:
@@ -66,15 +66,15 @@ class Connections:
 
     def give_back(self, record: Any) -> None:
         """
-        Note that a connection went back to the pool, whoever had it.
+        Record that a connection returned to the pool.
 
-        :param record: the pool's record of it.
+        :param record: the pool's record of the connection.
         """
         with self._lock:
             self._held.discard(record)
 
     def report(self) -> dict[str, int]:
-        """Give what was counted, as plain data."""
+        """Return the counts as JSON-serializable data."""
         with self._lock:
             return {
                 "most": self.most,
@@ -88,21 +88,21 @@ connections = Connections()
 
 
 async def reset() -> dict[str, int]:
-    """Begin to count."""
+    """Reset the counts."""
     connections.reset()
     return {}
 
 
 async def report() -> dict[str, int]:
-    """Tell what was counted."""
+    """Return the counts."""
     return connections.report()
 
 
 def checking(frame: FrameType | None) -> bool:
     """
-    Tell whether the check is among those who called.
+    Check whether a function of the revocation check is on the call stack.
 
-    :param frame: where to begin, outwards.
+    :param frame: the innermost frame.
     """
     while frame is not None:
         if PLACES.search(frame.f_code.co_filename):
@@ -135,7 +135,7 @@ app.add_api_route("/report", report)
 
 
 class CheckWatch(AirflowPlugin):  # type: ignore[misc]
-    """Gives the API server the two pages."""
+    """Add the two pages to the API server."""
 
     name = "check_watch"
     fastapi_apps = [{"app": app, "url_prefix": "/check-watch", "name": "check-watch"}]

@@ -1,10 +1,10 @@
 """
-Drops the database connection that a FAB page holds, after its last query and before Flask's teardown.
+Drop the database connection that a FAB page holds, after its last query and before Flask's teardown.
 
-A plugin for stock and patched releases, on PostgreSQL. A request that has ``drop-connection`` in its query
-loses its connection as by a time-out or a fail-over: the database ends the process behind it. Flask sends the
-signal used here when the status and the headers of the page are out and its own teardown is next.
-``GET /drop-connection/count`` tells how many connections were dropped, as JSON.
+This plugin is for stock and patched releases, on PostgreSQL. A request with ``drop-connection`` in its query
+string loses its connection, as after a time-out or a fail-over: the database terminates the backend process.
+Flask sends the signal used here after the status and the headers of the page, just before its own teardown.
+``GET /drop-connection/count`` returns the number of dropped connections as JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool, Pool
 from airflow import settings
 from airflow.plugins_manager import AirflowPlugin
 
-#: The connections that are out of their pool, under the pool's record of them, and who took them.
+#: The checked-out connections by the pool's record, with the id of the thread that took them.
 held: dict[Any, tuple[int, Any]] = {}
 dropped: list[int] = []
 
@@ -36,20 +36,20 @@ def _checkin(dbapi: Any, record: Any) -> None:
 def _tearing_down(*_: Any, **__: Any) -> None:
     if "drop-connection" not in request.args:
         return
-    # Of those that the page holds, not of the session: to ask it would give it one.
+    # Use the connections of this thread. Asking the session for its connection would create one.
     processes = [
         dbapi.info.backend_pid for thread, dbapi in tuple(held.values()) if thread == threading.get_ident()
     ]
     engine = create_engine(settings.engine.url, poolclass=NullPool)
     with engine.connect() as connection:
         for process in processes:
-            # Waits until it has ended: 10 seconds at most.
+            # This waits until the process ended, for at most 10 seconds.
             if connection.scalar(text("SELECT pg_terminate_backend(:process, 10000)"), {"process": process}):
                 dropped.append(process)
 
 
 async def count() -> int:
-    """Tell how many connections were dropped."""
+    """Return the number of dropped connections."""
     return len(dropped)
 
 
@@ -62,7 +62,7 @@ app.add_api_route("/count", count)
 
 
 class DropConnection(AirflowPlugin):  # type: ignore[misc]
-    """Gives the API server the page."""
+    """Add the page to the API server."""
 
     name = "drop_connection"
     fastapi_apps = [{"app": app, "url_prefix": "/drop-connection", "name": "drop-connection"}]

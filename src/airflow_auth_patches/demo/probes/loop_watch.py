@@ -1,13 +1,13 @@
 """
-Watches the event loop of an API server: what it asks of databases, and how long it is blocked.
+Count database calls on the event loop of an API server, and measure the event-loop lag.
 
-A plugin with two pages, both answered by the loop itself: ``POST /loop-watch/reset`` begins to count,
-``GET /loop-watch/report`` tells what was counted since, as JSON.
+This plugin adds two pages, which run on the event loop: ``POST /loop-watch/reset`` resets the counts, and
+``GET /loop-watch/report`` returns them as JSON.
 
-It also counts the connections that a request takes while it holds another, in whatever thread.
+It also counts the connections that a request takes while it holds another one, in any thread.
 
-A call is on the loop when ``asyncio.get_running_loop()`` succeeds in its thread. Calls of asynchronous
-engines are told apart: they give the loop back while they wait.
+A call is on the loop if ``asyncio.get_running_loop()`` succeeds in its thread. Calls of asynchronous engines
+are counted separately, because they do not block the loop.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from sqlalchemy.pool import Pool, QueuePool
 
 from airflow.plugins_manager import AirflowPlugin
 
-#: Seconds between two beats of the loop, and between two looks at whether one is late.
+#: Seconds between two wake-ups of the loop, and between two checks whether a wake-up is late.
 BEAT = 0.02
-#: A beat that is so many seconds late is a stop, whose place is looked for.
+#: Seconds of lag after which the position of the loop's thread is recorded.
 LATE = 0.1
-#: Where a connection's record keeps who holds it.
+#: Key in the info of a connection's record for the request that holds it.
 KEY = "loop_watch"
 KINDS = ("statements", "checkouts", "ends", "waits", "nested")
-#: Whose frames can be a call site, and those that only pass a call on.
+#: Packages whose frames can be a call site, and modules that only forward a call.
 OWNERS = re.compile(r".*/site-packages/((?:airflow|fastapi|pydantic|starlette)/.*)")
 PLUMBING = re.compile(
     r"airflow/utils/session\.py|airflow/utils/sqlalchemy\.py|airflow/settings\.py"
@@ -47,7 +47,7 @@ TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE)\s+\"?([a-z_]+)", re.IGNORECASE)
 
 
 def on_loop() -> bool:
-    """Tell whether the loop waits for what this thread does."""
+    """Check whether this thread runs the event loop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -57,9 +57,9 @@ def on_loop() -> bool:
 
 def site(frame: FrameType | None) -> tuple[str, str]:
     """
-    Tell the nearest call of Airflow, FastAPI or pydantic, and the route of the request.
+    Return the innermost call site in Airflow, FastAPI or pydantic, and the route of the request.
 
-    :param frame: where to begin, outwards.
+    :param frame: the innermost frame.
     :return: ``airflow/models/pool.py:Pool.open_slots``, and ``/api/v2/pools`` or an empty string.
     """
     nearest = route = ""
@@ -80,7 +80,7 @@ def _name(code: CodeType) -> str:
 
 
 def _route(frame: FrameType) -> str:
-    """Tell the route of the request that a frame of FastAPI answers, or the path of one in a middleware."""
+    """Return the route of the request in a frame of FastAPI, or its path in a middleware."""
     if frame.f_code.co_name not in ("app", "dispatch", "__call__"):
         return ""
     scope = frame.f_locals.get("scope") or getattr(frame.f_locals.get("request"), "scope", None)
@@ -90,7 +90,7 @@ def _route(frame: FrameType) -> str:
 def _named(scope: dict[str, Any]) -> str:
     path: str = scope["path"]
     template = getattr(scope.get("route"), "path", "")
-    # Some releases of FastAPI tell the template below the router's own prefix.
+    # In some releases of FastAPI, the template does not include the prefix of the router.
     if template and template.count("/") < path.count("/"):
         template = "/".join(path.split("/")[: path.count("/") - template.count("/") + 1]) + template
     return f"{scope.get('method', '')} {template or path}".strip()
@@ -98,9 +98,9 @@ def _named(scope: dict[str, Any]) -> str:
 
 class Held:
     """
-    How many connections a request holds, in whatever threads.
+    The number of connections that a request holds, in all threads.
 
-    :param scope: of the request.
+    :param scope: the ASGI scope of the request.
     """
 
     def __init__(self, scope: dict[str, Any]) -> None:
@@ -110,9 +110,9 @@ class Held:
 
 class PerRequest:
     """
-    Lets what is done for a request know the request.
+    Middleware that sets the context variable `request` for each request.
 
-    :param app: what answers it.
+    :param app: the ASGI application.
     """
 
     def __init__(self, app: Any) -> None:
@@ -134,9 +134,9 @@ request: contextvars.ContextVar[Held | None] = contextvars.ContextVar("request",
 
 class Watch:
     """
-    What was counted since the last reset.
+    The counts since the last reset.
 
-    Calls are counted by the loop's own thread; those of other loops in the process wait for the lock.
+    The loop's own thread counts the calls. Calls of other event loops in the process wait for the lock.
     """
 
     def __init__(self) -> None:
@@ -157,11 +157,11 @@ class Watch:
 
     def call(self, kind: str, *, exempt: bool, what: str = "") -> None:
         """
-        Count a call, if it is on the loop.
+        Count a call if it is on the loop.
 
         :param kind: ``statements``, ``checkouts``, ``waits`` or ``ends`` (of transactions).
-        :param exempt: whether the loop goes on while it waits.
-        :param what: what it is about, told with its site.
+        :param exempt: whether the call does not block the loop.
+        :param what: the subject of the call, reported with its call site.
         """
         if not on_loop():
             return
@@ -174,7 +174,7 @@ class Watch:
             self.calls[kind, f"{nearest} ({what})" if what else nearest, route] += 1
 
     def take(self, held: Held) -> None:
-        """Count a connection that a request takes while it holds another, wherever it is taken."""
+        """Count a connection that a request takes while it holds another one, in any thread."""
         with self._lock:
             held.connections += 1
             second = held.connections > 1
@@ -184,12 +184,12 @@ class Watch:
                 self.calls["nested", nearest, _named(held.scope)] += 1
 
     def give_back(self, held: Held) -> None:
-        """Note that a request holds a connection less."""
+        """Record that a request returned a connection."""
         with self._lock:
             held.connections -= 1
 
     async def beat(self) -> None:
-        """Wake up again and again, and see how late that is."""
+        """Wake up periodically and measure the lag."""
         while True:
             self.beaten = begun = time.monotonic()
             await asyncio.sleep(BEAT)
@@ -200,10 +200,10 @@ class Watch:
 
     def look(self) -> None:
         """
-        While a beat is late, count the time in which this thread goes on, and note once where the loop's is.
+        While a wake-up is late, measure how long this thread runs, and record where the loop's thread is.
 
-        A process that gets no processor, or whose interpreter is held, stops this thread, and counts little.
-        A loop that waits for a database, or for a lock, does not stop it.
+        If the process gets no CPU, or another thread holds the interpreter lock, this thread stops too and
+        measures little. If the loop waits for a database or a lock, this thread continues.
         """
         counted = noted = went_on = 0.0
         woken = time.monotonic()
@@ -229,14 +229,14 @@ class Watch:
             self.stops[f"{nearest}{innermost} {route}".strip()] += 1
 
     def collect(self, phase: str, info: dict[str, int]) -> None:
-        """Take the time of a garbage collection, which stops every thread."""
+        """Measure a garbage collection, which stops every thread."""
         if phase == "start":
             self._collecting = time.monotonic()
         else:
             self.collected = max(self.collected, time.monotonic() - self._collecting)
 
     def reset(self) -> None:
-        """Count from nothing; on the loop."""
+        """Reset the counts. Must run on the event loop."""
         with self._lock:
             self._clear()
         if self._beating is None or self._beating.done():
@@ -247,7 +247,7 @@ class Watch:
             self._looking.start()
 
     def report(self) -> dict[str, Any]:
-        """Give what was counted, as plain data."""
+        """Return the counts as JSON-serializable data."""
         with self._lock:
             calls, exempt, stops = dict(self.calls), dict(self.exempt), dict(self.stops)
         sites: dict[tuple[str, str], dict[str, int]] = {}
@@ -280,13 +280,13 @@ watch = Watch()
 
 
 async def reset() -> dict[str, Any]:
-    """Begin to count."""
+    """Reset the counts."""
     watch.reset()
     return {}
 
 
 async def report() -> dict[str, Any]:
-    """Tell what was counted."""
+    """Return the counts."""
     return watch.report()
 
 
@@ -347,7 +347,7 @@ app.add_api_route("/report", report)
 
 
 class LoopWatch(AirflowPlugin):  # type: ignore[misc]
-    """Gives the API server the two pages."""
+    """Add the middleware and the two pages to the API server."""
 
     name = "loop_watch"
     fastapi_root_middlewares = [{"middleware": PerRequest, "name": "loop-watch"}]

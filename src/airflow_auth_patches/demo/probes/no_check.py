@@ -1,9 +1,9 @@
 """
-Takes the revocation check out of an API server, to measure what the check costs.
+Disable the revocation check of an API server, to measure the cost of the check.
 
-A plugin for stock and patched releases. ``BaseAuthManager.get_user_from_token`` asks only about a token that
-has an id, so the validator that it uses gives it the claims without their ``jti``. Logging out still revokes
-a token: that uses the validator's own claims.
+This plugin is for stock and patched releases. ``BaseAuthManager.get_user_from_token`` checks only tokens with
+an id, so this plugin removes ``jti`` from the claims that its validator returns. Logout still revokes a
+token, because it uses the unchanged claims of the validator.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from airflow.api_fastapi.auth.managers.base_auth_manager import BaseAuthManager
 
 class WithoutId:
     """
-    A token validator whose claims have no id.
+    A token validator that returns claims without an id.
 
-    :param validator: the real one.
+    :param validator: the wrapped validator.
     """
 
     def __init__(self, validator: Any) -> None:

@@ -1,8 +1,8 @@
 """
-Counts the threads of an API server that wait for a database connection.
+Count the threads of an API server that wait for a database connection.
 
-A plugin with one page: ``POST /pool-watch/reset`` begins to count. The largest number of threads that waited
-at the same time since then is in the server's log, as a server that hangs answers no page.
+This plugin adds the page ``POST /pool-watch/reset``, which resets the count. The largest number of threads
+that waited at the same time is written to the server's log, because a server that hangs does not respond.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _do_get(pool: Any) -> Any:
         counted["waiting"] += 1
         if counted["waiting"] > counted["most"]:
             counted["most"] = counted["waiting"]
-            # In one piece, whatever else is logged; Airflow redirects sys.stderr.
+            # One write, so that other log lines do not split it; Airflow redirects sys.stderr.
             os.write(STDERR, f"\npool-watch: {counted['most']} waiting\n".encode())
     try:
         return _stock_do_get(pool)
@@ -40,7 +40,7 @@ def _do_get(pool: Any) -> Any:
 
 
 async def reset() -> dict[str, int]:
-    """Begin to count."""
+    """Reset the count."""
     with lock:
         counted.update(most=0)
     return {}
@@ -54,7 +54,7 @@ app.add_api_route("/reset", reset, methods=["POST"])
 
 
 class PoolWatch(AirflowPlugin):  # type: ignore[misc]
-    """Adds the page to the API server."""
+    """Add the page to the API server."""
 
     name = "pool_watch"
     fastapi_apps = [{"app": app, "url_prefix": "/pool-watch", "name": "pool-watch"}]

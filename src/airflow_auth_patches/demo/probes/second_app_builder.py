@@ -1,9 +1,9 @@
 """
-Sets up a second app builder beside the server's, as FAB's routes, a command or a Flask plugin do.
+Create a second app builder in a server, as FAB's routes, a command or a Flask plugin do.
 
-A plugin with two pages, to be asked one after the other: ``POST /second-app-builder/begin`` sets one up until
-it is half-way, where FAB's auth manager is to get its resources; ``POST /second-app-builder/end`` lets it go
-on, and answers 500 with its error when it fails.
+This plugin adds two pages. ``POST /second-app-builder/begin`` starts the set-up of an app builder and pauses
+it before FAB's auth manager initializes its resources. ``POST /second-app-builder/end`` continues the set-up,
+and returns 500 if it fails.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TIMEOUT = 60.0
 
 
 class SetUp(threading.Thread):
-    """A set-up that waits half-way, and keeps what it raised."""
+    """A thread that pauses the set-up half-way, and stores the exception that it raised."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -42,7 +42,7 @@ _init_flask_resources = FabAuthManager.init_flask_resources
 
 
 def init_flask_resources(self: FabAuthManager) -> None:
-    """Wait, in the thread of a set-up, before FAB does what it does."""
+    """Pause in the thread of a set-up, then call FAB's method."""
     thread = threading.current_thread()
     if isinstance(thread, SetUp):
         thread.half_way.set()
@@ -52,7 +52,7 @@ def init_flask_resources(self: FabAuthManager) -> None:
 
 
 def begin() -> dict[str, int]:
-    """Begin a set-up; return when it is half-way."""
+    """Start a set-up, and return when it is half-way."""
     set_ups.append(SetUp())
     set_ups[-1].start()
     if not set_ups[-1].half_way.wait(TIMEOUT):
@@ -61,7 +61,7 @@ def begin() -> dict[str, int]:
 
 
 def end() -> dict[str, int]:
-    """Let the set-up go on; return when it has ended."""
+    """Continue the set-up, and return when it ended."""
     set_ups[-1].go.set()
     set_ups[-1].join(TIMEOUT)
     if set_ups[-1].is_alive():
@@ -79,7 +79,7 @@ app.add_api_route("/end", end, methods=["POST"])
 
 
 class SecondAppBuilder(AirflowPlugin):  # type: ignore[misc]
-    """Gives the API server the two pages."""
+    """Add the two pages to the API server."""
 
     name = "second_app_builder"
     fastapi_apps = [{"app": app, "url_prefix": "/second-app-builder", "name": "second-app-builder"}]

@@ -1,8 +1,8 @@
 """
-Counts what an API server asks of FAB's tables of users, roles and permissions.
+Count the queries of an API server on FAB's tables of users, roles and permissions.
 
-A plugin with two pages: ``POST /user-watch/reset`` begins to count, ``GET /user-watch/report`` tells the
-count since, as JSON.
+This plugin adds two pages: ``POST /user-watch/reset`` resets the counts, and ``GET /user-watch/report``
+returns them as JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sqlalchemy.engine import Engine
 from airflow.plugins_manager import AirflowPlugin
 
 TABLE = re.compile(r"\bFROM\s+[\"`]?ab_", re.IGNORECASE)
-#: The query that each look-up of a user begins with; what a user has may be asked of the same table renamed.
+#: The first query of each user look-up. Other queries can use the same table with an alias.
 USER = re.compile(r"\bFROM\s+[\"`]?ab_user\b[\"`]?(?!\s+AS\b)", re.IGNORECASE)
 
 lock = threading.Lock()
@@ -28,7 +28,7 @@ counted: Counter[str] = Counter()
 
 
 def _on_loop() -> bool:
-    """Tell whether the event loop waits for what this thread does."""
+    """Check whether this thread runs the event loop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -45,14 +45,14 @@ def _statement(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
 
 
 async def reset() -> dict[str, int]:
-    """Begin to count."""
+    """Reset the counts."""
     with lock:
         counted.clear()
     return {}
 
 
 async def report() -> dict[str, int]:
-    """Tell what was counted."""
+    """Return the counts."""
     with lock:
         return {name: counted[name] for name in ("users", "queries", "on_loop")}
 
@@ -65,7 +65,7 @@ app.add_api_route("/report", report)
 
 
 class UserWatch(AirflowPlugin):  # type: ignore[misc]
-    """Gives the API server the two pages."""
+    """Add the two pages to the API server."""
 
     name = "user_watch"
     fastapi_apps = [{"app": app, "url_prefix": "/user-watch", "name": "user-watch"}]

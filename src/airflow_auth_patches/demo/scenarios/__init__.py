@@ -1,4 +1,4 @@
-"""The scenarios of the demonstration, one module for each bug."""
+"""The scenarios of the demonstration."""
 
 from __future__ import annotations
 
@@ -50,23 +50,23 @@ ALL: tuple[Scenario, ...] = (
 )
 
 
-#: The scenarios and the pairs, the oldest and the newest, of the short demonstration: minutes, not an hour.
+#: The scenarios of the short demonstration, and its pairs: the oldest and the newest one. It takes minutes.
 SHORT = ("session-cleanup", "token-race", "table-locked", "logout-leeway", "browser-sessions")
 SHORT_PAIRS = ("3.1.6+3.3.0", "3.3.2+3.10.2")
 
 
 def choose(names: Sequence[str], *, everything: bool = False) -> tuple[Scenario, ...]:
     """
-    Return the scenarios of those names, in the order of the demonstration.
+    Return the chosen scenarios, in the order of the demonstration.
 
-    :param names: their names; when there are none, those of the short demonstration, on its pairs.
-    :param everything: every scenario on every pair.
-    :raises Problem: when a name is no scenario's.
+    :param names: the names of the scenarios; by default those of the short demonstration, on its pairs.
+    :param everything: whether to return every scenario on every pair.
+    :raises Problem: when a name is unknown.
     """
     known = [scenario.name for scenario in ALL]
     for name in names:
         if name not in known:
-            raise Problem(f"There is no scenario {name!r}.", f"There are: {', '.join(known)}.", Exit.USAGE)
+            raise Problem(f"There is no scenario {name!r}.", f"Choose one of {', '.join(known)}.", Exit.USAGE)
     if everything:
         return ALL
     if names:

@@ -1,4 +1,4 @@
-"""The table of report 66493: 60 requests on a small pool, cured on stock releases by the plugin alone."""
+"""The load test of issue 66493: 60 requests on a small pool, on stock, with the plugin and patched."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from airflow_auth_patches.demo.server import Server
 PATH = "/api/v2/dags"
 REQUESTS = 60
 CONCURRENCY = 30
-#: Seconds for all requests: more than the pool's time-out, so that a request that waits for it returns 500.
+#: Seconds for all requests; longer than the pool time-out, so that a request that reaches it returns 500.
 DEADLINE = 45.0
 SETTINGS = Settings(pool_timeout=30)
 
 
 def run(server: Server) -> Observation:
     """
-    Request the Dags with many tokens.
+    Request the Dags concurrently with many tokens.
 
-    :param server: a fresh one with a small pool.
+    :param server: a newly booted server with a small pool.
     """
     requests = [Request("GET", PATH, token=token) for token in server.tokens(REQUESTS)]
     mark = server.log_size()

@@ -1,15 +1,15 @@
-"""What the revocation check costs: beside a server without it, and a cache hit beside the query."""
+"""The cost of the revocation check: compared with a server without it, and a cache hit with the query."""
 
 from __future__ import annotations
 
 import json
-import statistics
 import tempfile
 from pathlib import Path
 
 from airflow_auth_patches.demo.load import Request, Result, send
 from airflow_auth_patches.demo.outcomes import Measurement, Observation
 from airflow_auth_patches.demo.preparation import Settings
+from airflow_auth_patches.demo.ratios import Ratios
 from airflow_auth_patches.demo.scenario import Scenario
 from airflow_auth_patches.demo.server import Server
 
@@ -20,79 +20,82 @@ REQUESTS = 300
 CONCURRENCY = 30
 PATH = "/api/v2/dags?limit=5"
 DEADLINE = 20.0
-#: The most that a round may take, as a median, of what it takes without any check.
+#: The maximum run time of a round, as a ratio to a round without the check (median).
 MOST = 1.10
 SETTINGS = Settings(pool_timeout=5, user_cache_ttl=600, revocation_cache_ttl=0)
 
 BENCHMARK = Path(__file__).parents[1] / "hit_cost.py"
-#: How many times cheaper than the query a hit must be, and with how many threads.
+#: The minimum speed-up of a cache hit over the query, and the tested numbers of threads.
 CHEAPER = 100
 THREADS = (1, 8)
 
 
 def ratio(server: Server) -> Observation:
     """
-    Load a server with the check and one without, in turns, each request with a token of its own.
+    Compare a server with the check and one without it, with a different token per request.
 
-    :param server: a fresh one with a small pool and the cache off.
+    :param server: a newly booted server with a small pool and the cache off.
     """
     total = {"check": Result([], 0), "no check": Result([], 0)}
     ratios: list[float] = []
-    with server.sibling("no-check", probes=("no_check",)) as free:
-        servers = {"check": server, "no check": free.wait()}
+    with server.sibling("no-check", probes=("no_check",)) as unchecked:
+        servers = {"check": server, "no check": unchecked.wait()}
         tokens = server.tokens(REQUESTS * (2 * ROUNDS + 2))
         for number in range(ROUNDS + 1):
             walls = {}
-            # Now the one first, now the other, so that neither always has the warmer machine.
+            # Alternate the order, so that neither server always runs second.
             for name in sorted(servers, reverse=bool(number % 2)):
                 requests = [
                     Request("GET", PATH, token=tokens.pop()) for _ in range(REQUESTS if number else WARMING)
                 ]
                 result = send(servers[name].url, requests, deadline=DEADLINE, concurrency=CONCURRENCY)
                 walls[name] = result.wall
-                if number or result.failures:  # the first round only warms up
+                if number or result.failures:  # round 0 is a warm-up
                     total[name] += result
                 if result.unfinished:
-                    return _compared(total, ratios, number)
+                    return _compare(total, ratios, number)
             if number:
                 ratios.append(walls["check"] / walls["no check"])
-    return _compared(total, ratios, ROUNDS)
+    return _compare(total, ratios, ROUNDS)
 
 
-def _compared(total: dict[str, Result], ratios: list[float], rounds: int) -> Observation:
+def _compare(total: dict[str, Result], ratios: list[float], rounds: int) -> Observation:
     measurements = tuple(
         Measurement(name, result, DEADLINE, rounds, ROUNDS)
         for name, result in total.items()
         if result.answers
     )
-    told = [str(each) for each in measurements]
+    parts = [str(each) for each in measurements]
     finished = len(ratios) == ROUNDS
     if finished:
-        median = statistics.median(ratios)
-        told.append(
-            f"{median:.2f} times the wall time of no check (median of {ROUNDS} rounds,"
-            f" {min(ratios):.2f} to {max(ratios):.2f})"
-        )
-        told.append(
+        compared = Ratios(ratios)
+        slower = compared.exceed(MOST)
+        parts.append(f"{compared} times the wall time of no check")
+        parts.append(
             f"{total['check'].wall / ROUNDS:.1f} s a round, no check {total['no check'].wall / ROUNDS:.1f} s"
         )
     else:
-        median = float("inf")
-        told.append("did not finish, so there is no ratio")
-    failed = median > MOST or any(each.result.failures for each in measurements)
-    return Observation(sees="; ".join(told), failed=failed, measurements=measurements)
+        slower = True
+        parts.append("did not finish, so there is no ratio")
+    lost = any(each.result.failures for each in measurements)
+    return Observation(
+        sees="; ".join(parts),
+        failed=lost or slower is not False,
+        inconclusive=slower is None and not lost,
+        measurements=measurements,
+    )
 
 
 def hit(server: Server) -> Observation:
     """
-    Time the check of one and the same token, and the query that it spares, in a process of their own.
+    Measure the check of a cached token and the query that it avoids, in a separate process.
 
-    :param server: one whose database is used.
+    :param server: the server whose database is used.
     """
     with tempfile.TemporaryDirectory() as folder:
-        told = Path(folder) / "told.json"
-        server.run(BENCHMARK, str(told), *map(str, THREADS))
-        measured = json.loads(told.read_text())
+        target = Path(folder) / "result.json"
+        server.run(BENCHMARK, str(target), *map(str, THREADS))
+        measured = json.loads(target.read_text())
     figures = [
         (threads, measured[str(threads)]["query"], measured[str(threads)]["hit"]) for threads in THREADS
     ]

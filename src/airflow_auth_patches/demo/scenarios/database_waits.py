@@ -1,4 +1,4 @@
-"""A locked table, or a database that falls silent: what needs it waits, and all else must go on."""
+"""A locked table or a database that does not respond: requests that do not need it must continue."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from airflow_auth_patches.demo.databases import Lock
-from airflow_auth_patches.demo.flows import PULSE_PATH, FlowResult, Step, run_flows
+from airflow_auth_patches.demo.flows import VERSION_PATH, FlowResult, Step, run_flows
 from airflow_auth_patches.demo.load import NO_ANSWER
 from airflow_auth_patches.demo.outcomes import Measurement, Observation
 from airflow_auth_patches.demo.postgresql import PostgreSQL
@@ -19,31 +19,31 @@ from airflow_auth_patches.demo.server import Server
 from airflow_auth_patches.util.errors import Exit, Problem
 
 PAIRS = ("3.2.2+3.6.5", "3.3.2+3.10.2")
-#: Seconds that the database makes others wait.
+#: Seconds for which the table is locked or the database does not respond.
 HELD = 8.0
 REQUESTS = 40
-#: Few enough that the pool has connections for all: nothing but the database is waited for, on stock either.
+#: Low enough that the pool has a connection for every request, also on stock.
 CONCURRENCY = 4
 DEADLINE = 25.0
 STEP = Step("GET", "/api/v2/dags", "/api/v2/dags?limit=5")
-#: Seconds by which the version may take longer than without a lock: half of the time that the lock is held.
-#: An answer that waits for the lock takes all of it; a busy machine delays one by less.
+#: Seconds by which a response to the version can be slower than without a lock: half of the time of the lock.
+#: A response that waits for the lock takes the whole time; a busy machine causes a shorter delay.
 MORE = HELD / 2
 SETTINGS = Settings(pool_timeout=5, user_cache_ttl=600, revocation_cache_ttl=0)
 USERS = Settings(pool_timeout=5, user_cache_ttl=0, revocation_cache_ttl=0)
 ABOUT = (
     f"{{what}} for {HELD:.0f} s, during {REQUESTS} GET {STEP.path}, {CONCURRENCY} at once, "
-    f"each its own token; {PULSE_PATH} all along, at most {MORE:.0f} s longer than before; "
+    f"each its own token; {VERSION_PATH} all along, at most {MORE:.0f} s longer than before; "
     f"pool_timeout {SETTINGS.pool_timeout} s, deadline {DEADLINE:.0f} s"
 )
 
 
 def load(server: Server, tokens: Iterable[str]) -> FlowResult:
     """
-    Ask for Dags, each time with another token, and for the version all along.
+    Request Dags with a different token each time, and the version at the same time.
 
-    :param server: one that answers.
-    :param tokens: as many as there are requests, had before anything is locked, as logging in needs it too.
+    :param server: a running server.
+    :param tokens: one per request; create them before the lock, because a login needs the table too.
     """
     left = iter(tokens)
     return run_flows(
@@ -54,10 +54,10 @@ def load(server: Server, tokens: Iterable[str]) -> FlowResult:
 @contextmanager
 def later(action: Callable[[], None], seconds: float = HELD) -> Iterator[None]:
     """
-    Do something some seconds after the beginning of a block; at its end, if that comes first.
+    Call a function some seconds after the start of a ``with`` block, and again at its end.
 
-    :param action: what to do; twice must be as good as once.
-    :param seconds: how many.
+    :param action: the function; a second call must have no effect.
+    :param seconds: the delay.
     """
     timer = threading.Timer(seconds, action)
     timer.daemon = True
@@ -70,34 +70,34 @@ def later(action: Callable[[], None], seconds: float = HELD) -> Iterator[None]:
         timer.join(seconds)
 
 
-def compared(name: str, before: FlowResult, during: FlowResult) -> tuple[str, bool, Measurement]:
+def compare(name: str, before: FlowResult, during: FlowResult) -> tuple[str, bool, Measurement]:
     """
-    Say how the version was answered, and what became of the other requests.
+    Compare the responses during a disturbance of the database with those before.
 
-    :param name: what the database did.
-    :param before: the same requests while it did nothing.
-    :param during: the requests meanwhile.
-    :return: what was seen, whether it is a failure, the requests.
+    :param name: the name of the disturbance.
+    :param before: the requests before the disturbance.
+    :param during: the requests during the disturbance.
+    :return: the observation as text, whether it is a failure, and the measurement.
     """
-    usual, slowest = before.slowest_pulse, during.slowest_pulse
+    usual, slowest = before.slowest_version, during.slowest_version
     unanswered = during.result.unfinished + during.left
     ways = ", ".join(f"{count} x {way}" for way, count in sorted(during.outcomes.items()))
     if during.left:
         ways += f", {during.left} not sent"
-    told = f"{name}: version up to {slowest * 1000:.0f} ms (before {usual * 1000:.0f}), Dags {ways}"
-    # The last question to the version is broken off with the load: it counts only as slow, where it is.
-    refused = any(answer.failed and answer.outcome != NO_ANSWER for answer in during.pulse.answers)
+    text = f"{name}: version up to {slowest * 1000:.0f} ms (before {usual * 1000:.0f}), Dags {ways}"
+    # The last request for the version is cancelled at the end of the load: ignore that it has no response.
+    refused = any(answer.failed and answer.outcome != NO_ANSWER for answer in during.versions.answers)
     failed = slowest > usual + MORE or refused or bool(unanswered)
-    return told, failed, Measurement(name, during.result, DEADLINE)
+    return text, failed, Measurement(name, during.result, DEADLINE)
 
 
 def locked(server: Server, name: str, table: str) -> Lock:
     """
-    Lock a table, once more after those in the way are gone.
+    Lock a table. If another transaction uses it, close the connections of the server and try again.
 
-    :param server: its database is meant.
-    :param name: the database.
-    :param table: the table.
+    :param server: the server.
+    :param name: the name of the database.
+    :param table: the name of the table.
     """
     try:
         return server.database.lock(name, table)
@@ -108,21 +108,21 @@ def locked(server: Server, name: str, table: str) -> Lock:
 
 def tables(server: Server, *, names: tuple[str, ...]) -> Observation:
     """
-    Lock one table after the other.
+    Lock tables, one after the other.
 
-    :param server: a fresh one with a small pool.
-    :param names: the tables.
+    :param server: a newly booted server with a small pool.
+    :param names: the names of the tables.
     """
     before = load(server, server.tokens(REQUESTS))
     seen = []
     for table in names:
         tokens = server.tokens(REQUESTS)
         with locked(server, server.name, table) as lock, later(lock.release):
-            seen.append(compared(f"{table} locked", before, load(server, tokens)))
+            seen.append(compare(f"{table} locked", before, load(server, tokens)))
         if seen[-1][2].result.unfinished:
             break
     return Observation(
-        sees="; ".join(told for told, _, _ in seen),
+        sees="; ".join(text for text, _, _ in seen),
         failed=any(failed for _, failed, _ in seen),
         measurements=tuple(measurement for _, _, measurement in seen),
     )
@@ -130,12 +130,12 @@ def tables(server: Server, *, names: tuple[str, ...]) -> Observation:
 
 def silent(server: Server) -> Observation:
     """
-    Let the database fall silent, for another server process that finds it through a proxy.
+    Block the traffic between the database and a second server process, with a proxy.
 
-    :param server: one whose database is on a port.
+    :param server: a server whose database listens on a port.
     """
     if not isinstance(server.database, PostgreSQL):
-        raise Problem(f"{server.database.product} is not reached through a proxy.", "", Exit.FAILED)
+        raise Problem(f"{server.database.product} does not support a proxy.", "Use PostgreSQL.", Exit.FAILED)
     with Proxy(server.database.port) as proxy:
         with server.sibling("proxied", database=server.database.through(proxy.port)) as other:
             other.wait()
@@ -143,8 +143,8 @@ def silent(server: Server) -> Observation:
             tokens = other.tokens(REQUESTS)
             proxy.hold()
             with later(proxy.release):
-                told, failed, measurement = compared("database silent", before, load(other, tokens))
-    return Observation(sees=told, failed=failed, measurements=(measurement,))
+                text, failed, measurement = compare("database silent", before, load(other, tokens))
+    return Observation(sees=text, failed=failed, measurements=(measurement,))
 
 
 SCENARIOS = (

@@ -1,4 +1,4 @@
-"""Connections that the database dropped, by itself or in a restart: the next requests must not notice."""
+"""Connections that the database dropped, by a kill or a restart: the next requests must succeed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_auth_patches.demo.server import Server
 
 PATH = "/api/v2/dags?limit=1"
 REQUESTS = 10
-#: Users who ask before the drop, so that a cache knows them, and those who ask after it.
+#: Number of users with requests before the drop, so that the cache has them, and after it.
 KNOWN = 2
 USERS = 5
 #: Seconds for each request.
@@ -24,11 +24,11 @@ DEADLINE = 20.0
 @dataclass(frozen=True)
 class Drop:
     """
-    What became of requests around a drop.
+    The results of the requests before and after a drop.
 
-    :param before: those before it.
-    :param after: those after it, one by one.
-    :param in_transaction: connections that waited in a transaction when they were dropped.
+    :param before: the requests before it.
+    :param after: the requests after it, one by one.
+    :param in_transaction: the number of connections that were idle in a transaction at the drop.
     """
 
     before: Measurement
@@ -43,14 +43,14 @@ class Drop:
 
 def run(server: Server) -> Observation:
     """
-    Ask, let the database drop every connection, and ask again; with the user cache and without.
+    Send requests before and after the database drops every connection, with and without the user cache.
 
-    :param server: a fresh one, whose user cache is at its default.
+    :param server: a newly booted server with the default user cache.
     """
     people = users.add(server, 4 * USERS)
     fresh = [people[first : first + USERS] for first in range(0, len(people), USERS)]
     drops = both_ways(server, "cache on", fresh[:2])
-    # Only one is there at a time: the other's connections would be dropped, too.
+    # Run only one server at a time, because the kill also drops the connections of the other one.
     server.stop()
     uncached = replace(server.settings, user_cache_ttl=0)
     with server.sibling("no-cache", settings=uncached) as other:
@@ -67,29 +67,29 @@ def run(server: Server) -> Observation:
 
 def both_ways(server: Server, cache: str, people: Sequence[Sequence[int]]) -> list[Drop]:
     """
-    Ask around a kill of every connection, and around a restart of the database server.
+    Send requests before and after a kill of every connection and a restart of the database server.
 
-    :param server: one that answers.
-    :param cache: what its user cache is, for people.
-    :param people: users who have asked for nothing yet, some for each way.
+    :param server: a running server.
+    :param cache: the display name of the state of its user cache.
+    :param people: users without earlier requests, a list for each kind of drop.
     """
     killed = around(server, f"killed, {cache}", people[0], restart=False)
     if killed.failed:
-        # What it still suffers from is not the restart's.
+        # The failure after the kill must not affect the result of the restart.
         server.restart()
     return [killed, around(server, f"restarted, {cache}", people[1], restart=True)]
 
 
 def around(server: Server, name: str, people: Sequence[int], *, restart: bool) -> Drop:
     """
-    Ask for Dags, have every connection dropped, and ask for Dags.
+    Request Dags, drop every connection, and request Dags again.
 
-    :param server: one that answers.
-    :param name: what to call it.
-    :param people: who asks, in turn: the first of them before, all of them after.
-    :param restart: whether to restart the database server; else the connections are killed.
+    :param server: a running server.
+    :param name: the name of the measurement.
+    :param people: the users of the requests, in turn: the first ones before the drop, all of them after it.
+    :param restart: whether to restart the database server instead of killing the connections.
     """
-    # All tokens first: FAB, which gives them, ends the session that is to be broken.
+    # Create all tokens first: creating a token in FAB closes the session that the drop must affect.
     early, late = server.tokens(KNOWN, people), server.tokens(REQUESTS, people)
     before = one_by_one(server, f"before: {name}", early)
     in_transaction = server.database.open_transactions(server.name)
@@ -102,11 +102,11 @@ def around(server: Server, name: str, people: Sequence[int], *, restart: bool) -
 
 def one_by_one(server: Server, name: str, tokens: Sequence[str]) -> Measurement:
     """
-    Ask for Dags, each time when the last answer is there.
+    Request Dags in sequence.
 
-    :param server: one that answers.
-    :param name: what to call it.
-    :param tokens: one for each request.
+    :param server: a running server.
+    :param name: the name of the measurement.
+    :param tokens: the token of each request.
     """
     requests = [Request("GET", PATH, token=token) for token in tokens]
     deadline = DEADLINE * len(requests)

@@ -1,4 +1,4 @@
-"""FAB's own routes, one request at a time: its users, and logins that are refused."""
+"""FAB's own routes, one request at a time: users, roles and refused logins."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from airflow_auth_patches.demo.server import Server
 DEADLINE = 30.0
 ROUNDS = 5
 REFUSED = 200
-#: Logins between two counts of the connections.
+#: Number of logins between two counts of the connections.
 STEP = 10
-#: With so many connections it is plain that they stay; with 100 the database has no more for anybody.
+#: Stop at this number of connections. A leak is evident then, and the database accepts at most 100.
 MANY = 50
 
 
 def users(server: Server) -> Observation:
     """
-    Ask for FAB's users with nothing else going on.
+    Request FAB's users without other load.
 
-    :param server: a fresh one.
+    :param server: a newly booted server.
     """
     token, total = server.token(), Result([], 0)
     for _ in range(ROUNDS):
@@ -32,9 +32,9 @@ def users(server: Server) -> Observation:
 
 def roles(server: Server) -> Observation:
     """
-    Make roles and delete them, with nothing else going on.
+    Create and delete roles without other load.
 
-    :param server: a fresh one.
+    :param server: a newly booted server.
     """
     token = server.token()
     made, deleted = Result([], 0), Result([], 0)
@@ -57,11 +57,11 @@ def roles(server: Server) -> Observation:
 
 def refused_logins(server: Server) -> Observation:
     """
-    Log in with a wrong password, time after time, and count the connections that the server then holds.
+    Log in repeatedly with a wrong password, and count the connections that the server holds.
 
-    Ends when there are many.
+    Stops when there are `MANY` connections.
 
-    :param server: a fresh one.
+    :param server: a newly booted server.
     """
     log_in = Request("POST", "/auth/token", 401, json={**USER, "password": "wrong"})
     send(server.url, [log_in], deadline=DEADLINE)

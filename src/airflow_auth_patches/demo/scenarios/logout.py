@@ -1,4 +1,4 @@
-"""Logging out: the token is refused from then on, also by another server process on the same database."""
+"""Logout: afterwards the server, and other servers on the same database, must refuse the token."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from airflow_auth_patches.demo.server import Server
 ROUNDS = 20
 DEADLINE = 20.0
 PATH = "/api/v2/dags?limit=1"
-#: What a token that is not valid is answered with.
+#: The status for an invalid token.
 REFUSED = 403
 LOGOUT = "/api/v2/auth/logout"
-#: Seconds that a token lives, and that it is accepted beyond that. A cleanup is due after twice the first.
+#: Seconds until a token expires, and for which it is accepted after that. A cleanup is due after twice
+#: LIFETIME.
 LIFETIME, LEEWAY = 2, 120
 
 
 def log_out(server: Server, other: Server) -> Observation:
     """
-    Log out of one server, and send the other the same token as soon as the answer is there.
+    Log out of one server, and immediately send the same token to another server.
 
-    :param server: the one to log out of.
-    :param other: the one to ask then; it may be the same.
+    :param server: the server to log out of.
+    :param other: the server that receives the token; it can be the same.
     """
     valid, ended, refused = Result([], 0), Result([], 0), Result([], 0)
     for token in server.tokens(ROUNDS):
-        # Both have seen the token, so that both could have kept that it is valid.
+        # Send the token to both servers first, so that both can cache that it is valid.
         for each in {server.url, other.url}:
             valid += send(each, [Request("GET", PATH, token=token)], deadline=DEADLINE)
         ended += send(server.url, [Request("GET", LOGOUT, 307, cookie=token)], deadline=DEADLINE)
@@ -41,10 +42,10 @@ def log_out(server: Server, other: Server) -> Observation:
         Measurement("after", refused, DEADLINE, ROUNDS, ROUNDS),
     )
     accepted = refused.outcomes["200"]
-    told = f"{ROUNDS - len(refused.failures)} of {ROUNDS} refused after logout, {accepted} accepted"
+    summary = f"{ROUNDS - len(refused.failures)} of {ROUNDS} refused after logout, {accepted} accepted"
     others = [str(each) for each in measurements[:2] if each.result.failures]
     return Observation(
-        sees="; ".join((told, *others)),
+        sees="; ".join((summary, *others)),
         failed=any(each.result.failures for each in measurements),
         measurements=measurements,
     )
@@ -52,9 +53,9 @@ def log_out(server: Server, other: Server) -> Observation:
 
 def elsewhere(server: Server) -> Observation:
     """
-    Log out of one server process, and ask another on the same database.
+    Log out of one server process, and send the token to another one on the same database.
 
-    :param server: one with the cache off.
+    :param server: a server with the revocation cache off.
     """
     with server.sibling("elsewhere") as other:
         return log_out(server, other.wait())
@@ -62,18 +63,18 @@ def elsewhere(server: Server) -> Observation:
 
 def here(server: Server) -> Observation:
     """
-    Log out of a server, and ask it again.
+    Log out of a server, and send the token to it again.
 
-    :param server: one with the cache off.
+    :param server: a server with the revocation cache off.
     """
     return log_out(server, server)
 
 
 def in_leeway(server: Server) -> Observation:
     """
-    Log out with tokens that then expire, and send them again after a cleanup, while their leeway lasts.
+    Log out with tokens that then expire, and send them again within the leeway, after a cleanup.
 
-    :param server: one with the cache off, whose tokens live for `LIFETIME`.
+    :param server: a server with the revocation cache off and a token lifetime of `LIFETIME`.
     """
     like = server.token()
     expires = int(time.time()) + LIFETIME
@@ -82,7 +83,7 @@ def in_leeway(server: Server) -> Observation:
     before = send(
         server.url, [Request("GET", PATH, REFUSED, token=token) for token in tokens], deadline=DEADLINE
     )
-    # The next check after twice the lifetime cleans up; all tokens have expired by then.
+    # The next check after twice the lifetime runs the cleanup. All tokens have expired by then.
     time.sleep(2 * LIFETIME + 1)
     send(server.url, [Request("GET", PATH, token=server.token())], deadline=DEADLINE)
     after = send(

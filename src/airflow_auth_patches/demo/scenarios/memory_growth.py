@@ -1,4 +1,4 @@
-"""The memory of a server that does the same again and again: it must stay where it is."""
+"""The memory of a server that gets the same requests repeatedly: it must not grow."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from airflow_auth_patches.demo.server import Server
 
 WARM_UP = 30
 REQUESTS = 300
-#: Requests between two looks at the memory.
+#: Number of requests between two measurements of the memory.
 STEP = 10
 MIB = 1024 * 1024
-#: The most that it may grow by.
+#: The maximum growth in bytes.
 LIMIT = 2 * MIB
-#: As soon as it has grown by so much, the rest is not sent: it would take minutes.
-PLAIN = 5 * LIMIT
+#: Stop after this growth, because the remaining requests take minutes.
+STOP_AT = 5 * LIMIT
 DEADLINE = 60.0
 
 
 @dataclass(frozen=True)
 class Growth:
     """
-    What requests of one kind did to the memory of a server.
+    The memory growth of a server after requests of one kind.
 
     :param measurement: the requests.
-    :param before: bytes after the warm-up.
-    :param after: bytes at the end.
+    :param before: memory after the warm-up, in bytes.
+    :param after: memory at the end, in bytes.
     """
 
     measurement: Measurement
@@ -39,23 +39,23 @@ class Growth:
 
     @property
     def bytes(self) -> int:
-        """How much it grew by."""
+        """The growth in bytes."""
         return self.after - self.before
 
     def __str__(self) -> str:
-        """Say in a few words what an operator sees."""
+        """Return a short summary of what an operator sees."""
         sent = len(self.measurement.result.answers)
-        told = f"{self.measurement.name}: {self.bytes / MIB:+.1f} MiB in {sent} requests"
-        return told if sent == REQUESTS else f"{told}, the rest was not sent"
+        text = f"{self.measurement.name}: {self.bytes / MIB:+.1f} MiB in {sent} requests"
+        return text if sent == REQUESTS else f"{text}, the rest was not sent"
 
 
 def grow(server: Server, name: str, requests: Sequence[Request]) -> Growth:
     """
-    Send requests one by one, after a warm-up, until all are sent or it is plain that the server grows.
+    Send requests in sequence after a warm-up, until all are sent or the memory has grown by `STOP_AT`.
 
-    :param server: where to.
-    :param name: what to call them.
-    :param requests: what to send, over and over.
+    :param server: the server.
+    :param name: the name of the measurement.
+    :param requests: the requests to repeat.
     """
     sequence = [requests[number % len(requests)] for number in range(WARM_UP + REQUESTS)]
     send(server.url, sequence[:WARM_UP], deadline=DEADLINE, concurrency=1)
@@ -65,16 +65,16 @@ def grow(server: Server, name: str, requests: Sequence[Request]) -> Growth:
         total += send(server.url, sequence[begin : begin + STEP], deadline=DEADLINE, concurrency=1)
         rounds += 1
         after = server.memory()
-        if after - before > PLAIN or total.unfinished:
+        if after - before > STOP_AT or total.unfinished:
             break
     return Growth(Measurement(name, total, DEADLINE, rounds, REQUESTS // STEP), before, after)
 
 
 def run(server: Server) -> Observation:
     """
-    Ask for tokens, then for FAB's users and roles in turn.
+    Request tokens, then FAB's users and roles in turn.
 
-    :param server: a fresh one.
+    :param server: a newly booted server.
     """
     token = server.token()
     users, roles = (Request("GET", f"/auth/fab/v1/{name}", token=token) for name in ("users", "roles"))
@@ -109,7 +109,7 @@ SCENARIOS = (
         minimal=True,
         note=(
             "FAB 3.3.0 answers its list of users with 500 for a reason of its own, shown by fab-users. "
-            f"A server that has grown by {PLAIN // MIB} MiB is not sent the rest."
+            f"A server that has grown by {STOP_AT // MIB} MiB is not sent the rest."
         ),
     ),
 )

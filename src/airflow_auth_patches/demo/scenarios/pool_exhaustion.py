@@ -1,4 +1,4 @@
-"""Revocation check: many requests at once on a small pool, with one token and with many."""
+"""The revocation check under load on a small pool, with one token and with many."""
 
 from __future__ import annotations
 
@@ -22,25 +22,26 @@ WARM = Settings(pool_timeout=5)
 DISTINCT_PAIRS = ("3.2.0+3.6.0", "3.2.2+3.6.5", "3.3.2+3.10.2")
 SIZES = (300, 600)
 PATH = "/api/v2/dags?limit=5"
-#: Seconds for each load: several times what a server without any check takes.
+#: Seconds for each load test; several times as long as on a server without the check.
 DISTINCT_DEADLINE = 25.0
-#: The user cache outlives the scenario, so that nothing but the check asks the database before a route does.
+#: Users stay in the cache, so that before the route only the check queries the database.
 DISTINCT = Settings(
     pool_timeout=5,
     user_cache_ttl=600,
     revocation_cache_ttl=0,
     probes=(loop.WATCH, checks.WATCH),
 )
-#: Seconds that the loop may hang beyond the longest without any check, while other threads went on: as
-#: garbage is collected, or no processor is given, all hang. On stock it is the pool's time-out.
+#: Maximum seconds by which the loop can be blocked longer than without the check, while other threads run. A
+#: garbage collection or a lack of CPU time stops all threads. On stock, the loop is blocked for the pool
+#: time-out.
 BEYOND = 0.1
 
 
 def warm_token(server: Server) -> Observation:
     """
-    Ask for the Dags many times at once, with one token that was used before.
+    Request the Dags concurrently, with one token that was used before.
 
-    :param server: a fresh one with a small pool.
+    :param server: a newly booted server with a small pool.
     """
     request = Request("GET", "/api/v2/dags", token=server.token())
     send(server.url, [request], deadline=WARM_DEADLINE)
@@ -58,9 +59,9 @@ def warm_token(server: Server) -> Observation:
 
 def times(result: Result) -> str:
     """
-    Say how long requests took.
+    Return a summary of the durations of requests.
 
-    :param result: what became of them.
+    :param result: the results of the requests.
     """
     p50, p95, p99 = (result.percentile(percent) or 0.0 for percent in (50, 95, 99))
     return f"wall {result.wall:.1f} s, p50 {p50:.1f}, p95 {p95:.1f}, p99 {p99:.1f} s"
@@ -69,12 +70,12 @@ def times(result: Result) -> str:
 @dataclass(frozen=True)
 class Load:
     """
-    What became of requests that each have a token of their own.
+    The result of a load test with a different token per request.
 
-    :param measurement: their answers.
-    :param pool_timeouts: how often a connection was waited for in vain.
-    :param seen: what was seen on the loop; none of a server that hangs.
-    :param used: what the check used; none of a server that hangs.
+    :param measurement: the results of the requests.
+    :param pool_timeouts: the number of pool time-outs.
+    :param seen: the counts of the event loop; ``None`` if the server hangs.
+    :param used: the connections of the check; ``None`` if the server hangs.
     """
 
     measurement: Measurement
@@ -84,17 +85,17 @@ class Load:
 
     @property
     def finished(self) -> bool:
-        """Whether all were answered."""
+        """Whether every request got a response."""
         return self.seen is not None
 
 
 def load(server: Server, name: str, size: int) -> Load:
     """
-    Ask for Dags, each time with another token.
+    Request Dags with a different token each time.
 
-    :param server: one that answers and is watched.
-    :param name: what to call it.
-    :param size: how many requests.
+    :param server: a running server with the probes.
+    :param name: the name of the measurement.
+    :param size: the number of requests.
     """
     tokens = server.tokens(size + 1)
     requests = [Request("GET", PATH, token=token) for token in tokens]
@@ -112,48 +113,50 @@ def load(server: Server, name: str, size: int) -> Load:
 
 def distinct_tokens(server: Server) -> Observation:
     """
-    Ask with many tokens: with the revocation cache off, with it on, and without any check, to compare with.
+    Run load tests with the revocation cache off, with it on, and for comparison without the check.
 
-    Ends at the first load that is not answered: the server hangs, or will.
+    Stops at the first load test in which a request gets no response, because the server hangs then.
 
-    :param server: a fresh one with a small pool and the cache off.
+    :param server: a newly booted server with a small pool and the cache off.
     """
     loads: list[Load] = []
     with ExitStack() as stack:
         cached = stack.enter_context(
             server.sibling("cache", settings=replace(server.settings, revocation_cache_ttl=None))
         )
-        free = stack.enter_context(server.sibling("no-check", probes=(*server.settings.probes, "no_check")))
+        unchecked = stack.enter_context(
+            server.sibling("no-check", probes=(*server.settings.probes, "no_check"))
+        )
         for name, each in (("cache off", server), ("cache on", cached)):
             each.wait()
             for size in SIZES:
                 loads.append(load(each, name, size))
                 if not loads[-1].finished:
-                    return tell(loads, [])
-        free.wait()
-        # As often as with the check, as it is the worst of all that is compared.
-        return tell(loads, [load(free, "no check", size) for _ in range(2) for size in SIZES])
+                    return observe(loads, [])
+        unchecked.wait()
+        # Run as many load tests as with the check, because the worst values are compared.
+        return observe(loads, [load(unchecked, "no check", size) for _ in range(2) for size in SIZES])
 
 
-def tell(loads: list[Load], free: list[Load]) -> Observation:
+def observe(loads: list[Load], unchecked: list[Load]) -> Observation:
     """
-    Say what was seen.
+    Return the observation of the load tests.
 
-    :param loads: with the check.
-    :param free: without it; none when one with it was not answered.
+    :param loads: the load tests with the check.
+    :param unchecked: the load tests without the check; empty if the server with the check hangs.
     """
     given_up = sum(each.pool_timeouts for each in loads)
     measurements = tuple(each.measurement for each in loads)
-    told = [str(each) for each in measurements]
-    told.append(f"{given_up} pool time-outs")
+    parts = [str(each) for each in measurements]
+    parts.append(f"{given_up} pool time-outs")
     failed = bool(given_up) or any(each.result.failures for each in measurements)
     if loads[-1].finished:
         seen = [each.seen for each in loads if each.seen is not None]
         used = [each.used for each in loads if each.used is not None]
-        without = [each.seen for each in free if each.seen is not None]
+        without = [each.seen for each in unchecked if each.seen is not None]
         queries = sum(on_loop(each) for each in seen)
         most, held = max(each.most for each in used), max(each.held for each in used)
-        told += [
+        parts += [
             f"loop blocked for {blocked(seen) * 1000:.0f} ms at most, without a check"
             f" {blocked(without) * 1000:.0f} ms",
             f"event-loop lag up to {stopped(seen) * 1000:.0f} ms with garbage collection, without a check"
@@ -163,33 +166,35 @@ def tell(loads: list[Load], free: list[Load]) -> Observation:
         ]
         failed = failed or blocked(seen) > blocked(without) + BEYOND or bool(queries) or held > 0
     else:
-        told.append("the server hangs, the rest was not tried")
-    return Observation(sees="; ".join(told), failed=failed, measurements=measurements, pool_timeouts=given_up)
+        parts.append("the server hangs, the rest was not tried")
+    return Observation(
+        sees="; ".join(parts), failed=failed, measurements=measurements, pool_timeouts=given_up
+    )
 
 
 def stopped(seen: Sequence[loop.Report]) -> float:
     """
     Return the highest event-loop lag, in seconds.
 
-    :param seen: what was seen of it.
+    :param seen: the counts of the event loop.
     """
     return max((each.longest_stop for each in seen), default=0.0)
 
 
 def blocked(seen: Sequence[loop.Report]) -> float:
     """
-    Return the highest event-loop lag while other threads of its process went on, in seconds.
+    Return the highest event-loop lag during which other threads of the process ran, in seconds.
 
-    :param seen: what was seen of it.
+    :param seen: the counts of the event loop.
     """
     return max((each.longest_block for each in seen), default=0.0)
 
 
 def on_loop(seen: loop.Report) -> int:
     """
-    Count the queries of the check that the loop waited for.
+    Return the number of queries of the check that blocked the event loop.
 
-    :param seen: what was seen of it.
+    :param seen: the counts of the event loop.
     """
     return sum(
         site.count for site in seen.sites if site.kind == "statements" and "(revoked_token)" in site.site

@@ -1,9 +1,9 @@
-"""Requests without a token, to a server that gives them a role: all others must go on while it is read."""
+"""Requests without a token on a server with a public role: other requests must continue meanwhile."""
 
 from __future__ import annotations
 
 from airflow_auth_patches.demo import loop
-from airflow_auth_patches.demo.flows import PULSE_PATH, FlowResult, Step, run_flows
+from airflow_auth_patches.demo.flows import VERSION_PATH, FlowResult, Step, run_flows
 from airflow_auth_patches.demo.load import NO_ANSWER
 from airflow_auth_patches.demo.outcomes import Measurement, Observation, pool_timeouts
 from airflow_auth_patches.demo.preparation import Settings
@@ -18,29 +18,30 @@ from airflow_auth_patches.demo.scenarios.database_waits import (
 )
 from airflow_auth_patches.demo.server import Server
 
-#: Core asks FAB for the middleware from 3.3 on; before, such requests are refused and nothing is read.
+#: Core uses FAB's middleware since 3.3. Older releases refuse requests without a token and read nothing.
 PAIRS = ("3.3.2+3.10.2",)
 ROLE = "Viewer"
-#: Where FAB keeps the roles: the public user is read from it, a user in the cache is not.
+#: FAB's table of roles. The public user is read from it; a cached user is not.
 TABLE = "ab_role"
-#: Its answer asks nothing on the loop, on stock either: what is counted there is the user's.
+#: This route does not access the database on the loop, on stock either, so all counts are of the user.
 STEP = Step("GET", "/api/v2/dagTags", "/api/v2/dagTags?limit=5")
-#: More than the pool has connections; few, as on stock those that the deadline breaks off go on waiting, one
-#: after the other, and the count is told behind them.
-CROWD = 10
-CROWDED = 200
+#: Concurrency of the last load test: more than the connections of the pool, but few. On stock, cancelled
+#: requests continue to wait, one after the other, and the report of the counts waits for them.
+MANY = 10
+MANY_REQUESTS = 200
 DEADLINE = 30.0
-#: Longer than the lock: a request that waits for a slot of `request-admission` meanwhile gets no 503.
+#: pool_timeout is longer than the lock, so that a request that waits for a slot of `request-admission` gets
+#: no 503.
 SETTINGS = Settings(pool_timeout=10, probes=(loop.WATCH,), public_role=ROLE)
 
 
 def load(server: Server, *, count: int, concurrency: int) -> FlowResult:
     """
-    Send requests without a token, and ask for the version all along, as a probe does: without one too.
+    Send requests without a token, and request the version at the same time, also without a token.
 
-    :param server: one that answers.
-    :param count: how many requests.
-    :param concurrency: how many at once.
+    :param server: a running server.
+    :param count: the number of requests.
+    :param concurrency: the number of concurrent requests.
     """
     return run_flows(
         server.url,
@@ -53,27 +54,27 @@ def load(server: Server, *, count: int, concurrency: int) -> FlowResult:
 
 def run(server: Server) -> Observation:
     """
-    Send a few without tokens, as many while the roles are locked, then a crowd.
+    Send requests without tokens: a few, as many while the roles are locked, and then many.
 
-    :param server: a fresh one, watched, with a public role.
+    :param server: a newly booted server with the probe `loop.WATCH` and a public role.
     """
     mark = server.log_size()
     loop.reset(server.url)
     few = load(server, count=REQUESTS, concurrency=CONCURRENCY)
     with locked(server, server.name, TABLE) as lock, later(lock.release):
         during = load(server, count=REQUESTS, concurrency=CONCURRENCY)
-    crowd = load(server, count=CROWDED, concurrency=CROWD)
+    many = load(server, count=MANY_REQUESTS, concurrency=MANY)
     seen = loop.report(server.url)
-    runs = {f"{CONCURRENCY} at once": few, f"{TABLE} locked": during, f"{CROWD} at once": crowd}
-    # A full garbage collection stops every thread, now and then, whatever is locked.
-    slow = during.slowest_pulse > few.slowest_pulse + seen.longest_collection + MORE
+    runs = {f"{CONCURRENCY} at once": few, f"{TABLE} locked": during, f"{MANY} at once": many}
+    # A full garbage collection stops every thread, with or without a lock.
+    slow = during.slowest_version > few.slowest_version + seen.longest_collection + MORE
     return Observation(
         sees="; ".join(
             (
                 f"on the loop {seen.statements} SQL statements, {seen.checkouts} checkouts, "
                 f"{seen.waits} waits",
-                f"{TABLE} locked: version up to {during.slowest_pulse * 1000:.0f} ms "
-                f"(before {few.slowest_pulse * 1000:.0f})",
+                f"{TABLE} locked: version up to {during.slowest_version * 1000:.0f} ms "
+                f"(before {few.slowest_version * 1000:.0f})",
                 *(f"{name} {_ways(sent)}" for name, sent in runs.items()),
             )
         ),
@@ -82,7 +83,7 @@ def run(server: Server) -> Observation:
         pool_timeouts=pool_timeouts(server.log_since(mark)),
         details={
             "loop": seen.data(),
-            "slowest_version": {name: sent.slowest_pulse for name, sent in runs.items()},
+            "slowest_version": {name: sent.slowest_version for name, sent in runs.items()},
         },
     )
 
@@ -93,9 +94,9 @@ def _ways(sent: FlowResult) -> str:
 
 
 def _wrong(sent: FlowResult) -> bool:
-    """Whether an answer is missing or another; the last version is broken off with the load."""
-    refused = any(answer.failed and answer.outcome != NO_ANSWER for answer in sent.pulse.answers)
-    return refused or bool(sent.left) or any(not each.well for each in sent.done)
+    """Check for missing and unexpected responses; the last request for the version is cancelled."""
+    refused = any(answer.failed and answer.outcome != NO_ANSWER for answer in sent.versions.answers)
+    return refused or bool(sent.left) or any(not each.expected for each in sent.done)
 
 
 SCENARIOS = (
@@ -103,8 +104,8 @@ SCENARIOS = (
         name="public-user",
         about=(
             f"auth_role_public {ROLE}: {REQUESTS} GET {STEP.route} without a token, {CONCURRENCY} at once, "
-            f"as many while {TABLE} is locked for {HELD:.0f} s, then {CROWDED}, {CROWD} at once; "
-            f"{PULSE_PATH} without a token all along, while it is locked at most {MORE:.0f} s longer "
+            f"as many while {TABLE} is locked for {HELD:.0f} s, then {MANY_REQUESTS}, {MANY} at once; "
+            f"{VERSION_PATH} without a token all along, while it is locked at most {MORE:.0f} s longer "
             f"than before, garbage collection apart; pool_timeout {SETTINGS.pool_timeout} s, "
             f"deadline {DEADLINE:.0f} s"
         ),

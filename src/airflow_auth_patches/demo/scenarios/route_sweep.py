@@ -1,4 +1,4 @@
-"""Every route of the API under load, with the database calls on the event loop counted in the server."""
+"""The route sweep: request every route of the API, and count database calls on the event loop."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from airflow_auth_patches.demo.outcomes import Measurement, Observation, pool_ti
 from airflow_auth_patches.demo.preparation import Settings
 from airflow_auth_patches.demo.scenario import Scenario
 from airflow_auth_patches.demo.server import Server
-from airflow_auth_patches.demo.sweep import EXEMPT, SeedData, looks
+from airflow_auth_patches.demo.sweep import EXEMPT, SeedData, get_steps
 from airflow_auth_patches.demo.writes import flows, left_out
 
 PAIRS = ("3.1.8+3.4.0", "3.2.2+3.6.5", "3.3.2+3.10.2")
 ROUNDS = 4
 CONCURRENCY = 10
 DEADLINE = 300.0
-#: Users are read from the database again and again, as after FAB's 30 s.
+#: The user cache expires quickly, so that users are read from the database repeatedly.
 SETTINGS = Settings(pool_timeout=5, user_cache_ttl=1, probes=(loop.WATCH,))
-SITES_TOLD = 4
+REPORTED_SITES = 4
 
 
 def run(server: Server) -> Observation:
     """
-    Ask for every GET several times and make the main writes, while the version is asked for all along.
+    Request every GET route several times, send the main writes, and request the version at the same time.
 
-    :param server: a fresh one, watched.
+    :param server: a newly booted server with the probe `loop.WATCH`.
     """
     seeded = SeedData(server)
     values = seeded.create()
     found = operations(seeded.document())
-    gets = looks(found, values)
+    gets = get_steps(found, values)
     writes = flows(found, seeded.asset_ids)
-    # The last round comes as a browser does: the token in a cookie, which a middleware reads.
+    # The last round sends the token in a cookie, like a browser; a middleware reads it.
     reads = [[replace(step, cookie=number == ROUNDS - 1)] for number in range(ROUNDS) for step in gets]
     planned: list[Sequence[Step]] = [*reads, *writes]
     random.Random(66493).shuffle(planned)
@@ -46,57 +46,57 @@ def run(server: Server) -> Observation:
     loop.reset(server.url)
     sent = run_flows(server.url, planned, lambda: next(tokens), concurrency=CONCURRENCY, deadline=DEADLINE)
     seen = loop.report(server.url)
-    wrong = [each for each in sent.done if not each.well]
+    wrong = [each for each in sent.done if not each.expected]
     return Observation(
-        sees=tell(sent, seen),
+        sees=summary(sent, seen),
         failed=bool(wrong or sent.left or seen.nested or not seen.clean),
         measurements=(Measurement("sweep", sent.result, DEADLINE),),
         pool_timeouts=pool_timeouts(server.log_since(mark)),
         details={
             "loop": seen.data(),
-            "slowest_version": sent.slowest_pulse,
-            "versions_asked": len(sent.pulse.answers),
+            "slowest_version": sent.slowest_version,
+            "versions_asked": len(sent.versions.answers),
             "routes": {"GET": len(gets), "exempt": dict(EXEMPT)},
             "writes_left_out": left_out(found, writes),
             "steps_left": sent.left,
             "wrong": Counter(f"{each.outcome} {each.step}" for each in wrong),
-            "told": {f"{each.outcome} {each.step}": each.told for each in wrong},
+            "told": {f"{each.outcome} {each.step}": each.body for each in wrong},
         },
     )
 
 
-def tell(sent: FlowResult, seen: loop.Report) -> str:
+def summary(sent: FlowResult, seen: loop.Report) -> str:
     """
-    Say what was seen.
+    Return a summary of the route sweep.
 
-    :param sent: what the requests came to.
-    :param seen: what the loop did.
+    :param sent: the results of the requests.
+    :param seen: the counts of the event loop.
     """
-    wrong = Counter(each.outcome for each in sent.done if not each.well)
+    wrong = Counter(each.outcome for each in sent.done if not each.expected)
     failures = ", ".join(f"{count} x {outcome}" for outcome, count in sorted(wrong.items())) or "none fail"
-    told = [
+    parts = [
         f"on the loop {seen.statements} SQL statements, {seen.checkouts} checkouts, {seen.waits} waits",
         f"{seen.nested} second connections of a request",
         f"event-loop lag up to {seen.longest_stop:.2f} s: blocked {seen.longest_block:.2f} s, "
         f"garbage collection {seen.longest_collection:.2f} s",
-        f"slowest /version {sent.slowest_pulse:.2f} s",
+        f"slowest /version {sent.slowest_version:.2f} s",
         f"of {len(sent.done)} requests {failures}",
     ]
     if sent.left:
-        told.append(f"{sent.left} never sent")
+        parts.append(f"{sent.left} never sent")
     first: Counter[str] = Counter()
     for each in seen.sites:
         if each.kind in ("statements", "waits"):
             first[_short(each.site)] += each.count
     if first:
-        sites = ", ".join(f"{name} {count}" for name, count in first.most_common(SITES_TOLD))
-        more = len(first) - SITES_TOLD
-        told.append(f"most by {sites}" + (f" and {more} more" if more > 0 else ""))
-    return "; ".join(told)
+        sites = ", ".join(f"{name} {count}" for name, count in first.most_common(REPORTED_SITES))
+        more = len(first) - REPORTED_SITES
+        parts.append(f"most by {sites}" + (f" and {more} more" if more > 0 else ""))
+    return "; ".join(parts)
 
 
 def _short(site: str) -> str:
-    """Leave the folders of a call site out."""
+    """Return the function of a call site."""
     return site.rsplit("/", 1)[-1].partition(":")[2].partition(" (")[0]
 
 

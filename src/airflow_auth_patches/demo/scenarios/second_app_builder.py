@@ -1,9 +1,10 @@
-"""A token asked for while another app builder is set up: neither may disturb the other."""
+"""A token request during the set-up of another app builder: neither may affect the other."""
 
 from __future__ import annotations
 
 from airflow_auth_patches.demo.load import Request, Result, send
 from airflow_auth_patches.demo.outcomes import Measurement, Observation, race_errors
+from airflow_auth_patches.demo.pages import SEE_LOG
 from airflow_auth_patches.demo.preparation import USER, Settings
 from airflow_auth_patches.demo.scenario import Scenario
 from airflow_auth_patches.demo.server import Server
@@ -18,10 +19,10 @@ LOG_IN = Request("POST", "/auth/token", 201, json=USER)
 
 def run(server: Server) -> Observation:
     """
-    Set an app builder up half-way, ask for a token, and let the set-up go on; time after time.
+    Repeatedly start the set-up of an app builder, request a token, and continue the set-up.
 
-    :param server: one with ``second_app_builder`` in it.
-    :raises Problem: when a set-up does not come half-way, which a fault of a round before must not prevent.
+    :param server: a server with the probe ``second_app_builder``.
+    :raises Problem: when a set-up does not pause half-way.
     """
     mark = server.log_size()
     tokens, set_ups = Result([], 0), Result([], 0)
@@ -29,7 +30,11 @@ def run(server: Server) -> Observation:
         begun = send(server.url, [BEGIN], deadline=DEADLINE)
         if begun.failures:
             ways = dict(begun.outcomes)
-            raise Problem(f"No app builder of {server.pair} was set up half-way: {ways}.", "", Exit.FAILED)
+            raise Problem(
+                f"The set-up of an app builder of {server.pair} did not pause half-way: {ways}.",
+                SEE_LOG,
+                Exit.FAILED,
+            )
         tokens += send(server.url, [LOG_IN], deadline=DEADLINE)
         set_ups += send(server.url, [END], deadline=DEADLINE)
     measurements = (
@@ -37,11 +42,11 @@ def run(server: Server) -> Observation:
         Measurement("tokens", tokens, DEADLINE, ROUNDS, ROUNDS),
     )
     errors = race_errors(server.log_since(mark))
-    told = [str(each) for each in measurements]
+    parts = [str(each) for each in measurements]
     if errors:
-        told.append("logged: " + ", ".join(f"{count} x {name}" for name, count in errors.items()))
+        parts.append("logged: " + ", ".join(f"{count} x {name}" for name, count in errors.items()))
     return Observation(
-        sees="; ".join(told),
+        sees="; ".join(parts),
         failed=bool(errors) or any(each.result.failures for each in measurements),
         measurements=measurements,
         log_errors=errors,

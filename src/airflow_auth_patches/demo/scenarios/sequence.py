@@ -1,4 +1,4 @@
-"""Token, FAB's pages, then core, one at a time: what a cure of the race must not break."""
+"""Token, FAB's pages and core, one request at a time: the cure of the race must not break them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ DEADLINE = 20.0
 
 def run(server: Reached) -> Observation:
     """
-    Ask for a token, for FAB's users and roles with it, then for core's pages, each after the other.
+    Request tokens, FAB's users and roles, and core's routes, in sequence.
 
-    :param server: a fresh one.
+    :param server: a newly booted server.
     """
     mark = server.log_size()
     total = Result([], 0)

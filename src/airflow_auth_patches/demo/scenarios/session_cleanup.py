@@ -1,4 +1,4 @@
-"""Dead connection at clean-up: the database closes a connection that a session still holds."""
+"""Dead connection at session cleanup: the database closes a connection that a session still holds."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from airflow_auth_patches.demo.server import Server
 
 ROUNDS = 20
 DEADLINE = 20.0
-#: What the patch logs in place of failing.
-WARNING = "Could not close the database session of a request"
+#: The warning that the patch logs instead of failing.
+WARNING = "Failed to remove session during cleanup"
 
 
 def run(server: Server) -> Observation:
     """
-    Leave a session in a transaction, break its connection, and look at the login page.
+    Leave a session in a transaction, close its connection, and request the login page.
 
-    :param server: one whose user cache keeps nothing, so that every bearer request asks the database.
+    :param server: a server without user cache, so that every request with a token queries the database.
     """
     bearer = Request("GET", "/api/v2/dags", token=server.token())
     login = Request("GET", "/auth/login/")
@@ -33,9 +33,9 @@ def run(server: Server) -> Observation:
         Measurement("API before it", api, DEADLINE, ROUNDS, ROUNDS),
     )
     warnings = server.log_since(mark).count(WARNING)
-    told = "; ".join(str(each) for each in measurements if each.result.failures) or str(measurements[0])
+    text = "; ".join(str(each) for each in measurements if each.result.failures) or str(measurements[0])
     return Observation(
-        sees=f"{told}; {warnings} warnings logged" if warnings else told,
+        sees=f"{text}; {warnings} warnings logged" if warnings else text,
         failed=bool(page.failures or api.failures),
         measurements=measurements,
         warnings=warnings,

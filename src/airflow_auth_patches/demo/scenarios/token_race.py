@@ -1,4 +1,4 @@
-"""Races at the auth manager and the app builder: tokens and FAB pages requested at once."""
+"""Races at the auth manager and the app builder: concurrent requests for tokens and FAB pages."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ PAIRS = ("3.1.6+3.3.0", "3.1.8+3.4.0")
 FEW_DEADLINE = 10.0
 MANY_DEADLINE = 25.0
 NO_USERS = "FAB 3.3.0 answers its list of users with 500 for a reason of its own: it is left out there."
-#: A pool for every thread that the server has. FAB's users and roles leave the session of their thread in a
-#: transaction, in every release here: with 3+2 connections that alone stops a server, without any race.
+#: A connection for every thread of the server. In these releases, requests for FAB's users and roles leave
+#: the session of their thread in a transaction. With 3+2 connections, this alone makes the server hang.
 AMPLE = Settings(pool_size=20, max_overflow=30)
 
 
 def observe(server: Reached, mark: int, measurements: tuple[Measurement, ...]) -> Observation:
     """
-    Put together what was measured and what the log says of the races.
+    Return the observation of measurements, with the race errors in the log.
 
-    :param server: where it was measured.
-    :param mark: where its log was before.
-    :param measurements: what was measured.
+    :param server: the server.
+    :param mark: the size of its log before the measurements.
+    :param measurements: the measurements.
     """
     errors = race_errors(server.log_since(mark))
-    told = "; ".join(str(each) for each in measurements)
+    text = "; ".join(str(each) for each in measurements)
     if errors:
-        told += "; logged: " + ", ".join(f"{count} x {name}" for name, count in errors.items())
+        text += "; logged: " + ", ".join(f"{count} x {name}" for name, count in errors.items())
     return Observation(
-        sees=told,
+        sees=text,
         failed=bool(errors) or any(each.result.failures for each in measurements),
         measurements=measurements,
         log_errors=errors,
@@ -40,9 +40,9 @@ def observe(server: Reached, mark: int, measurements: tuple[Measurement, ...]) -
 
 def five_tokens(server: Reached) -> Measurement:
     """
-    Log in 5 times at once, three times over.
+    Send 5 concurrent logins, in three rounds.
 
-    :param server: where to.
+    :param server: the server.
     """
     log_in = Request("POST", "/auth/token", 201, json=server.user)
     return rounds(server, "5 at once", [log_in] * 5, count=3, deadline=FEW_DEADLINE)
@@ -50,9 +50,9 @@ def five_tokens(server: Reached) -> Measurement:
 
 def tokens_at_once(server: Server) -> Observation:
     """
-    Log in 5 times, then 20 times at once, without any token before.
+    Send 5 and then 20 concurrent logins, without earlier requests.
 
-    :param server: a fresh one.
+    :param server: a newly booted server.
     """
     mark = server.log_size()
     log_in = Request("POST", "/auth/token", 201, json=server.user)
@@ -65,12 +65,12 @@ def tokens_at_once(server: Server) -> Observation:
 
 def fab_requests(server: Reached, token: str) -> list[Request]:
     """
-    List the requests to FAB's own API that the server can answer when it is alone with them.
+    Return the requests to FAB's own API that succeed without load.
 
-    ``GET /auth/fab/v1/users`` is left out on provider 3.3.0, where it is 500 for a reason of its own.
+    ``GET /auth/fab/v1/users`` is omitted on provider 3.3.0, where it returns 500 because of another bug.
 
-    :param server: where to.
-    :param token: an administrator's.
+    :param server: the server.
+    :param token: the token of an administrator.
     """
     paths = ["/auth/fab/v1/roles"]
     if not server.pair.endswith("+3.3.0"):
@@ -80,10 +80,10 @@ def fab_requests(server: Reached, token: str) -> list[Request]:
 
 def three_mixed(server: Reached, token: str) -> Measurement:
     """
-    Ask for a token, for FAB's roles and for Dags at once, five times over, as the source did.
+    Request a token, FAB's roles and Dags concurrently, in five rounds, as in the bug report.
 
-    :param server: where to.
-    :param token: an administrator's.
+    :param server: the server.
+    :param token: the token of an administrator.
     """
     requests = [
         Request("POST", "/auth/token", 201, json=server.user),
@@ -95,9 +95,9 @@ def three_mixed(server: Reached, token: str) -> Measurement:
 
 def mixed(server: Server) -> Observation:
     """
-    Ask for tokens, FAB's pages and Dags at once: three, as the source did, then a heavier mix.
+    Request tokens, FAB's pages and Dags concurrently: three requests as in the bug report, then more.
 
-    :param server: a fresh one.
+    :param server: a newly booted server.
     """
     token = server.token()
     mark = server.log_size()

@@ -1,4 +1,4 @@
-"""How many tokens a server gives a second when many are asked for at once."""
+"""The number of tokens per second for concurrent token requests."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from airflow_auth_patches.demo.server import Server
 AT_ONCE = 20
 ROUNDS = 6
 DEADLINE = 40.0
-#: How many times as many it must be as with the minimal patches alone.
+#: The minimum ratio to the throughput with only the minimal patches.
 TIMES = 2.5
 
 
 def run(server: Server) -> Observation:
     """
-    Log in many times at once, round after round.
+    Send concurrent logins in several rounds.
 
-    :param server: a fresh one.
+    :param server: a newly booted server.
     """
     mark = server.log_size()
     log_in = Request("POST", "/auth/token", 201, json=USER)
@@ -35,12 +35,13 @@ def run(server: Server) -> Observation:
     )
 
 
-def beside(minimal: Observation, patched: Observation) -> Observation:
+def compare(minimal: Observation, patched: Observation) -> Observation:
     """
-    Compare what all patches reach with what the minimal patches reach, which cure the failures only.
+    Compare the throughput of all patches with that of the minimal patches, which only cure the failures.
 
-    :param minimal: what was seen with those alone.
-    :param patched: what was seen with all.
+    :param minimal: the observation with the minimal patches.
+    :param patched: the observation with all patches.
+    :return: the observation with all patches, with the ratio.
     """
     if patched.failed:
         return patched
@@ -68,6 +69,6 @@ SCENARIOS = (
         pairs=("3.1.6+3.3.0",),
         run=run,
         minimal=True,
-        compare_with_minimal=beside,
+        compare_with_minimal=compare,
     ),
 )

@@ -1,4 +1,4 @@
-"""A connection that the database drops after a page's last query: the page must still arrive whole."""
+"""The database drops a connection after the last query of a page: the page must still be complete."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import httpx
 
 from airflow_auth_patches.demo.load import Request, Result, send
 from airflow_auth_patches.demo.outcomes import Measurement, Observation
+from airflow_auth_patches.demo.pages import SEE_LOG
 from airflow_auth_patches.demo.preparation import USER, Settings
 from airflow_auth_patches.demo.scenario import Scenario
 from airflow_auth_patches.demo.server import Server
@@ -17,21 +18,21 @@ from airflow_auth_patches.util.errors import Exit, Problem
 ROUNDS = 20
 DEADLINE = 20.0
 PAGE = "/auth/users/list/"
-#: The one path whose session is never written. There is no such page, but for an answer that says so, made
-#: with the user of the session as any page is.
+#: The only path for which FAB never writes the session. It returns a 404 page, which also reads the user of
+#: the session.
 UNWRITTEN = "/auth/health"
-#: What a whole page has at its end.
+#: The end of a complete page.
 END = "</html>"
-#: What the patch logs in place of failing.
-WARNING = "Could not close the database session of a request"
+#: The warning that the patch logs instead of failing.
+WARNING = "Failed to remove session during teardown"
 
 
 def sign_in(server: Server) -> str:
     """
-    Log in as a browser does, with the form.
+    Log in with the login form, like a browser.
 
-    :param server: where.
-    :return: the cookie of the session.
+    :param server: the server.
+    :return: the session cookie.
     :raises Problem: when there is no form, or the login is refused.
     """
     with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as browser:
@@ -41,31 +42,31 @@ def sign_in(server: Server) -> str:
             answer = browser.post("/auth/login/", data={**USER, "csrf_token": field[1]})
             if answer.status_code == 302 and "_token" in browser.cookies:
                 return browser.cookies["session"]
-    raise Problem(f"The login page of {server.pair} logs nobody in ({form.status_code}).", "", Exit.FAILED)
+    raise Problem(f"The login form of {server.pair} failed ({form.status_code}).", SEE_LOG, Exit.FAILED)
 
 
-def look(server: Server, path: str, status: int) -> Observation:
+def request_page(server: Server, path: str, status: int) -> Observation:
     """
-    Look at a page time after time, while the database drops the page's connection each time.
+    Request a page repeatedly; the database drops the page's connection each time.
 
-    :param server: one with ``drop_connection`` in it.
-    :param path: the page.
-    :param status: what it is answered with.
-    :raises Problem: when it was not the page's connection that was dropped, each time.
+    :param server: a server with the probe ``drop_connection``.
+    :param path: the path of the page.
+    :param status: the expected status.
+    :raises Problem: when the page fails without a drop, or the number of dropped connections is wrong.
     """
     session = sign_in(server)
-    page = Request("GET", path, status, session=session, holds=END)
+    page = Request("GET", path, status, session=session, contains=END)
     usual = send(server.url, [page], deadline=DEADLINE)
     if usual.failures:
-        told = dict(usual.outcomes)
-        raise Problem(f"{path} of {server.pair} fails without any fault: {told}.", "", Exit.FAILED)
+        outcomes = dict(usual.outcomes)
+        raise Problem(f"{path} of {server.pair} fails without a drop: {outcomes}.", SEE_LOG, Exit.FAILED)
     mark, total = server.log_size(), Result([], 0)
     page = replace(page, path=f"{path}?drop-connection")
     for _ in range(ROUNDS):
         total += send(server.url, [page], deadline=DEADLINE)
     dropped = int(httpx.get(f"{server.url}/drop-connection/count", trust_env=False, timeout=DEADLINE).text)
     if dropped != ROUNDS:
-        raise Problem(f"{dropped} connections of {ROUNDS} pages were dropped.", "", Exit.FAILED)
+        raise Problem(f"{ROUNDS} pages dropped {dropped} connections.", SEE_LOG, Exit.FAILED)
     measurement = Measurement("pages", total, DEADLINE, ROUNDS, ROUNDS)
     warnings = server.log_since(mark).count(WARNING)
     return Observation(
@@ -79,20 +80,20 @@ def look(server: Server, path: str, status: int) -> Observation:
 
 def securecookie(server: Server) -> Observation:
     """
-    Look at a page that reads the database, with the session in a cookie.
+    Request a page that reads the database, with the session in a cookie.
 
-    :param server: a fresh one.
+    :param server: a newly booted server.
     """
-    return look(server, PAGE, 200)
+    return request_page(server, PAGE, 200)
 
 
 def database(server: Server) -> Observation:
     """
-    Look at a page whose session is read from the database and not written.
+    Request a page whose session is read from the database but not written.
 
-    :param server: a fresh one.
+    :param server: a newly booted server.
     """
-    return look(server, UNWRITTEN, 404)
+    return request_page(server, UNWRITTEN, 404)
 
 
 SCENARIOS = (

@@ -1,4 +1,4 @@
-"""Browser sessions on the Dags page, with Airflow's default pool and with one too large to be a limit."""
+"""Load tests with browser sessions on the Dags page, with Airflow's default pool and with a large pool."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from airflow_auth_patches.demo import browsers, pool, tasks
 from airflow_auth_patches.demo.load import Request, send
 from airflow_auth_patches.demo.outcomes import Observation, pool_timeouts
 from airflow_auth_patches.demo.preparation import UI_DAGS, Settings
+from airflow_auth_patches.demo.ratios import Ratios
 from airflow_auth_patches.demo.scenario import Scenario
 from airflow_auth_patches.demo.server import Server
 
 PAIRS = ("3.2.2+3.6.5", "3.3.2+3.10.2")
 SESSIONS = (5, 15, 30, 60)
-#: The number of sessions that the outcome rests on.
-JUDGED = 30
+#: The number of sessions whose load tests decide the outcome.
+REFERENCE = 30
 #: Seconds for which each load test sends requests.
 SECONDS = 10.0
-#: Seconds after which a session gives a request up.
+#: Seconds after which a session gives up a request.
 PATIENCE = 15.0
-#: Running tasks that send heartbeats, on a server without sessions and on one with `JUDGED`.
+#: Number of running tasks that send heartbeats, on a server without sessions and on one with `REFERENCE`.
 TASKS = 20
 #: Seconds for the first heartbeat.
 FIRST_HEARTBEAT = 60.0
-#: How often the throughput of two servers with `JUDGED` sessions is compared.
+#: Number of throughput comparisons of two servers with `REFERENCE` sessions.
 ROUNDS = 5
-#: The least throughput with the limit, as a part of that with the large pool.
+#: The minimum throughput with the limit, as a ratio to that with the large pool.
 LEAST = 0.9
 
 STOCK = "stock"
@@ -45,11 +46,11 @@ class Run:
     """
     One load test.
 
-    :param form: what the server is, for people: ``stock + plugin``.
-    :param load: what the sessions saw.
+    :param form: the display name of the server: ``stock + plugin``.
+    :param load: the results of the sessions.
     :param waiting: the largest number of threads that waited for a connection at the same time.
-    :param pool_timeouts: how many of these waits ended in a time-out, as the log says.
-    :param round: which comparison of two servers it belongs to, from 1; 0 for none.
+    :param pool_timeouts: the number of pool time-outs in the log.
+    :param round: the number of the comparison of two servers, from 1; 0 for none.
     """
 
     form: str
@@ -60,11 +61,11 @@ class Run:
 
     @property
     def lost(self) -> int:
-        """How many requests got anything but the status 200."""
+        """The number of requests without the status 200."""
         return len(self.load.result.failures)
 
     def data(self) -> dict[str, Any]:
-        """Return it as plain data, for JSON; times are in seconds."""
+        """Return the load test as JSON-serializable data; times are in seconds."""
         result = self.load.result
         heartbeats = self.load.heartbeats
         return {
@@ -93,14 +94,14 @@ class Run:
 
 
 class LoadTests:
-    """The load tests of an observation, in the order in which they are run."""
+    """The load tests of an observation, in the order in which they run."""
 
     def __init__(self) -> None:
         self.runs: list[Run] = []
         self._pages = browsers.stages(UI_DAGS)
 
     def warm_up(self, server: Server) -> None:
-        """Request each path once, and leave out those that the release does not have."""
+        """Request each path once, and omit the paths that the release does not support."""
         self._pages = browsers.available(server.url, server.token(), self._pages)
 
     def measure(
@@ -114,13 +115,13 @@ class LoadTests:
         """
         Run one load test.
 
-        A server that lost requests may hang until the pool's time-out, so it is restarted first.
+        If the server lost requests before, it can hang until the pool time-out, so it is restarted first.
 
-        :param form: what the server is.
-        :param server: one that answers, with ``pool.WATCH``.
-        :param sessions: how many.
-        :param number: which comparison of two servers it belongs to.
-        :param heartbeats: the heartbeat of each running task, see :func:`tasks.start`.
+        :param form: the display name of the server.
+        :param server: a running server with ``pool.WATCH``.
+        :param sessions: the number of sessions.
+        :param number: the number of the comparison of two servers.
+        :param heartbeats: the heartbeat request of each running task, see :func:`tasks.start`.
         """
         before = [each for each in self.runs if each.form == form]
         if before and before[-1].lost:
@@ -139,122 +140,127 @@ class LoadTests:
         """
         Run a load test with each number of sessions.
 
-        :param form: what the server is.
-        :param server: one that answers, with ``pool.WATCH``.
+        :param form: the display name of the server.
+        :param server: a running server with ``pool.WATCH``.
         """
         for sessions in SESSIONS:
             self.measure(form, server, sessions)
 
     def run_tasks(self, form: str, server: Server) -> None:
         """
-        Let running tasks send heartbeats, without sessions and with `JUDGED`.
+        Run load tests with heartbeats of running tasks, without sessions and with `REFERENCE` sessions.
 
-        :param form: what the server is.
-        :param server: one that was measured before, with ``pool.WATCH``.
+        :param form: the display name of the server.
+        :param server: a server with ``pool.WATCH`` that was measured before.
         """
         if self.runs[-1].lost:
             server.restart()
         heartbeats = tasks.start(server, TASKS)
-        # The execution API makes its routes when it is first used.
+        # The execution API creates its routes at the first request.
         send(server.url, heartbeats[:1], deadline=FIRST_HEARTBEAT)
-        for sessions in (0, JUDGED):
+        for sessions in (0, REFERENCE):
             self.measure(with_tasks(form), server, sessions, heartbeats=heartbeats)
 
 
 def with_tasks(form: str) -> str:
-    """Return what a server is called when tasks run."""
+    """Return the display name of a server with running tasks."""
     return f"{form}, {TASKS} running tasks"
 
 
 def run(server: Server) -> Observation:
     """
-    Load a server without patches.
+    Run the load tests of a server without patches.
 
-    :param server: a fresh one, with the plugin or without.
+    :param server: a newly booted server, with or without the plugin.
     """
     tests = LoadTests()
     form = PLUGIN if server.settings.admission_plugin else STOCK
     tests.sweep(form, server)
     tests.run_tasks(form, server)
-    return judge_stock(tests.runs)
+    return observe_stock(tests.runs)
 
 
 def run_patched(server: Server) -> Observation:
     """
-    Load a server with all patches, then others that differ in the limit and the pool.
+    Run the load tests of a server with all patches, and of servers with another limit and pool.
 
-    :param server: a fresh one, with the default limit.
+    :param server: a newly booted server with the default limit.
     """
     tests = LoadTests()
     tests.sweep(PATCHED, server)
     unlimited = replace(server.settings, max_concurrent_requests=0)
     with server.sibling("large-pool", settings=replace(unlimited, pool_size=40, max_overflow=160)) as large:
         tests.sweep(LARGE_POOL, large.wait())
-        # One right after the other, as the machine may be busier later; the other server is idle meanwhile.
+        # Measure the two servers directly after each other: the machine can be busier later.
         for number in range(1, ROUNDS + 1):
             pair = [(PATCHED, server), (LARGE_POOL, large)]
             for form, each in pair if number % 2 else pair[::-1]:
-                tests.measure(form, each, JUDGED, number)
+                tests.measure(form, each, REFERENCE, number)
     tests.run_tasks(PATCHED, server)
     server.stop()
     with server.sibling("no-limit", settings=unlimited) as none:
         tests.sweep(NO_LIMIT, none.wait())
-    return judge_patched(tests.runs)
+    return observe_patched(tests.runs)
 
 
 def run_once(server: Server) -> Observation:
     """
-    Load a server with `JUDGED` sessions once; a lost request is a failure.
+    Run one load test with `REFERENCE` sessions. A lost request is a failure.
 
-    :param server: a fresh one, with ``pool.WATCH``.
+    :param server: a newly booted server with ``pool.WATCH``.
     """
     tests = LoadTests()
-    tests.measure(f"{JUDGED} sessions", server, JUDGED)
+    tests.measure(f"{REFERENCE} sessions", server, REFERENCE)
     lost = any(each.lost for each in tests.runs)
     return Observation(sees=summary(tests.runs), failed=lost, details=details(tests.runs))
 
 
-def judge_stock(runs: Sequence[Run]) -> Observation:
+def observe_stock(runs: Sequence[Run]) -> Observation:
     """
-    Report the load tests of one server without patches; requests that are lost at `JUDGED` are a failure.
+    Return the observation of one server without patches. Lost requests at `REFERENCE` sessions are a failure.
 
-    :param runs: its load tests.
+    :param runs: the load tests of the server.
     """
     form = runs[0].form
-    judged = _judged(runs, form)
-    told = [summary(judged), *heartbeats(runs, form)]
-    return Observation(sees="; ".join(told), failed=any(each.lost for each in judged), details=details(runs))
+    decisive = _at_reference(runs, form)
+    parts = [summary(decisive), *heartbeats(runs, form)]
+    return Observation(
+        sees="; ".join(parts), failed=any(each.lost for each in decisive), details=details(runs)
+    )
 
 
-def judge_patched(runs: Sequence[Run]) -> Observation:
+def observe_patched(runs: Sequence[Run]) -> Observation:
     """
-    Report the load tests of the servers with all patches.
+    Return the observation of the servers with all patches.
 
-    It is a failure when requests are lost at `JUDGED` sessions with the limit or with the large pool, when
-    heartbeats are lost, or when the limit costs throughput.
+    It is a failure if requests are lost at `REFERENCE` sessions with the limit or with the large pool, if
+    heartbeats are lost, or if the limit reduces the throughput too much.
 
-    :param runs: their load tests.
+    :param runs: the load tests of the servers.
     """
-    none, limited, large = (_judged(runs, form) for form in (NO_LIMIT, PATCHED, LARGE_POOL))
-    compared = ratios(runs)
-    ratio = statistics.median(compared)
-    told = [*(summary(each) for each in (none, limited, large)), *heartbeats(runs, PATCHED)]
-    told.append(
-        f"{ratio:.2f} times the throughput of pool 40+160 (median of {len(compared)} rounds, "
-        f"{min(compared):.2f} to {max(compared):.2f})"
+    none, limited, large = (_at_reference(runs, form) for form in (NO_LIMIT, PATCHED, LARGE_POOL))
+    compared = Ratios(ratios(runs))
+    slower = compared.fall_below(LEAST)
+    parts = [*(summary(each) for each in (none, limited, large)), *heartbeats(runs, PATCHED)]
+    parts.append(f"{compared} times the throughput of pool 40+160")
+    lost = any(each.lost for each in (*limited, *large)) or any(
+        each.load.heartbeats.failures for each in runs if each.form == with_tasks(PATCHED)
     )
     return Observation(
-        sees="; ".join(told),
-        failed=any(each.lost for each in (*limited, *large))
-        or any(each.load.heartbeats.failures for each in runs if each.form == with_tasks(PATCHED))
-        or ratio < LEAST,
-        details={**details(runs), "ratio": round(ratio, 3), "ratios": [round(each, 3) for each in compared]},
+        sees="; ".join(parts),
+        failed=lost or slower is not False,
+        inconclusive=slower is None and not lost,
+        details={
+            **details(runs),
+            "ratio": round(compared.median, 3),
+            "ratios": [round(each, 3) for each in compared.values],
+        },
     )
 
 
 def ratios(runs: Sequence[Run]) -> list[float]:
     """
-    Return the throughput with the limit as a part of that with the large pool, for each round.
+    Return the throughput with the limit divided by the throughput with the large pool, for each round.
 
     :param runs: the load tests of both.
     """
@@ -267,9 +273,9 @@ def ratios(runs: Sequence[Run]) -> list[float]:
 
 def summary(runs: Sequence[Run]) -> str:
     """
-    Say in a few words what users see.
+    Return a short summary of what users see.
 
-    :param runs: load tests of one form.
+    :param runs: load tests of one server.
     """
     total, lost = sum(len(each.load.result.answers) for each in runs), sum(each.lost for each in runs)
     rate = statistics.median(each.load.rate for each in runs)
@@ -278,41 +284,41 @@ def summary(runs: Sequence[Run]) -> str:
 
 def heartbeats(runs: Sequence[Run], form: str) -> list[str]:
     """
-    Say how the heartbeats of running tasks were answered, without sessions and next to them.
+    Return summaries of the heartbeats of running tasks, without sessions and with sessions.
 
-    :param runs: load tests, of any forms.
-    :param form: the one of interest.
-    :return: a sentence for each load test with tasks.
+    :param runs: load tests of any servers.
+    :param form: the display name of the server to summarize.
+    :return: one sentence per load test with tasks.
     """
-    told = []
+    parts = []
     for each in runs:
         if each.form == with_tasks(form):
             result = each.load.heartbeats
-            told.append(
+            parts.append(
                 f"{TASKS} tasks next to {each.load.sessions} sessions: {len(result.failures)} of "
                 f"{len(result.answers)} heartbeats lost, p95 {(result.percentile(95) or 0.0) * 1000:.0f} ms"
             )
-    return told
+    return parts
 
 
 def details(runs: Sequence[Run]) -> dict[str, Any]:
     """
-    Return all load tests as plain data, for JSON and the figure.
+    Return all load tests as JSON-serializable data, for the record and the figure.
 
-    :param runs: the load tests, in the order in which they were run.
+    :param runs: the load tests, in the order in which they ran.
     """
     return {"seconds": SECONDS, "patience": PATIENCE, "loads": [each.data() for each in runs]}
 
 
-def _judged(runs: Sequence[Run], form: str) -> list[Run]:
-    return [each for each in runs if each.form == form and each.load.sessions == JUDGED]
+def _at_reference(runs: Sequence[Run], form: str) -> list[Run]:
+    return [each for each in runs if each.form == form and each.load.sessions == REFERENCE]
 
 
 SCENARIOS = (
     Scenario(
         name="browser-sessions",
         about=(
-            f"{JUDGED} browser sessions on the Dags page, {browsers.CONNECTIONS} connections each, "
+            f"{REFERENCE} browser sessions on the Dags page, {browsers.CONNECTIONS} connections each, "
             f"{SECONDS:.0f} s; pool {SETTINGS.pool_size}+{SETTINGS.max_overflow}, pool_timeout "
             f"{SETTINGS.pool_timeout} s; lost: not 200 within {PATIENCE:.0f} s"
         ),
@@ -326,10 +332,10 @@ SCENARIOS = (
         name="ui-load",
         about=(
             f"{', '.join(map(str, SESSIONS))} browser sessions on the Dags page, {browsers.CONNECTIONS} "
-            f"connections each, {SECONDS:.0f} s; shown: {JUDGED} sessions; pool {SETTINGS.pool_size}"
+            f"connections each, {SECONDS:.0f} s; shown: {REFERENCE} sessions; pool {SETTINGS.pool_size}"
             f"+{SETTINGS.max_overflow}, pool_timeout {SETTINGS.pool_timeout} s; lost: not 200 within "
             f"{PATIENCE:.0f} s; at least {LEAST} times the throughput of pool 40+160; then {TASKS} running "
-            f"tasks with a heartbeat a second, without sessions and next to {JUDGED}"
+            f"tasks with a heartbeat a second, without sessions and next to {REFERENCE}"
         ),
         bugs=("pool-hold-and-wait",),
         pairs=PAIRS,

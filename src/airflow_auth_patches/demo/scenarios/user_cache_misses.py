@@ -1,4 +1,4 @@
-"""FAB's look-up of users: many requests at once on a small pool, with a user cache that soon forgets."""
+"""FAB's user look-up under load on a small pool, with a user cache that expires quickly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATH = "/api/v2/dags?limit=5"
 REQUESTS = 600
 CONCURRENCY = 30
 USERS = 20
-#: Seconds for all requests: patched servers took 17 to 20 on two cores that had six times that to do.
+#: Seconds for all requests. Patched servers took 17 to 20 on two cores with six times the usual load.
 DEADLINE = 30.0
 SETTINGS = Settings(
     pool_timeout=5, user_cache_ttl=1, revocation_cache_ttl=0, probes=(loop.WATCH, users.WATCH)
@@ -27,13 +27,13 @@ SETTINGS = Settings(
 @dataclass(frozen=True)
 class Load:
     """
-    What became of the requests.
+    The result of a load test.
 
-    :param measurement: their answers.
-    :param pool_timeouts: how often a connection was waited for in vain.
-    :param errors: how many lines of the log show which error of the cache.
-    :param seen: what was seen on the loop; none of a server that hangs.
-    :param read: what FAB asked; none of a server that hangs.
+    :param measurement: the results of the requests.
+    :param pool_timeouts: the number of pool time-outs.
+    :param errors: the number of log lines by error of the cache.
+    :param seen: the counts of the event loop; ``None`` if the server hangs.
+    :param read: the counts of FAB's queries; ``None`` if the server hangs.
     """
 
     measurement: Measurement
@@ -45,25 +45,25 @@ class Load:
 
 def run(server: Server) -> Observation:
     """
-    Ask with many tokens of many users, with the revocation check and without it.
+    Run load tests with many tokens of many users, with and without the revocation check.
 
-    :param server: a fresh one, with a small pool and a cache of a second.
+    :param server: a newly booted server with a small pool and a cache lifetime of one second.
     """
     people = users.add(server, USERS)
     loads = [load(server, "with the revocation check", people)]
     server.stop()
-    with server.sibling("no-check", probes=(*server.settings.probes, "no_check")) as free:
-        loads.append(load(free.wait(), "without it", people))
-    return tell(loads)
+    with server.sibling("no-check", probes=(*server.settings.probes, "no_check")) as unchecked:
+        loads.append(load(unchecked.wait(), "without it", people))
+    return observe(loads)
 
 
 def load(server: Server, name: str, people: list[int]) -> Load:
     """
-    Ask for Dags, each time with another token.
+    Request Dags with a different token each time.
 
-    :param server: one that answers and is watched.
-    :param name: what to call it.
-    :param people: who asks, in turn.
+    :param server: a running server with the probes.
+    :param name: the name of the measurement.
+    :param people: the ids of the users, used in turn.
     """
     first, *requests = (Request("GET", PATH, token=token) for token in server.tokens(REQUESTS + 1, people))
     send(server.url, [first], deadline=DEADLINE)
@@ -73,23 +73,23 @@ def load(server: Server, name: str, people: list[int]) -> Load:
     result = send(server.url, requests, deadline=DEADLINE, concurrency=CONCURRENCY)
     measurement = Measurement(name, result, DEADLINE)
     log = server.log_since(mark)
-    told = (measurement, pool_timeouts(log), race_errors(log))
+    values = (measurement, pool_timeouts(log), race_errors(log))
     if result.unfinished:
-        return Load(*told)
-    return Load(*told, loop.report(server.url), users.report(server.url))
+        return Load(*values)
+    return Load(*values, loop.report(server.url), users.report(server.url))
 
 
-def tell(loads: Sequence[Load]) -> Observation:
+def observe(loads: Sequence[Load]) -> Observation:
     """
-    Say what was seen.
+    Return the observation of the load tests.
 
-    :param loads: with the check and without it.
+    :param loads: the load tests with and without the check.
     """
     given_up = sum(each.pool_timeouts for each in loads)
     errors = sum((Counter(each.errors) for each in loads), Counter[str]())
     measurements = tuple(each.measurement for each in loads)
-    told = [f"{each} in {each.result.wall:.0f} s" for each in measurements]
-    told.append(f"{given_up} pool time-outs")
+    parts = [f"{each} in {each.result.wall:.0f} s" for each in measurements]
+    parts.append(f"{given_up} pool time-outs")
     failed = bool(given_up or errors) or any(each.result.failures for each in measurements)
     seen = [each.seen for each in loads if each.seen is not None]
     read = [each.read for each in loads if each.read is not None]
@@ -98,15 +98,15 @@ def tell(loads: Sequence[Load]) -> Observation:
         queries = sum(each.queries for each in read)
         fabs = sum(fab_on_loop(each) for each in seen)
         longest = max(each.longest_stop for each in seen)
-        told += [
+        parts += [
             f"users read {sum(each.users for each in read)} times",
             f"{on_loop} of FAB's {queries} queries on the loop",
             f"event-loop lag up to {longest * 1000:.0f} ms",
         ]
-        # Read more than once each: the cache did forget them.
+        # Each user must be read more than once, or the cache did not expire.
         failed = failed or bool(on_loop or fabs) or any(each.users <= USERS for each in read)
     return Observation(
-        sees="; ".join(told),
+        sees="; ".join(parts),
         failed=failed,
         measurements=measurements,
         pool_timeouts=given_up,
@@ -117,9 +117,9 @@ def tell(loads: Sequence[Load]) -> Observation:
 
 def fab_on_loop(seen: loop.Report) -> int:
     """
-    Count what FAB's provider had the loop wait for.
+    Return the number of calls of FAB's provider that blocked the event loop.
 
-    :param seen: what was seen of it.
+    :param seen: the counts of the event loop.
     """
     return sum(
         site.count

@@ -1,4 +1,4 @@
-"""The way out of the round trip: a release laid out as a git tree, each of its patches a commit."""
+"""Import patches: write a release into a git tree, with each of its patches as a commit."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 from airflow_auth_patches.releases.fetching import sources
 from airflow_auth_patches.releases.releases import Pins, Release
-from airflow_auth_patches.series.refreshing import refreshed
+from airflow_auth_patches.series.exporting import refreshed
 from airflow_auth_patches.series.series import Series
 from airflow_auth_patches.series.tree import (
     BASE,
     EMAIL,
     IDENTITY,
-    LAID,
+    IMPORTED,
     NOTES,
     Tree,
     added_files,
@@ -27,26 +27,28 @@ from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.util.progress import Progress, Silent
 
 
-def lay(root: Path, series: Series, pins: Pins, release: Release, progress: Progress | None = None) -> Tree:
+def import_patches(
+    root: Path, series: Series, pins: Pins, release: Release, progress: Progress | None = None
+) -> Tree:
     """
-    Lay out a release: its sdist at the upstream paths, our added files, its patches as commits.
+    Write a release into a git tree: its sdist at upstream's paths, our added files, its patches as commits.
 
     :param root: the checkout of this project.
-    :return: the tree; one that was there is replaced, unless it holds work that is not in ``patches/``.
-    :raises Problem: when a patch does not apply, or the tree that is there holds work or is none that git can
-        read; it is then as it was.
+    :return: the tree. It replaces an older tree that has no unsaved changes.
+    :raises Problem: if a patch does not apply, or if the older tree has changes that are not in ``patches/``
+        or cannot be read by git. The older tree is not changed then.
     """
     folder = folder_of(root, release)
     if folder.exists():
         _refuse_if_worked_in(Tree(folder, release), series, pins)
     partial, old = (folder.with_name(f".{folder.name}.{end}") for end in ("partial", "old"))
-    for left in (partial, old):  # by one that was ended
+    for left in (partial, old):  # an import that was stopped leaves them
         if left.exists():
             shutil.rmtree(left)
     partial.mkdir(parents=True)
     try:
-        with (progress or Silent()).task(f"laying out {release}"):
-            _lay(Tree(partial, release), root, series, sources(release, progress))
+        with (progress or Silent()).task(f"importing the patches of {release}"):
+            _import(Tree(partial, release), root, series, sources(release, progress))
         if folder.exists():
             folder.rename(old)
         partial.rename(folder)
@@ -56,7 +58,7 @@ def lay(root: Path, series: Series, pins: Pins, release: Release, progress: Prog
     return Tree(folder, release)
 
 
-def _lay(tree: Tree, root: Path, series: Series, released: Mapping[str, bytes]) -> None:
+def _import(tree: Tree, root: Path, series: Series, released: Mapping[str, bytes]) -> None:
     write_files(tree.folder, released)
     tree.git("init", "--quiet", "--initial-branch=main")
     tree.git("config", "notes.rewriteRef", NOTES)
@@ -70,29 +72,29 @@ def _lay(tree: Tree, root: Path, series: Series, released: Mapping[str, bytes]) 
     tree.git("tag", BASE)
     for patch in series.serving(tree.release):
         commit_patch(tree, patch)
-    tree.git("tag", LAID)
+    tree.git("tag", IMPORTED)
     patches = [patch.path for patch in series.serving(tree.release)]
-    remember(tree, LAID, root, [*added_files(root, tree.release).values(), *patches])
+    remember(tree, IMPORTED, root, [*added_files(root, tree.release).values(), *patches])
 
 
 def _refuse_if_worked_in(tree: Tree, series: Series, pins: Pins) -> None:
     try:
-        head, laid = tree.git("rev-parse", "HEAD", LAID).split()
+        head, imported = tree.git("rev-parse", "HEAD", IMPORTED).split()
         changed = tree.git("status", "--porcelain")
-        refs = ("--exclude=refs/notes/*", "--all", "--not", "HEAD", LAID)
-        aside = tree.git("rev-list", "--max-count=1", *refs)
-    except Problem as error:  # what git cannot read may be work
+        refs = ("--exclude=refs/notes/*", "--all", "--not", "HEAD", IMPORTED)
+        elsewhere = tree.git("rev-list", "--max-count=1", *refs)
+    except Problem as error:  # a repository that git cannot read may have unsaved changes
         raise Problem(
-            f"Whether {tree.folder} holds work cannot be told: {error.what.rstrip('.')}.",
-            error.remedy or "Keep what you need of that folder, and remove it.",
+            f"Cannot tell whether {tree.folder} has unsaved changes: {error.what.rstrip('.')}.",
+            error.remedy or "Copy what you need from that folder, and remove it.",
         ) from error
-    if aside:
+    if elsewhere:
         raise Problem(
             f"{tree.folder} has commits on another branch, or a stash.",
-            "Bring what is to stay to the branch main, write it back with `refresh`, and remove the folder.",
+            "Move what you need to the branch main, export it with `refresh`, and remove the folder.",
         )
-    if changed or (head != laid and refreshed(tree, series, pins)):
+    if changed or (head != imported and refreshed(tree, series, pins)):
         raise Problem(
-            f"{tree.folder} holds work that is not in patches/.",
-            f"Write it back first: airflow-auth-patches refresh {tree.release}, or remove the folder.",
+            f"{tree.folder} has changes that are not in patches/.",
+            f"Export them with `airflow-auth-patches refresh {tree.release}`, or remove the folder.",
         )

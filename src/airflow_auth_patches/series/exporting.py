@@ -1,4 +1,4 @@
-"""The way back of the round trip: the commits of a release's tree written to the series."""
+"""Export patches: write the commits of a release's git tree back to the series."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from airflow_auth_patches.series.deriving import derive
 from airflow_auth_patches.series.series import Patch, Series, patch_of, series_order
 from airflow_auth_patches.series.tree import (
     BASE,
-    LAID,
+    EXPORTED,
+    IMPORTED,
     NOTES,
-    WRITTEN,
     Tree,
     added_files,
     folder_of,
@@ -28,29 +28,29 @@ from airflow_auth_patches.util.errors import Exit, Problem
 
 def refreshed(tree: Tree, series: Series, pins: Pins) -> dict[Path, bytes]:
     """
-    Work out what the commits of a tree would write.
+    Return the files that an export of a tree would write.
 
-    A patch is kept as its newest release gives it; on the others, one whose commit is the same in all but
-    blob hashes and line numbers stays as it is, so an untouched tree of any release changes nothing. What
-    was edited here alone, since the tree was laid or written back, stays too. A commit that is new gets a
-    file named for its subject.
+    The bytes of a patch come from its newest release. In the tree of another release, a commit that differs
+    from its patch only in blob hashes and line numbers changes nothing, so that an unchanged tree of any
+    release exports nothing. A file that changed in the project and not in the tree since the last import or
+    export is not overwritten. A new commit becomes a patch file that is named for its subject.
 
-    :return: ``{file: content}`` of the files of this project that differ, patches and added files, and
-        ``series`` where a patch is new.
-    :raises Problem: when something is not committed, a patch has no commit any more, or a new commit has the
-        name of another, something was edited both here and in the tree, or a commit does what a patch must
-        not do.
+    :return: ``{file: content}`` of the files of this project that differ: patches, added files, and
+        ``series`` if a patch is new.
+    :raises Problem: if the tree has uncommitted changes, the commit of a patch is missing, a new commit has
+        the name of another patch, a file was edited both in the project and in the tree, or a commit cannot
+        become a patch.
     """
     root = series.folder.parent
     status = tree.git("status", "--porcelain")
     if status:
-        raise Problem(f"{tree.folder} has changes that are not committed.", "Commit or remove them.")
+        raise Problem(f"{tree.folder} has uncommitted changes.", "Commit or discard them.")
     dist = tree.release.distribution
     writes: dict[Path, bytes] = {}
     added = added_files(root, tree.release)
     order = series_order(series.folder, dist)
-    tags = [tag for tag in (LAID, WRITTEN) if tree.git("tag", "--list", tag)]
-    edited = set(tree.git("diff", "--name-only", LAID, "HEAD").splitlines())
+    tags = [tag for tag in (IMPORTED, EXPORTED) if tree.git("tag", "--list", tag)]
+    edited = set(tree.git("diff", "--name-only", IMPORTED, "HEAD").splitlines())
     for path, file in added.items():
         if path in edited and (tree.folder / path).is_file():
             there = (tree.folder / path).read_bytes()
@@ -77,8 +77,9 @@ def refreshed(tree: Tree, series: Series, pins: Pins) -> dict[Path, bytes]:
                 continue
         if target in writes or (patch is None and target.exists()):
             raise Problem(
-                f"The commit {commit[:10]} would become {target.relative_to(root)}, which is another's.",
-                f"Give it another subject, or make one commit of both: git rebase -i {BASE}.",
+                f"The commit {commit[:10]} would become {target.relative_to(root)}, which belongs to another "
+                "patch or commit.",
+                f"Give it another subject, or squash both commits: git rebase -i {BASE}.",
             )
         _refuse_if_no_patch(dist, commit, content)
         writes[target] = content
@@ -87,18 +88,19 @@ def refreshed(tree: Tree, series: Series, pins: Pins) -> dict[Path, bytes]:
             writes[series.folder / dist.folder / "series"] = "".join(f"{s}\n" for s in order).encode()
     if known:
         raise Problem(
-            f"The tree has no commit of {', '.join(known)} any more.",
-            "If that patch is to go, remove its file and its line in `series`, and lay the tree again.",
+            f"The tree has no commit for {', '.join(known)}.",
+            "Restore the commit. To remove the patch, remove its file and its line in `series`, and import "
+            "the patches again with `airflow-auth-patches tree`.",
         )
     return writes
 
 
 def _refuse_if_no_patch(dist: Distribution, commit: str, content: bytes) -> None:
     """
-    Do nothing if a commit can be a patch of the series.
+    Check that a commit can become a patch of the series.
 
     :param content: the commit as a patch file.
-    :raises Problem: when the series cannot read the patch, or it adds a file that is not installed.
+    :raises Problem: if the series cannot read the patch, or the patch adds a file that is not installed.
     """
     try:
         edits = hunks.parse(content)
@@ -111,8 +113,8 @@ def _refuse_if_no_patch(dist: Distribution, commit: str, content: bytes) -> None
         if each[0].creates and not dist.installs(path):
             raise Problem(
                 f"The commit {commit[:10]} adds {path}, which {dist.name} does not install.",
-                f"Take it out of the commit: git rebase -i {BASE}. Put a new test or news line into this "
-                "project, at the same path, and lay the tree again.",
+                f"Remove it from the commit: git rebase -i {BASE}. Put a new test or news fragment into this "
+                "project, at the same path, and import the patches again with `airflow-auth-patches tree`.",
             )
 
 
@@ -122,27 +124,28 @@ def _commits(tree: Tree, end: str) -> list[str]:
 
 def _to_write(tree: Tree, root: Path, file: Path, there: bytes, before: Collection[bytes]) -> bool:
     """
-    Tell whether what a tree has is to take the place of a file of the project.
+    Check whether the content in a tree must replace a file of the project.
 
-    :param there: what the tree has.
-    :param before: what it had when it was laid, and when it was written back.
-    :raises Problem: when both were edited since.
+    :param there: the content in the tree.
+    :param before: its content after the import, and after the last export.
+    :raises Problem: if both were edited since then.
     """
     here = file.read_bytes()
-    copies = [tree.folder / ".git" / tag / file.relative_to(root) for tag in (LAID, WRITTEN)]
+    copies = [tree.folder / ".git" / tag / file.relative_to(root) for tag in (IMPORTED, EXPORTED)]
     known = [copy.read_bytes() for copy in copies if copy.is_file()]
     if there == here or (known and here not in known and there in before):
         return False
     if known and here not in known:
         raise Problem(
-            f"{file.relative_to(root)} was edited in {tree.folder}, and here since that was laid out.",
-            "Take one of the edits back, or move the tree away, lay it again and bring its edit there.",
+            f"{file.relative_to(root)} was edited both in {tree.folder} and in this checkout.",
+            "Undo one of the edits. To keep both, move the tree away, import the patches again with "
+            "`airflow-auth-patches tree`, and repeat the edit of the old tree in the new one.",
         )
     return True
 
 
 def _semantic(content: bytes) -> bytes:
-    """Return a patch without blob hashes, line numbers and section heads, which differ by release."""
+    """Return a patch without blob hashes, line numbers and section headings, which depend on the release."""
     content = re.sub(rb"(?m)^index [0-9a-f]{40}\.\.[0-9a-f]{40}( \d+)?$", b"index", content)
     return re.sub(rb"(?m)^@@ -\d+(,\d+)? \+\d+(,\d+)? @@.*$", rb"@@ \1 \2", content)
 
@@ -161,13 +164,13 @@ def _name_of(tree: Tree, commit: str) -> str:
 
 def refresh(root: Path, series: Series, pins: Pins, release: Release | None) -> list[Path]:
     """
-    Write the commits of a release's tree back to the series, and the forms that are derived from them.
+    Export the commits of a release's tree to the series, and derive the older forms of each patch.
 
     :param root: the checkout of this project.
-    :param release: the release of the tree; with ``None`` only forms are derived, of all patches.
-    :return: the files that were written; empty for an untouched tree.
-    :raises Problem: when there is no tree, as :func:`refreshed` does, or when an edit would be lost, as the
-        form follows a newer one; nothing is written then.
+    :param release: the release of the tree; with ``None`` no tree is read, and all older forms are derived.
+    :return: the files that were written; empty for an unchanged tree.
+    :raises Problem: if there is no tree, if an edit would be lost because its form is derived from a newer
+        one, and as :func:`refreshed` does. Nothing is written then.
     """
     if release is None:
         return _write({form.patch.path: form.content for form in derive(series, pins)})
@@ -175,21 +178,22 @@ def refresh(root: Path, series: Series, pins: Pins, release: Release | None) -> 
     if not (tree.folder / ".git").is_dir():
         raise Problem(
             f"There is no tree of {release}.",
-            f"Lay it first: airflow-auth-patches tree {release}",
+            f"Create it first: airflow-auth-patches tree {release}",
             Exit.USAGE,
         )
     writes = refreshed(tree, series, pins)
     done = _write({**writes, **_followers(series, pins, writes)})
-    tree.git("tag", "--force", WRITTEN, "HEAD")
-    remember(tree, WRITTEN, root, writes)
+    tree.git("tag", "--force", EXPORTED, "HEAD")
+    remember(tree, EXPORTED, root, writes)
     return done
 
 
 def _followers(series: Series, pins: Pins, writes: Mapping[Path, bytes]) -> dict[Path, bytes]:
     """
-    Return the patches that change with those that a tree writes, as those will be.
+    Return the patch files that change because of the exported ones.
 
-    :raises Problem: when a form of which the tree has an edit follows a newer form.
+    :param writes: the files that the tree exports.
+    :raises Problem: if the tree edits a form that is derived from a newer form.
     """
     edited = [
         patch_of(patch.path, patch.distribution, writes[patch.path]) if patch.path in writes else patch
@@ -201,7 +205,7 @@ def _followers(series: Series, pins: Pins, writes: Mapping[Path, bytes]) -> dict
         if form.source and form.lost and form.patch.path in writes:
             what = "The edits" if form.lost == "edits" else "The message"
             raise Problem(
-                f"{what} of {form.patch.name} would be lost: it follows {form.source.name}.",
+                f"{what} of {form.patch.name} would be lost, because it is derived from {form.source.name}.",
                 f"Edit {form.source.name} in the tree of {newest(form.source, pins)}"
                 + (", or add the trailer `By-Hand: REASON` above `Tests:`." if form.lost == "edits" else "."),
             )
@@ -209,7 +213,7 @@ def _followers(series: Series, pins: Pins, writes: Mapping[Path, bytes]) -> dict
 
 
 def _write(files: Mapping[Path, bytes]) -> list[Path]:
-    """Write those files that differ, and return them."""
+    """Write the files that differ, and return their paths."""
     done = [path for path, content in files.items() if not path.exists() or path.read_bytes() != content]
     for path in done:
         partial = path.with_name(f".{path.name}.new")

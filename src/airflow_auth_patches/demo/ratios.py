@@ -1,0 +1,65 @@
+"""Whether repeated ratios of two servers, measured in turns, keep a limit, or are too noisy to say."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+#: Resamples of the bootstrap, and its fixed seed: the same ratios give the same interval.
+RESAMPLES, SEED = 2000, 66493
+#: The part of the resampled medians that the interval holds.
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """
+    The ratios of all rounds.
+
+    :param values: one for each round, at least one.
+    """
+
+    values: Sequence[float]
+
+    @property
+    def median(self) -> float:
+        """Their median."""
+        return statistics.median(self.values)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The bootstrap interval of the median, with a confidence of 95 %."""
+        source = random.Random(SEED)
+        medians = sorted(
+            statistics.median(source.choices(self.values, k=len(self.values))) for _ in range(RESAMPLES)
+        )
+        cut = round(RESAMPLES * (1 - CONFIDENCE) / 2)
+        return medians[cut], medians[-cut - 1]
+
+    def exceed(self, limit: float) -> bool | None:
+        """
+        Check whether the median is above a limit.
+
+        :return: ``None`` where it is above, but the interval holds the limit: the noise exceeds the effect.
+        """
+        if self.median <= limit:
+            return False
+        return True if self.interval[0] > limit else None
+
+    def fall_below(self, limit: float) -> bool | None:
+        """
+        Check whether the median is below a limit.
+
+        :return: ``None`` where it is below, but the interval holds the limit: the noise exceeds the effect.
+        """
+        if self.median >= limit:
+            return False
+        return True if self.interval[1] < limit else None
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return (
+            f"{self.median:.2f} (median of {len(self.values)} rounds, 95 % interval {low:.2f} to {high:.2f})"
+        )
