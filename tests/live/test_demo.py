@@ -226,6 +226,29 @@ def test_runs_every_build_on_every_database(
     assert all(log.exists() for row in rows for log in row.logs.values())
 
 
+@pytest.mark.parametrize(("runs", "outcome"), [(1, "cured"), (2, "inconclusive")])
+def test_runs_a_scenario_again_when_it_was_inconclusive(
+    fake: Fake, pins: Pins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: int, outcome: str
+) -> None:
+    """A second inconclusive run is reported as such, and is no fault."""
+    done: list[str] = []
+
+    def run(server: Server) -> Observation:
+        stock = server.log.stem.endswith("stock")
+        noisy = not stock and done.count("patched") < runs
+        done.append("stock" if stock else "patched")
+        return Observation("seen", failed=stock or noisy, inconclusive=noisy)
+
+    scenario = Scenario(name="several", about="", bugs=(), pairs=("3.1.6+3.3.0",), run=run)
+    monkeypatch.setattr(demo, "choose", lambda names, **_: (scenario,))
+    environment = fake("serves")
+    rows = demo.run(lambda *_: environment, pins.pairs, progress=Silent(), folder=tmp_path / "logs")
+    assert done == ["stock", "patched"] * 2
+    assert [row.outcome.value for row in rows] == [outcome]
+    assert report.faults(rows) == []
+    assert ("Repeat it" in str(report.table(rows).caption)) is (outcome == "inconclusive")
+
+
 def test_skips_scenario_when_database_is_not_installed(
     fake: Fake, pins: Pins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

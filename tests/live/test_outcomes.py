@@ -69,9 +69,15 @@ def test_outcome_of_two_observations(kind: Kind, stock: bool, patched: bool, out
     assert outcome_of(kind, observation(stock), observation(patched)) is outcome
 
 
-def test_cured_works_and_not_run_are_good() -> None:
-    good = {Outcome.CURED, Outcome.WORKS, Outcome.NOT_RUN}
-    assert {each for each in Outcome if each.good} == good
+def test_noise_is_inconclusive_and_not_called_not_cured() -> None:
+    noisy = Observation(sees="", failed=True, inconclusive=True)
+    assert outcome_of(Kind.BUG, observation(True), noisy) is Outcome.INCONCLUSIVE
+    assert outcome_of(Kind.BUG, observation(False), noisy) is Outcome.NOT_SHOWN
+
+
+def test_a_demonstration_succeeds_without_a_finding_against_the_patches() -> None:
+    bad = {Outcome.NOT_CURED, Outcome.NOT_SHOWN, Outcome.BROKEN}
+    assert {each for each in Outcome if not each.good} == bad
 
 
 @pytest.mark.parametrize(("log", "count"), [(GROUP, 1), (HANDLED, 1), (GROUP * 3, 3), (HARMLESS, 0), ("", 0)])

@@ -34,4 +34,5 @@ def test_interval_is_the_same_each_time_and_holds_the_median() -> None:
     low, high = Ratios(NOISY).interval
     assert (low, high) == Ratios(NOISY).interval
     assert min(NOISY) <= low <= Ratios(NOISY).median <= high <= max(NOISY)
-    assert str(Ratios(STEADY)) == "1.20 (median of 9 rounds, 95 % interval 1.19 to 1.21)"
+    text = Ratios(STEADY).text("the time of stock")
+    assert text == "1.20 times the time of stock (median of 9 rounds, 95 % interval 1.19 to 1.21)"

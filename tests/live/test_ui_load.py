@@ -69,7 +69,7 @@ def test_limit_without_lost_requests_is_no_failure() -> None:
         "all patches, no limit: 10 requests/s, 1 of 7 lost",
         "all patches: 100 requests/s, 0 of 24 lost",
         "all patches, pool 40+160, no limit: 100 requests/s, 0 of 24 lost",
-        "1.00 times the throughput of pool 40+160 (median of 3 rounds, 1.00 to 1.00)",
+        "1.00 times the throughput of pool 40+160 (median of 3 rounds, 95 % interval 1.00 to 1.00)",
     ]
     assert (seen.details["ratio"], seen.details["ratios"]) == (1.0, [1.0, 1.0, 1.0])
 
@@ -222,6 +222,15 @@ def test_measures_heartbeats_on_a_running_server(
         "20 tasks next to 30 sessions: 0 of 20 heartbeats lost, p95 100 ms",
     ]
     assert seen.details["loads"][-1]["heartbeats_p95"] == 0.1
+
+
+def test_limit_that_costs_throughput_is_a_failure_unless_the_rounds_are_too_noisy() -> None:
+    slow = patched(limited=[run(PATCHED, 80), run(PATCHED, 81), run(PATCHED, 79)])
+    assert (slow.failed, slow.inconclusive) == (True, False)
+    noisy = patched(limited=[run(PATCHED, 80), run(PATCHED, 120), run(PATCHED, 60)])
+    assert (noisy.failed, noisy.inconclusive) == (True, True)
+    lost = patched(limited=[run(PATCHED, 80), run(PATCHED, 120), run(PATCHED, 60, lost=["503"])])
+    assert (lost.failed, lost.inconclusive) == (True, False)
 
 
 def test_lost_heartbeat_is_a_failure() -> None:

@@ -235,8 +235,7 @@ def add_release(
         [(fit.slug, fit.compatibility.value, fit.form, _fit_notes(fit)) for fit in added.fits],
     )
     show.out.print(
-        "Only the reproducer of a bug shows whether the release has the bug. "
-        f"Run `airflow-auth-patches judge {found}` next.",
+        "Only the reproducer of a bug shows whether the release has the bug: `airflow-auth-patches judge`.",
         highlight=False,
         soft_wrap=True,
     )

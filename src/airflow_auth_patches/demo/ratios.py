@@ -58,8 +58,8 @@ class Ratios:
             return False
         return True if self.interval[1] < limit else None
 
-    def __str__(self) -> str:
+    def text(self, of: str) -> str:
+        """Return the median with its interval, as a multiple of something: ``the wall time of no check``."""
         low, high = self.interval
-        return (
-            f"{self.median:.2f} (median of {len(self.values)} rounds, 95 % interval {low:.2f} to {high:.2f})"
-        )
+        spread = f"median of {len(self.values)} rounds, 95 % interval {low:.2f} to {high:.2f}"
+        return f"{self.median:.2f} times {of} ({spread})"

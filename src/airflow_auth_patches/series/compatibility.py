@@ -90,7 +90,7 @@ def judge(series: Series, pins: Pins, release: Release, files: Mapping[str, byte
         in_range = forms[0].serves(release)
         tried = [(_misfits(patch, now), patch) for patch in forms]
         why = "" if in_range and not tried[0][0] else _not_needed(forms, release, now)
-        misfits, patch = min(tried, key=lambda one: len(one[0]))  # the first form with the fewest rejected hunks
+        misfits, patch = min(tried, key=lambda one: len(one[0]))  # fewest rejected hunks
         if misfits and not in_range and not any(patch.serves(neighbour) for patch in forms):
             why = why or f"does not apply, and no form is for {neighbour.version} either"
         if why:

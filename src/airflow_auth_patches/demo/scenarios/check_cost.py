@@ -53,13 +53,20 @@ def ratio(server: Server) -> Observation:
                 if number or result.failures:  # round 0 is a warm-up
                     total[name] += result
                 if result.unfinished:
-                    return _compare(total, ratios, number)
+                    return compare(total, ratios, number)
             if number:
                 ratios.append(walls["check"] / walls["no check"])
-    return _compare(total, ratios, ROUNDS)
+    return compare(total, ratios, ROUNDS)
 
 
-def _compare(total: dict[str, Result], ratios: list[float], rounds: int) -> Observation:
+def compare(total: dict[str, Result], ratios: list[float], rounds: int) -> Observation:
+    """
+    Return the observation of a server that is compared with one without the check.
+
+    :param total: the results of all rounds, of ``check`` and ``no check``.
+    :param ratios: the ratio of the run times of each finished round.
+    :param rounds: the number of rounds that ran.
+    """
     measurements = tuple(
         Measurement(name, result, DEADLINE, rounds, ROUNDS)
         for name, result in total.items()
@@ -70,7 +77,7 @@ def _compare(total: dict[str, Result], ratios: list[float], rounds: int) -> Obse
     if finished:
         compared = Ratios(ratios)
         slower = compared.exceed(MOST)
-        parts.append(f"{compared} times the wall time of no check")
+        parts.append(compared.text("the wall time of no check"))
         parts.append(
             f"{total['check'].wall / ROUNDS:.1f} s a round, no check {total['no check'].wall / ROUNDS:.1f} s"
         )

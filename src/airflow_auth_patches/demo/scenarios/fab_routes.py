@@ -13,7 +13,7 @@ ROUNDS = 5
 REFUSED = 200
 #: Number of logins between two counts of the connections.
 STEP = 10
-#: Stop at this number of connections. A leak is evident then, and the database accepts at most 100.
+#: Stop at this number of connections. The leak is evident then, and the database still accepts connections.
 MANY = 50
 
 

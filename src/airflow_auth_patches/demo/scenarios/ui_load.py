@@ -242,7 +242,7 @@ def observe_patched(runs: Sequence[Run]) -> Observation:
     compared = Ratios(ratios(runs))
     slower = compared.fall_below(LEAST)
     parts = [*(summary(each) for each in (none, limited, large)), *heartbeats(runs, PATCHED)]
-    parts.append(f"{compared} times the throughput of pool 40+160")
+    parts.append(compared.text("the throughput of pool 40+160"))
     lost = any(each.lost for each in (*limited, *large)) or any(
         each.load.heartbeats.failures for each in runs if each.form == with_tasks(PATCHED)
     )
