@@ -432,7 +432,7 @@ def test_patches_of_core_and_provider_do_not_go_together(shell: Shell, airflow: 
     both = ("--patch", "user-cache", "--patch", "request-session")
     done = shell("apply-to-checkout", "--dry-run", *both, airflow.folder)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "Core and provider never share" in done.stderr
+    assert "need separate branches and pull requests" in done.stderr
     done = shell("apply-to-checkout", "--dry-run", "--patch", "nonsense", airflow.folder)
     assert (done.returncode, done.stdout) == (2, "")
     assert "no patch 'nonsense'" in done.stderr
@@ -661,7 +661,8 @@ def test_a_server_that_runs_the_branch_is_verified(contained: Verify) -> None:
     done = contained("--json")
     assert done.returncode == 0, done.stderr
     assert (
-        "container breeze-airflow-1 runs the patched code: 1 files are what the branch topic" in done.stderr
+        "container breeze-airflow-1 runs the patched code: 1 files have the content of the branch topic"
+        in done.stderr
     )
     told = json.loads(done.stdout)
     assert told["proof"]["patches"] == ["request-session"]

@@ -109,7 +109,9 @@ def test_a_pair_that_does_not_support_a_named_python_is_told(tmp_path):
     assert f"Not supported on Python 3.13: {OLD}." in done.stdout
     assert "1 cell:" in done.stdout
     assert json.loads((tmp_path / "report.json").read_text())["unsupported"] == {"3.13": [OLD]}
-    assert re.search(r"stays: .+ in build/databases and build/upstream\.", " ".join(done.stdout.split()))
+    assert re.search(
+        r"Caches for the next run: .+ in build/databases and build/upstream\.", " ".join(done.stdout.split())
+    )
 
 
 def test_broken_results_are_told_of(tmp_path):

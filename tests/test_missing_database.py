@@ -9,7 +9,7 @@ import sys
 import pytest
 
 PLUGIN = "from airflow_auth_patches.demo import mariadb\n\nmariadb.SEARCH_PATH = ''\n"
-TEST = "tests/live/test_databases.py::test_mariadb_says_why_it_does_not_start"
+TEST = "tests/live/test_databases.py::test_mariadb_reports_why_it_does_not_start"
 
 
 @pytest.mark.parametrize(

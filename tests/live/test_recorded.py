@@ -113,3 +113,15 @@ def test_page_of_bug_contains_scenarios_that_show_it(path: Path) -> None:
     assert "token-race" not in text
     with pytest.raises(Problem, match="No recorded scenario shows no-such-bug"):
         recorded.of_bugs(path, "dead-connection-500", "no-such-bug")
+
+
+def test_recorded_results_of_the_project_are_whole(root: Path) -> None:
+    """Every scenario has a recorded outcome on each of its releases and databases, and all are good."""
+    rows = recorded.read(root / recorded.FILE)
+    assert {(row["scenario"], f"{row['core']}+{row['fab']}", row["database"]) for row in rows} == {
+        (scenario.name, pair, database)
+        for scenario in ALL
+        for pair in scenario.pairs
+        for database in scenario.databases
+    }
+    assert [row["scenario"] for row in rows if not Outcome(row["outcome"]).good] == []

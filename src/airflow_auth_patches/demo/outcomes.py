@@ -58,22 +58,22 @@ class Observation:
 
     :param sees: what a user sees, in one or two sentences.
     :param failed: whether the bug occurred: an unexpected response, or an error in the log.
-    :param inconclusive: whether it failed only by a ratio whose noise exceeds the difference to its limit.
     :param measurements: the measurements.
     :param pool_timeouts: the number of pool time-outs in the log.
     :param warnings: the number of warnings that the patch logged instead of failing.
     :param log_errors: the number of log lines by error, for the errors that the scenario looks for.
     :param details: more results of the scenario, as JSON-serializable data.
+    :param inconclusive: whether it failed only by a ratio whose noise exceeds the difference to its limit.
     """
 
     sees: str
     failed: bool
-    inconclusive: bool = False
     measurements: Sequence[Measurement] = ()
     pool_timeouts: int = 0
     warnings: int = 0
     log_errors: dict[str, int] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+    inconclusive: bool = False
 
 
 class Kind(str, Enum):
