@@ -6,7 +6,7 @@ TOOLS_AS_OF = 2026-11-20T00:00:00Z
 export PYTHONDONTWRITEBYTECODE =
 VENV = .venv
 # Pages with tables that cog makes from the series and from docs/results/.
-GENERATED = README.md docs/bugs.md docs/demonstration.md docs/limit.md docs/patches.md docs/route-sweep.md \
+GENERATED = README.md docs/bugs.md docs/demonstration.md docs/limit.md docs/patches.md docs/route-sweep.md docs/testing.md \
 	$(sort $(wildcard docs/bugs/*.md))
 TOOL = $(VENV)/bin/airflow-auth-patches
 
@@ -36,6 +36,8 @@ demo-all: setup ## all scenarios on all their releases, about an hour
 	$(TOOL) demo --all
 
 test: setup ## what CI runs: tests of the tool, of each patch on three pairs, and of live servers
+	@echo "Two parts: the tool's own tests, about 15 minutes on two cores, then the patches in Airflow environments"
+	@echo "and live servers, about 25 minutes. Only the first: make test-quick."
 	$(call pytest,$(QUICK))
 	$(call pytest,-m '(proof or live) and not slow')
 

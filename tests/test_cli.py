@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,9 @@ import termios
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from airflow_auth_patches.cli import app
 from airflow_auth_patches.cli.common import interpreter
 from airflow_auth_patches.util.errors import Exit
 
@@ -94,7 +97,7 @@ def test_wheel_writes_the_same_bytes_twice(tmp_path):
         (
             ("wheel", "--release", "apache-airflow-core==3.3.2", "--patch", "users-route"),
             Exit.REFUSED,
-            "No such patch serves",
+            "No named patch is for",
         ),
         (("apply", "--python", "nowhere/python"), Exit.USAGE, "is not an interpreter"),
         (("apply", "--python", sys.executable), Exit.REFUSED, "has no Airflow"),
@@ -183,3 +186,15 @@ def test_interpreter_with_a_folder_is_never_looked_for_on_path(tmp_path, monkeyp
     assert interpreter("../here/python") == tmp_path / "here/../here/python"
     assert interpreter("python") == tmp_path / "bin/python"
     assert interpreter("python3") == tmp_path / "here/python3"
+
+
+def test_help_lists_operator_commands_first():
+    done = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "100"})
+    heads = re.findall(r"(?m)^╭─ (\w+)", done.stdout)
+    assert heads == ["Options", "Operators", "Engineers", "Authors", "Contributors"]
+
+
+def test_version_is_printed():
+    done = CliRunner().invoke(app, ["--version"])
+    assert done.exit_code == 0
+    assert re.fullmatch(r"airflow-auth-patches \d+\.\d+\.\d+\n", done.stdout)

@@ -42,12 +42,12 @@ def test_table_has_the_counts_and_the_number_of_newly_failing_tests(tmp_path):
 def test_refuses_a_file_that_is_no_record(text, tmp_path):
     path = tmp_path / "tests.json"
     path.write_text(text)
-    with pytest.raises(Problem, match="is no record of upstream's tests"):
+    with pytest.raises(Problem, match="is not a recorded result of upstream's tests"):
         upstream_results.record(path, "1.0+2.0", None, DAY, SAME)
     assert path.read_text() == text
 
 
 def test_recorded_results_have_no_newly_failing_test(root):
     rows = upstream_results.read(root / upstream_results.FILE)
-    assert {row["tests"] for row in rows} == {"core", "provider"}
+    assert {row["pair"] for row in rows if row["tests"] == "provider"} >= {"3.1.6+3.3.0", "3.3.2+3.10.2"}
     assert [(row["pair"], row["newly_failing"]) for row in rows if row["newly_failing"]] == []

@@ -1,4 +1,4 @@
-"""Ratios that keep a limit, break it, or are too noisy to say."""
+"""Comparing ratios with a limit, and noisy ratios."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOISY = (0.80, 1.50, 0.90, 1.45, 1.20, 0.85, 1.40, 1.30, 0.95)
         ((1.0,), 1.1, False, True),
     ],
 )
-def test_refuses_to_conclude_when_noise_exceeds_the_effect(
+def test_comparison_is_inconclusive_when_noise_exceeds_the_effect(
     values: tuple[float, ...], limit: float, exceeds: bool | None, falls_below: bool | None
 ) -> None:
     ratios = Ratios(values)
@@ -30,7 +30,7 @@ def test_refuses_to_conclude_when_noise_exceeds_the_effect(
     assert ratios.fall_below(limit) is falls_below
 
 
-def test_interval_is_the_same_each_time_and_holds_the_median() -> None:
+def test_interval_is_reproducible_and_contains_the_median() -> None:
     low, high = Ratios(NOISY).interval
     assert (low, high) == Ratios(NOISY).interval
     assert min(NOISY) <= low <= Ratios(NOISY).median <= high <= max(NOISY)

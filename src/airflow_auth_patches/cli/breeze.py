@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from airflow_auth_patches.cli.common import Json, Names, app, known
+from airflow_auth_patches.cli.common import UPSTREAM, Json, Names, app, known
 from airflow_auth_patches.contribute import breeze as breeze_module
 from airflow_auth_patches.contribute import breeze_server as command
 from airflow_auth_patches.contribute.breeze_server import Step
@@ -27,7 +27,7 @@ breeze = typer.Typer(
         "call."
     ),
 )
-app.add_typer(breeze, name="breeze")
+app.add_typer(breeze, name="breeze", rich_help_panel=UPSTREAM)
 
 Checkout = Annotated[Path, typer.Argument(metavar="CHECKOUT", help="A git checkout of Airflow.")]
 Base = Annotated[

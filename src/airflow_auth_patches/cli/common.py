@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from airflow_auth_patches.releases import releases
 from airflow_auth_patches.releases.releases import Pins
@@ -24,7 +26,25 @@ EPILOG = (
     "6 a called program failed, and its changes were undone; "
     "129, 130, 143 interrupted (SIGHUP, Ctrl-C, SIGTERM)."
 )
+OPERATORS = "Operators: fix an installed Airflow"
+ENGINEERS = "Engineers: see the bugs and their fixes"
+AUTHORS = "Authors of the series: change and test patches"
+UPSTREAM = "Contributors to apache/airflow: send a patch"
+#: The groups of commands in the help, in this order.
+GROUPS = (OPERATORS, ENGINEERS, AUTHORS, UPSTREAM)
+
+
+class Grouped(TyperGroup):
+    """Lists the commands by group."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands, in the order of :data:`GROUPS`."""
+        panels = {name: getattr(command, "rich_help_panel", None) for name, command in self.commands.items()}
+        return sorted(super().list_commands(ctx), key=lambda name: GROUPS.index(panels[name]))
+
+
 app = typer.Typer(
+    cls=Grouped,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -32,6 +52,22 @@ app = typer.Typer(
     help="Patches for the authentication path of Apache Airflow's API server.",
     epilog=EPILOG,
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"airflow-auth-patches {version('airflow-auth-patches')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common_options(
+    _: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Patches for the authentication path of Apache Airflow's API server."""
 
 
 def interpreter(text: str) -> Path:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from airflow_auth_patches.cli.common import Json, Stopped, app, checkout, known
+from airflow_auth_patches.cli.common import ENGINEERS, Json, Stopped, app, checkout, known
 from airflow_auth_patches.installation import environments, pair_environments
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases.releases import Pair
@@ -21,7 +21,7 @@ from airflow_auth_patches.util.errors import Exit, Problem
 PYTHONS = ("3.11", "3.12")
 
 
-@app.command()
+@app.command(rich_help_panel=ENGINEERS)
 def demo(
     only: Annotated[
         list[str] | None,

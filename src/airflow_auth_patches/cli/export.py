@@ -9,14 +9,14 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from airflow_auth_patches.cli.common import Names, app, checkout, known
+from airflow_auth_patches.cli.common import UPSTREAM, Names, app, checkout, known
 from airflow_auth_patches.contribute import send as command
 from airflow_auth_patches.contribute import send_backports as backports
 from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Exit, Problem
 
 
-@app.command()
+@app.command(rich_help_panel=UPSTREAM)
 def export(
     release: Annotated[
         str | None,

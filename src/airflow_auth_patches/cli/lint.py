@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from airflow_auth_patches.cli.common import Json, app, checkout, known
+from airflow_auth_patches.cli.common import UPSTREAM, Json, app, checkout, known
 from airflow_auth_patches.contribute import lint_upstream as command
 from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Exit
 
 
-@app.command("lint-upstream")
+@app.command("lint-upstream", rich_help_panel=UPSTREAM)
 def lint_upstream(
     every: Annotated[
         bool, typer.Option("--all", help="Check every form of each patch, not only those of new releases.")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from airflow_auth_patches.cli.common import Json, app, checkout, coloured, known
+from airflow_auth_patches.cli.common import AUTHORS, Json, app, checkout, coloured, known
 from airflow_auth_patches.series import affected
 from airflow_auth_patches.series.affected import Status
 from airflow_auth_patches.util import show
@@ -15,7 +15,7 @@ from airflow_auth_patches.util.errors import Exit
 from airflow_auth_patches.verification import judge as matrix
 
 
-@app.command("judge")
+@app.command("judge", rich_help_panel=AUTHORS)
 def judge_(
     release: Annotated[
         list[str] | None,

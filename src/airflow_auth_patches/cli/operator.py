@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.syntax import Syntax
 
-from airflow_auth_patches.cli.common import All, Json, Names, Python, app, known, one_of
+from airflow_auth_patches.cli.common import OPERATORS, All, Json, Names, Python, app, known, one_of
 from airflow_auth_patches.installation import apply as patching
 from airflow_auth_patches.installation import plugin as admission
 from airflow_auth_patches.installation import status as command
@@ -21,7 +21,7 @@ from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Exit, Problem
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATORS)
 def plugin(
     output: Annotated[
         Path | None,
@@ -62,7 +62,7 @@ def plugin(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATORS)
 def wheel(
     output: Annotated[Path, typer.Option("--output", metavar="DIR", help="The folder to write into.")] = Path(
         "dist"
@@ -112,7 +112,7 @@ def wheel(
                     show.out.print(f"  {patch.slug} co-requires {other}: install both or neither.")
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATORS)
 def status(python: Python, json: Json = False) -> None:
     """
     Report the status of an installed Airflow: its releases, their bugs and patches, and what to do first.
@@ -204,7 +204,7 @@ def _as_data(series: Series, row: command.DistributionStatus) -> dict[str, Any]:
     }
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATORS)
 def apply(
     python: Python,
     names: Names = None,
@@ -247,7 +247,7 @@ def apply(
     show.out.print("Nothing was changed." if dry_run else "Restart the API servers to load the change.")
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATORS)
 def revert(python: Python) -> None:
     """
     Restore the pristine releases.

@@ -7,7 +7,16 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from airflow_auth_patches.cli.common import Json, ReleaseName, app, checkout, coloured, known
+from airflow_auth_patches.cli.common import (
+    AUTHORS,
+    ENGINEERS,
+    Json,
+    ReleaseName,
+    app,
+    checkout,
+    coloured,
+    known,
+)
 from airflow_auth_patches.releases import releases
 from airflow_auth_patches.series import add_release as add_command
 from airflow_auth_patches.series import affected, exporting, importing, sizes
@@ -34,7 +43,7 @@ def _patch_row(series: Series, patch: Patch) -> dict[str, Any]:
     }
 
 
-@app.command("list")
+@app.command("list", rich_help_panel=ENGINEERS)
 def list_(
     pinned: Annotated[bool, typer.Option("--releases", help="Show the pinned releases.")] = False,
     matrix: Annotated[
@@ -121,7 +130,7 @@ def list_(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=AUTHORS)
 def check(
     with_sizes: Annotated[
         bool,
@@ -186,7 +195,7 @@ def _fit_notes(fit: Fit) -> str:
     return "in range" if fit.in_range else "widen Applies-To"
 
 
-@app.command("add-release")
+@app.command("add-release", rich_help_panel=AUTHORS)
 def add_release(
     release: ReleaseName,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing.")] = False,
@@ -244,7 +253,7 @@ def add_release(
     )
 
 
-@app.command("tree")
+@app.command("tree", rich_help_panel=AUTHORS)
 def tree_(release: ReleaseName) -> None:
     """
     Import a release into a git tree at Airflow's paths, with each patch as a commit, to edit the patches.
@@ -259,7 +268,7 @@ def tree_(release: ReleaseName) -> None:
     show.out.print(tree.git("log", "--oneline", "--reverse").rstrip(), highlight=False, markup=False)
 
 
-@app.command()
+@app.command(rich_help_panel=AUTHORS)
 def refresh(
     release: Annotated[
         str | None,
@@ -284,7 +293,7 @@ def refresh(
         show.out.print("Nothing changed.")
 
 
-@app.command()
+@app.command(rich_help_panel=AUTHORS)
 def prove(
     pair: Annotated[
         list[str] | None,

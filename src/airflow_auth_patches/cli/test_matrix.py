@@ -10,7 +10,7 @@ import typer
 from rich.filesize import decimal
 from rich.markup import escape
 
-from airflow_auth_patches.cli.common import Json, app, checkout, known
+from airflow_auth_patches.cli.common import AUTHORS, Json, app, checkout, known
 from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.verification import cells, matrix_report, matrix_results
@@ -29,7 +29,7 @@ STYLES = {
 }
 
 
-@app.command("test-matrix")
+@app.command("test-matrix", rich_help_panel=AUTHORS)
 def every_pair(
     pair: Annotated[
         list[str] | None,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from airflow_auth_patches.cli.common import Json, app, checkout, known
+from airflow_auth_patches.cli.common import AUTHORS, Json, app, checkout, known
 from airflow_auth_patches.releases.releases import Pair
 from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Exit, Problem
@@ -21,7 +21,7 @@ from airflow_auth_patches.verification.upstream_runs import run_core_tests, run_
 COLUMNS = ("passed", "failed", "error", "skipped")
 
 
-@app.command("test-upstream")
+@app.command("test-upstream", rich_help_panel=AUTHORS)
 def upstream_(
     pair: Annotated[
         list[str] | None,

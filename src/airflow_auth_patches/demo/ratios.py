@@ -1,4 +1,4 @@
-"""Whether repeated ratios of two servers, measured in turns, keep a limit, or are too noisy to say."""
+"""Compare repeated ratios of two servers with a limit, and detect measurements that are too noisy."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: Resamples of the bootstrap, and its fixed seed: the same ratios give the same interval.
+#: Number of bootstrap resamples, and the fixed seed: the same ratios always give the same interval.
 RESAMPLES, SEED = 2000, 66493
-#: The part of the resampled medians that the interval holds.
+#: The part of the resampled medians that is inside the interval.
 CONFIDENCE = 0.95
 
 
@@ -18,14 +18,14 @@ class Ratios:
     """
     The ratios of all rounds.
 
-    :param values: one for each round, at least one.
+    :param values: one ratio per round, at least one.
     """
 
     values: Sequence[float]
 
     @property
     def median(self) -> float:
-        """Their median."""
+        """The median of the ratios."""
         return statistics.median(self.values)
 
     @property
@@ -42,7 +42,7 @@ class Ratios:
         """
         Check whether the median is above a limit.
 
-        :return: ``None`` where it is above, but the interval holds the limit: the noise exceeds the effect.
+        :return: ``None`` if it is above but the limit is inside the interval: the noise exceeds the effect.
         """
         if self.median <= limit:
             return False
@@ -52,7 +52,7 @@ class Ratios:
         """
         Check whether the median is below a limit.
 
-        :return: ``None`` where it is below, but the interval holds the limit: the noise exceeds the effect.
+        :return: ``None`` if it is below but the limit is inside the interval: the noise exceeds the effect.
         """
         if self.median >= limit:
             return False

@@ -1,4 +1,4 @@
-"""The recorded results of upstream's own tests, ``docs/results/upstream-tests.json``, as Markdown."""
+"""Recorded results of upstream's tests, ``docs/results/upstream-tests.json``, and their Markdown table."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ COLUMNS = ("passed", "failed", "skipped")
 
 def record(path: Path, pair: str, commit: str | None, measured: date, found: Comparison) -> None:
     """
-    Record a comparison, in place of an older one of the same tests and releases.
+    Record a comparison. It replaces an older one of the same tests and releases.
 
-    :param path: the file; it need not exist.
+    :param path: the file; it does not need to exist.
     :param pair: the releases, core first: ``3.3.2+3.10.2``.
-    :param commit: the commit whose tests of core were run; ``None`` for the provider's own tests.
-    :param measured: the day.
+    :param commit: the commit whose tests of core ran; ``None`` for the provider's tests.
+    :param measured: the day of the run.
+    :param found: the comparison.
     :raises Problem: when the file cannot be read or written.
     """
     tests = "provider" if commit is None else "core"
@@ -51,7 +52,7 @@ def read(path: Path) -> list[Mapping[str, Any]]:
     """
     Return the recorded comparisons.
 
-    :raises Problem: when the file is missing or broken.
+    :raises Problem: when the file is missing or invalid.
     """
     try:
         rows: list[Mapping[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
@@ -59,13 +60,13 @@ def read(path: Path) -> list[Mapping[str, Any]]:
             row["tests"], row["pair"], row["commit"], row["stock"], row["patched"], row["newly_failing"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Problem(
-            f"{path} is no record of upstream's tests: {error!r}.", "Restore it from git."
+            f"{path} is not a recorded result of upstream's tests: {error!r}.", "Restore it from git."
         ) from error
     return rows
 
 
 def table(path: Path) -> str:
-    """Return a row for each recorded comparison, as Markdown."""
+    """Return a Markdown table with a row per recorded comparison."""
     rows = []
     for row in read(path):
         tests = "provider's sdist" if row["commit"] is None else f"core, commit `{row['commit']}`"
