@@ -67,7 +67,7 @@ def test_every_pinned_release_takes_its_patches_and_gives_them_back(name, pins, 
     """
     By `git am` and by `git apply`, onto the release's monorepo picture, forwards and back.
 
-    Between, the picture has the bytes that the proofs run, and their tests.
+    Between, the tree has the bytes that the unit tests run on, and their files.
     """
     release = pins.release(name)
     exported = export(ROOT, project, pins, release, tmp_path / "out", author=AUTHOR)
