@@ -6,10 +6,11 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
+from local_server import running
 
 from airflow_auth_patches.demo.flows import VERSION_PATH, Done, Step, run_flows
 from airflow_auth_patches.demo.load import NO_ANSWER
@@ -38,20 +39,8 @@ def serving(
         def log_message(self, *_: object) -> None:
             pass
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        request_queue_size = 64
-
-    server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join(30)
-        server.server_close()
-        assert not thread.is_alive()
+    with running(Handler) as url:
+        yield url
 
 
 def get(path: str, **more: Any) -> Step:

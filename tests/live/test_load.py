@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
+from local_server import running
 
 from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result, send
 from airflow_auth_patches.demo.ports import free_port
@@ -32,20 +33,8 @@ def serving(respond: Respond, length: int = 0) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        request_queue_size = 64
-
-    server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join(30)
-        server.server_close()
-        assert not thread.is_alive()
+    with running(Handler) as url:
+        yield url
 
 
 def test_counts_outcomes_by_status() -> None:
