@@ -185,7 +185,7 @@ def test_a_cure_that_takes_a_patch_of_core_too_is_none_without(project, pins, re
     assert advice.held(project, findings, ["user-cache", "user-from-token-hook"]) == []
 
 
-def test_a_bug_that_does_not_show_beside_a_core_is_not_told(project, pins, results):
+def test_a_bug_that_does_not_show_with_a_core_is_not_reported(project, pins, results):
     release, bug = pins.release(f"{FAB.name}==3.6.5"), "public-user-freeze"
     told = {
         core: bug

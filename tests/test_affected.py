@@ -268,24 +268,24 @@ def test_every_release_has_a_companion_that_is_pinned(project: Series, pins: Pin
                 assert pair in pins.pairs
 
 
-def test_a_bug_that_shows_beside_some_releases_is_judged_beside_one(project: Series, pins: Pins):
+def test_a_bug_that_shows_with_some_releases_is_run_with_one(project: Series, pins: Pins):
     release, bug = pins.release("apache-airflow-providers-fab==3.6.5"), project.bugs["public-user-freeze"]
-    assert inputs.companion(pins, bug, release).core.version in bug.beside
-    assert inputs.companion(pins, project.bugs["wedged-session"], release).core.version not in bug.beside
+    assert inputs.companion(pins, bug, release).core.version in bug.shows_with
+    assert inputs.companion(pins, project.bugs["wedged-session"], release).core.version not in bug.shows_with
     with pytest.raises(Problem, match="No pair is available to run the reproducer of public-user-freeze"):
-        inputs.companion(pins, replace(bug, beside=SpecifierSet(">4")), release)
+        inputs.companion(pins, replace(bug, shows_with=SpecifierSet(">4")), release)
 
 
-def test_a_release_in_no_pair_is_judged_beside_one_of_its_day(project: Series, pins: Pins):
+def test_a_release_in_no_pair_is_run_with_one_of_its_day(project: Series, pins: Pins):
     alone = replace(pins, pairs=())
     for release in pins.releases:
         pair = inputs.companion(alone, project.bugs[RACE], release)
-        beside = pair.fab if pair.core is release else pair.core
+        other = pair.fab if pair.core is release else pair.core
         assert release in (pair.core, pair.fab)
-        assert beside.distribution is not release.distribution
+        assert other.distribution is not release.distribution
         assert pair.exclude_newer > max(pair.core.date, pair.fab.date)
-        older = [each for each in pins.releases if each.distribution is beside.distribution]
-        assert not any(beside.date < each.date <= release.date for each in older)
+        older = [each for each in pins.releases if each.distribution is other.distribution]
+        assert not any(other.date < each.date <= release.date for each in older)
 
 
 @pytest.fixture

@@ -701,7 +701,7 @@ def test_a_program_that_is_missing_is_one_sentence(tmp_path, ours, monkeypatch):
         assert raised.value.exit_code == Exit.USAGE
 
 
-def test_a_program_beside_this_python_comes_first(tmp_path, monkeypatch):
+def test_a_program_next_to_this_python_comes_first(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     assert processes.program("git", "Install git.").name == "git"
     (tmp_path / "git").touch()

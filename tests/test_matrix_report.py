@@ -90,7 +90,7 @@ def test_every_pair_and_python_is_in_the_page(sheet, pins):
         assert words == ["not chosen" if version in able else "not supported" for version in PYTHONS]
 
 
-def test_a_cell_has_a_word_beside_its_colour(sheet, every):
+def test_a_cell_has_a_word_and_a_colour(sheet, every):
     told = sheet(
         [A, B, C],
         **result(every, A, State.PASSED, own=50 * MB),

@@ -232,7 +232,7 @@ def test_measurements_that_are_not_there_are_named_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_writes_each_body_beside_its_commit(tmp_path):
+def test_the_command_writes_each_body_next_to_its_commit(tmp_path):
     options = (
         "--release",
         FAB,

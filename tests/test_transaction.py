@@ -197,7 +197,7 @@ req_install.InstallRequirement.uninstall = uninstall
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_no_signal_ends_the_installer(python, pins, tmp_path, number):
-    """Ctrl-C again and again, for the tool and its pip: what was installed is back, and nothing beside it."""
+    """After repeated Ctrl-C, for the tool and its pip, only the previous installation is there."""
     (site,) = python.parents[1].glob("lib/*/site-packages")
     sabotage(python, tmp_path / "calls", MIDST.format(number=int(number)))
     done = tool("apply", "--python", python, TMPDIR=f"{tmp_path}")

@@ -191,7 +191,7 @@ def test_work_in_a_tree_is_not_thrown_away(copy, imported, pins):
 
 
 @pytest.mark.parametrize("aside", ["branch", "stash"])
-def test_work_beside_the_branch_is_not_thrown_away(aside, copy, imported, pins):
+def test_work_outside_the_branch_is_kept(aside, copy, imported, pins):
     copied, imported_tree = imported
     edited = imported_tree.folder / "airflow-core/src/airflow/settings.py"
     edited.write_text("# work\n")

@@ -88,7 +88,7 @@ def test_the_same_bytes_at_another_time(built, project, pins, tmp_path, monkeypa
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "2000000000")
     release = next(iter(built))
     assert build(project, pins, release, tmp_path).read_bytes() == built[release].read_bytes()
-    assert [path.name for path in tmp_path.iterdir()] == [built[release].name]  # nothing half done beside it
+    assert [path.name for path in tmp_path.iterdir()] == [built[release].name]  # nothing half done
 
 
 ADDED, EDITED = "airflow-core/src/airflow/added_module.py", "airflow-core/src/airflow/settings.py"

@@ -48,7 +48,7 @@ def findings_of(
         affected.judge(series, pins, results, bug, release)
         for bug in series.bugs.values()
         if affected.distribution_of(bug) is release.distribution
-        and (other is None or bug.beside.contains(other, prereleases=True))
+        and (other is None or bug.shows_with.contains(other, prereleases=True))
     ]
 
 

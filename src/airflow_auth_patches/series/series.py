@@ -60,7 +60,7 @@ class Bug:
         fails.
     :param open_on: the versions for which no patch is planned, each with the reason.
     :param needs: the slugs of the patches of the other distribution that the cure also requires.
-    :param beside: the versions of the other distribution with which the bug shows.
+    :param shows_with: the versions of the other distribution with which the bug shows.
     :param avoided_by: the slugs of patches of the same distribution with which users do not meet the bug.
     :param page: the name of its page in ``docs/bugs``, without the suffix.
     """
@@ -74,7 +74,7 @@ class Bug:
     absent: str | None = None
     open_on: tuple[tuple[SpecifierSet, str], ...] = ()
     needs: tuple[str, ...] = ()
-    beside: SpecifierSet = field(default_factory=SpecifierSet)
+    shows_with: SpecifierSet = field(default_factory=SpecifierSet)
     avoided_by: tuple[str, ...] = ()
     page: str = ""
 
@@ -310,7 +310,7 @@ def read_bugs(folder: Path) -> dict[str, Bug]:
                 entry.get("absent"),
                 tuple((SpecifierSet(each["releases"]), each["why"]) for each in entry.get("open", ())),
                 tuple(entry.get("needs", ())),
-                SpecifierSet(entry.get("beside", "")),
+                SpecifierSet(entry.get("shows-with", "")),
                 tuple(entry.get("avoided-by", ())),
                 entry.get("page", ""),
             )

@@ -30,7 +30,7 @@ def companion(pins: Pins, bug: Bug, release: Release) -> Pair:
     """
 
     def fits(other: Release) -> bool:
-        return other.distribution is not release.distribution and other.version in bug.beside
+        return other.distribution is not release.distribution and other.version in bug.shows_with
 
     for pair in pins.pairs:
         if release in (pair.core, pair.fab) and (fits(pair.core) or fits(pair.fab)):
