@@ -51,6 +51,32 @@ cli.app = app
 cli.main()
 """
 
+AT_START = """
+import os, signal, sys, threading
+from airflow_auth_patches import cli
+from airflow_auth_patches.util import processes
+
+begin = threading.Thread.start
+threading.Thread.start = lambda thread: (begin(thread), signal.raise_signal(signal.SIGINT))
+
+cleared = threading.Event()
+
+def work():
+    cleared.wait(2)  # a pool that waits for its thread clears afterwards, so this ends by its time-out
+    os.write(1, b"back\\n")
+
+def app():
+    try:
+        with processes.workers(1) as pool:
+            pool.submit(work)
+    finally:
+        os.write(1, b"cleared\\n")
+        cleared.set()
+
+cli.app = app
+cli.main()
+"""
+
 
 @pytest.fixture
 def pipe(tmp_path: Path) -> Path:
@@ -130,6 +156,14 @@ def test_an_interruption_ends_the_programs_of_all_threads_and_a_second_one_waits
     assert told.split() == ["back", "back", "cleared"]
     assert reader.ended()
     assert reader.lines == 4  # two were never begun
+
+
+def test_a_signal_while_a_thread_starts_does_not_lose_the_thread():
+    """The signal arrives when the thread runs and the pool has not noted it yet."""
+    with start(AT_START) as process:
+        told, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (128 + signal.SIGINT, "Interrupted.\n")
+    assert told.split() == ["back", "cleared"]
 
 
 def test_an_error_lets_what_has_begun_end_by_itself():

@@ -14,8 +14,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -136,6 +136,17 @@ def _tell(process: subprocess.Popen[str], number: int) -> None:
         os.killpg(process.pid, number)
 
 
+class _Pool(ThreadPoolExecutor):
+    """A thread pool that waits for each of its threads: `submit` starts a thread, and only then notes it."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        with _undisturbed() as came:  # a signal in between would leave a thread that nobody waits for
+            future = super().submit(function, *args, **kwargs)
+        for number in came:
+            signal.raise_signal(number)
+        return future
+
+
 @contextmanager
 def workers(count: int) -> Iterator[ThreadPoolExecutor]:
     """
@@ -148,7 +159,7 @@ def workers(count: int) -> Iterator[ThreadPoolExecutor]:
     :param count: the number of threads.
     :return: a context manager that gives the thread pool.
     """
-    pool = ThreadPoolExecutor(count)
+    pool = _Pool(count)
     try:
         try:
             yield pool
