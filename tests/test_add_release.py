@@ -140,11 +140,11 @@ def test_a_release_in_no_range_is_judged_by_the_text(project: Series, pins: Pins
     assert judged["pool-slots-session"].compatibility is Compatibility.APPLIES
     assert judged["failed-run-session"].why == "fixed in 3.3.2"
     assert judged["backfill-authorization-off-loop"].compatibility is Compatibility.NOT_NEEDED
-    lists = judged["response-fields-lists"]
-    assert (lists.form, lists.compatibility) == ("response-fields-lists~3.3.1", Compatibility.NEEDS_VARIANT)
+    lists = judged["authorization-off-loop"]
+    assert (lists.form, lists.compatibility) == ("authorization-off-loop~3.3.1", Compatibility.NEEDS_VARIANT)
     for misfit in lists.misfits:
         line = (
-            (project.folder / "airflow-core/response-fields-lists~3.3.1.patch")
+            (project.folder / "airflow-core/authorization-off-loop~3.3.1.patch")
             .read_text()
             .splitlines()[misfit.line - 1]
         )

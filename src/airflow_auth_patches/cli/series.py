@@ -192,6 +192,8 @@ def _fit_notes(fit: Fit) -> str:
         return f"{fit.why}; narrow Applies-To" if fit.in_range else fit.why
     if fit.compatibility is Compatibility.NEEDS_VARIANT:
         return "\n".join(str(misfit) for misfit in fit.misfits)
+    if fit.compatibility is Compatibility.MERGES:
+        return "`tree` merges it" if fit.in_range else "copy the form, then `tree` merges it"
     return "in range" if fit.in_range else "widen Applies-To"
 
 
@@ -258,6 +260,8 @@ def tree_(release: ReleaseName) -> None:
     """
     Import a release into a git tree at Airflow's paths, with each patch as a commit, to edit the patches.
 
+    A patch that does not apply is merged three-way from the form for the nearest release.
+
     Example: airflow-auth-patches tree apache-airflow-core==3.3.2
     """
     series, pins = known()
@@ -266,6 +270,12 @@ def tree_(release: ReleaseName) -> None:
         tree = importing.import_patches(root, series, pins, pins.release(release), bars)
     show.out.print(f"{tree.folder.relative_to(root)}", highlight=False)
     show.out.print(tree.git("log", "--oneline", "--reverse").rstrip(), highlight=False, markup=False)
+    for name, form in tree.merged.items():
+        show.out.print(
+            f"{name} does not apply and was merged three-way from {form}. Review it with `git show`.",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 @app.command(rich_help_panel=AUTHORS)

@@ -10,6 +10,7 @@ from packaging.version import Version
 
 from airflow_auth_patches.releases.releases import Pins, Release
 from airflow_auth_patches.series import hunks
+from airflow_auth_patches.series.deriving import merge_onto
 from airflow_auth_patches.series.series import Patch, Series
 
 
@@ -18,6 +19,7 @@ class Compatibility(str, Enum):
 
     APPLIES = "applies"
     VARIANT = "applies as a variant"
+    MERGES = "merges as a new variant"
     NEEDS_VARIANT = "needs a variant"
     NOT_NEEDED = "not needed"
 
@@ -48,8 +50,8 @@ class Fit:
     The compatibility of a patch with a release.
 
     :param slug: the patch.
-    :param form: the name of the patch or variant that applies, or has the fewest rejected hunks. If the patch
-        is not needed, the form in range, if there is one.
+    :param form: the name of the patch or variant that applies, merges, or has the fewest rejected hunks. If
+        the patch is not needed, the form in range, if there is one.
     :param in_range: whether the ``Applies-To`` of that form contains the release.
     :param why: why the patch is not needed; empty otherwise.
     :param misfits: the rejected hunks of that form, the first of each file.
@@ -68,7 +70,8 @@ def judge(series: Series, pins: Pins, release: Release, files: Mapping[str, byte
     Check whether each patch applies to a release, on top of the earlier patches that apply.
 
     A patch is not needed if upstream has the fix, by ``Fixed-In`` or because the release has the patched
-    text, or if no form applies and no form is for the neighbouring release.
+    text, or if no form applies and no form is for the neighbouring release. A patch that does not apply is
+    merged three-way; `import_patches` does the same.
 
     :param files: ``{monorepo path: content}``, the sources of the release.
     :return: the compatibility of each slug, in series order.
@@ -96,6 +99,10 @@ def judge(series: Series, pins: Pins, release: Release, files: Mapping[str, byte
         if why:
             judged, misfits = Compatibility.NOT_NEEDED, ()
             patch = forms[0] if in_range else patch  # the form whose range must be narrowed
+        elif misfits and (found := merge_onto(series, pins, slug, release, now)):
+            judged, misfits = Compatibility.MERGES, ()
+            patch, merged = found
+            now.update(merged)
         elif misfits:
             judged = Compatibility.NEEDS_VARIANT
         else:

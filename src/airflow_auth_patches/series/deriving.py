@@ -89,6 +89,42 @@ def derive(series: Series, pins: Pins, slugs: Collection[str] | None = None) -> 
     return found
 
 
+def merge_onto(
+    series: Series, pins: Pins, slug: str, release: Release, files: Mapping[str, bytes]
+) -> tuple[Patch, dict[str, bytes]] | None:
+    """
+    Merge a patch three-way into a release to which none of its forms applies.
+
+    The base of the merge is the newest pinned release of a form, with the earlier patches; of several forms,
+    the one with the nearest newer base is tried first, then those with older bases.
+
+    :param files: the files of the release, with the earlier patches: ``{monorepo path: content}``.
+    :return: the form that was merged and the edited files; ``None`` if every form conflicts, or merges into
+        no change.
+    """
+    bases: dict[Release, Patch] = {}
+    for patch in series.patches:
+        served = [each for each in pins.releases if each != release and patch.serves(each)]
+        if patch.slug == slug and served:
+            bases[max(served, key=lambda each: each.version)] = patch
+    after = sorted((base for base in bases if base.version > release.version), key=lambda r: r.version)
+    before = sorted((base for base in bases if base not in after), key=lambda r: r.version, reverse=True)
+    with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as folder:
+        for base in (*after, *before):
+            patch = bases[base]
+            if patch.edits.keys() - patch.adds - files.keys():
+                continue  # the release has not all of the files
+            earlier = dict(sources(base))
+            for each in series.serving(base):
+                if each.slug == slug:
+                    break
+                earlier.update(hunks.apply_all(earlier, each.edits))
+            merged, conflicts = _merge(Path(folder), files, earlier, hunks.apply_all(earlier, patch.edits))
+            if merged and not conflicts:
+                return patch, merged
+    return None
+
+
 def _groups(series: Series, pins: Pins, slugs: Collection[str] | None) -> list[list[Patch]]:
     """Return the forms of each chosen patch, newest first, and of later patches that edit the same files."""
     groups: dict[tuple[Distribution, str], list[Patch]] = {}

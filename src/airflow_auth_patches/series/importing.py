@@ -8,6 +8,7 @@ from pathlib import Path
 
 from airflow_auth_patches.releases.fetching import sources
 from airflow_auth_patches.releases.releases import Pins, Release
+from airflow_auth_patches.series.deriving import merge_onto
 from airflow_auth_patches.series.exporting import refreshed
 from airflow_auth_patches.series.series import Series
 from airflow_auth_patches.series.tree import (
@@ -18,6 +19,7 @@ from airflow_auth_patches.series.tree import (
     NOTES,
     Tree,
     added_files,
+    commit_edits,
     commit_patch,
     folder_of,
     remember,
@@ -34,9 +36,10 @@ def import_patches(
     Write a release into a git tree: its sdist at upstream's paths, our added files, its patches as commits.
 
     :param root: the checkout of this project.
-    :return: the tree. It replaces an older tree that has no unsaved changes.
-    :raises Problem: if a patch does not apply, or if the older tree has changes that are not in ``patches/``
-        or cannot be read by git. The older tree is not changed then.
+    :return: the tree. It replaces an older tree that has no unsaved changes. A patch in range that does not
+        apply is merged three-way, see :func:`.deriving.merge_onto`.
+    :raises Problem: if a patch neither applies nor merges, or if the older tree has changes that are not in
+        ``patches/`` or cannot be read by git. The older tree is not changed then.
     """
     folder = folder_of(root, release)
     if folder.exists():
@@ -48,17 +51,19 @@ def import_patches(
     partial.mkdir(parents=True)
     try:
         with (progress or Silent()).task(f"importing the patches of {release}"):
-            _import(Tree(partial, release), root, series, sources(release, progress))
+            merged = _import(Tree(partial, release), root, series, pins, sources(release, progress))
         if folder.exists():
             folder.rename(old)
         partial.rename(folder)
     finally:
         for done_with in (partial, old):
             shutil.rmtree(done_with, ignore_errors=True)
-    return Tree(folder, release)
+    return Tree(folder, release, merged)
 
 
-def _import(tree: Tree, root: Path, series: Series, released: Mapping[str, bytes]) -> None:
+def _import(
+    tree: Tree, root: Path, series: Series, pins: Pins, released: Mapping[str, bytes]
+) -> dict[str, str]:
     write_files(tree.folder, released)
     tree.git("init", "--quiet", "--initial-branch=main")
     tree.git("config", "notes.rewriteRef", NOTES)
@@ -70,11 +75,27 @@ def _import(tree: Tree, root: Path, series: Series, released: Mapping[str, bytes
     write_files(tree.folder, {path: file.read_bytes() for path, file in added})
     tree.commit("Files that the series adds\n")
     tree.git("tag", BASE)
+    merged = {}
     for patch in series.serving(tree.release):
-        commit_patch(tree, patch)
+        try:
+            commit_patch(tree, patch)
+        except Problem:
+            files = {
+                path: (tree.folder / path).read_bytes()
+                for path in {*released, *patch.edits}
+                if (tree.folder / path).is_file()
+            }
+            found = merge_onto(series, pins, patch.slug, tree.release, files)
+            if found is None:
+                raise
+            source, content = found
+            write_files(tree.folder, content)
+            commit_edits(tree, patch)
+            merged[patch.name] = source.name
     tree.git("tag", IMPORTED)
     patches = [patch.path for patch in series.serving(tree.release)]
     remember(tree, IMPORTED, root, [*added_files(root, tree.release).values(), *patches])
+    return merged
 
 
 def _refuse_if_worked_in(tree: Tree, series: Series, pins: Pins) -> None:

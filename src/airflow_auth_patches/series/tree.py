@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from airflow_auth_patches.releases.releases import Pins, Release
@@ -50,10 +50,12 @@ class Tree:
 
     :param folder: the work tree.
     :param release: the release in it.
+    :param merged: the patches that the import merged three-way: ``{name: name of the form that was merged}``.
     """
 
     folder: Path
     release: Release
+    merged: Mapping[str, str] = field(default_factory=dict)
 
     def git(self, *arguments: str | Path, date: str | None = None, stdin: str | None = None) -> str:
         """Run git in the tree, without the user's settings and git variables, and return its output."""
@@ -130,6 +132,11 @@ def commit_patch(tree: Tree, patch: Patch) -> None:
     :raises Problem: if the patch does not apply.
     """
     edit(tree, patch)
+    commit_edits(tree, patch)
+
+
+def commit_edits(tree: Tree, patch: Patch) -> None:
+    """Commit the files of a tree with the message, date and name of a patch."""
     tree.commit(f"{patch.subject}\n\n{patch.body}\n", date=patch.date)
     tree.git("notes", f"--ref={NOTES}", "add", "-m", patch.name, "HEAD")
 
