@@ -1,4 +1,4 @@
-"""A new release is fetched, verified and judged, and its entry is written whole or not at all."""
+"""Add a release: fetch and verify it, check whether each patch applies, and write its entry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -22,12 +22,11 @@ from packaging.version import Version
 from wheel.wheelfile import WheelFile
 
 import airflow_auth_patches
-from airflow_auth_patches.cli.series import _fit_notes
 from airflow_auth_patches.releases import fetching, pinning, releases
 from airflow_auth_patches.releases.releases import CORE, FAB, Pins, Release
 from airflow_auth_patches.series import compatibility, hunks, series
 from airflow_auth_patches.series.add_release import add_release
-from airflow_auth_patches.series.compatibility import Compatibility
+from airflow_auth_patches.series.compatibility import Compatibility, Fit
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util.errors import Exit, Problem
 
@@ -44,50 +43,36 @@ def without(text: str, release: Release) -> tuple[str, str]:
     return text, re.sub(r"\n\n\n+", "\n\n", cut).rstrip("\n") + "\n"
 
 
-def test_every_entry_is_written_as_it_stands(pins: Pins, root: Path) -> None:
+def test_every_entry_is_written_as_it_is_pinned(pins: Pins, root: Path) -> None:
     for release in pins.releases:
         whole, cut = without((root / "patches/releases.toml").read_text(), release)
         assert pinning.with_entry(cut, release) == whole
 
 
-def test_every_provider_says_which_cores_it_allows(pins: Pins) -> None:
-    assert {str(r): str(r.core) for r in pins.releases} == {
-        str(r): str(pinning.core_of(r)) for r in pins.releases
-    }
-    assert {str(r.core) for r in pins.releases if r.distribution is FAB} == {">=3.0.2"}
+def test_every_provider_has_the_cores_that_its_metadata_allows(pins: Pins) -> None:
+    for release in pins.releases:
+        assert str(release.core) == str(pinning.core_of(release))
+        assert release.distribution is CORE or str(release.core) == ">=3.0.2"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "apache-airflow-core==3.1.2",
-        "apache-airflow-core==3.3.2",
-        "apache-airflow-providers-fab==3.6.1",
-        "apache-airflow-providers-fab==3.10.2",
-    ],
-)
-def test_a_pinned_release_that_is_taken_out_comes_back_byte_for_byte(
-    name: str, pins: Pins, copy: Path
-) -> None:
-    path = copy / "patches/releases.toml"
-    release = pins.release(name)
+@pytest.mark.parametrize("name", ["apache-airflow-core==3.3.2", "apache-airflow-providers-fab==3.6.1"])
+def test_pinned_release_is_added_again_byte_for_byte(name: str, pins: Pins, copy: Path) -> None:
+    folder = copy / "patches"
+    path, release = folder / "releases.toml", pins.release(name)
     whole, cut = without(path.read_text(), release)
     path.write_text(cut)
-    folder = copy / "patches"
     added = add_release(series.load(folder), releases.load(folder), name)
     assert path.read_text() == whole
     assert added.release == release
     assert not list(folder.glob(".*"))
-    for each in added.fits:
-        serving = [patch.name for patch in series.load(folder).serving(release) if patch.slug == each.slug]
-        assert ([each.form] if each.in_range else []) == serving
-        if each.in_range:
-            assert each.compatibility is (
-                Compatibility.VARIANT if "~" in each.form else Compatibility.APPLIES
-            )
+    fits = {each.form: each.compatibility for each in added.fits if each.in_range}
+    assert fits == {
+        patch.name: Compatibility.VARIANT if patch.variant else Compatibility.APPLIES
+        for patch in series.load(folder).serving(release)
+    }
 
 
-def test_the_command(pins: Pins, copy: Path) -> None:
+def test_command_pins_a_release_except_in_a_dry_run(pins: Pins, copy: Path) -> None:
     path = copy / "patches/releases.toml"
     whole, cut = without(path.read_text(), pins.release("apache-airflow-providers-fab==3.10.1"))
     path.write_text(cut)
@@ -104,24 +89,23 @@ def test_the_command(pins: Pins, copy: Path) -> None:
             env={**os.environ, "PYTHONPATH": str(copy / "src")},
         ).stdout
 
-    told = json.loads(tool("--dry-run", "--json"))
-    assert path.read_text() == cut
-    assert (told["written"], told["date"]) == (False, "2026-10-13")
-    judged = {patch["patch"]: patch for patch in told["patches"]}
-    assert judged["flask-teardown-guard"]["compatibility"] == "applies"
-    assert judged["users-route"]["compatibility"] == "not needed"
-    assert judged["users-route"]["why"] == "fixed in 3.4.0"
+    report = json.loads(tool("--dry-run", "--json"))
+    assert (report["written"], report["date"]) == (False, "2026-10-13")
+    found = {patch["patch"]: (patch["compatibility"], patch["why"]) for patch in report["patches"]}
+    assert found["flask-teardown-guard"] == ("applies", "")
+    assert found["users-route"] == ("not needed", "fixed in 3.4.0")
     assert "would be pinned" in " ".join(tool("--dry-run").split())
     assert path.read_text() == cut
     assert "reproducer" in tool()
     assert path.read_text() == whole
 
 
-# What text tells of each patch, with the series as it was before a release that it knows now.
+def judged(project: Series, pins: Pins, release: Release, files: Mapping[str, bytes]) -> dict[str, Fit]:
+    return {each.slug: each for each in compatibility.judge(project, pins, release, files)}
 
 
 def before(project: Series, pins: Pins, name: str) -> tuple[Series, Pins, Release]:
-    """Return the series and the pins without a release, and that release."""
+    """Return the series and the pins as they were before a release, and that release."""
     release = pins.release(name)
     known = tuple(each for each in pins.releases if each != release)
     cut: list[Patch] = []
@@ -133,43 +117,39 @@ def before(project: Series, pins: Pins, name: str) -> tuple[Series, Pins, Releas
     return Series(project.folder, tuple(cut), project.bugs), Pins("x", known, ()), release
 
 
-def test_a_release_in_no_range_is_judged_by_the_text(project: Series, pins: Pins) -> None:
+def test_compatibility_with_a_new_release_comes_from_the_text(project: Series, pins: Pins) -> None:
     old, known, release = before(project, pins, "apache-airflow-core==3.3.2")
-    judged = {each.slug: each for each in compatibility.judge(old, known, release, fetching.sources(release))}
-    assert not any(each.in_range for each in judged.values())
-    assert judged["pool-slots-session"].compatibility is Compatibility.APPLIES
-    assert judged["failed-run-session"].why == "fixed in 3.3.2"
-    assert judged["backfill-authorization-off-loop"].compatibility is Compatibility.NOT_NEEDED
-    lists = judged["authorization-off-loop"]
+    found = judged(old, known, release, fetching.sources(release))
+    assert not any(each.in_range for each in found.values())
+    assert found["pool-slots-session"].compatibility is Compatibility.APPLIES
+    assert found["failed-run-session"].why == "fixed in 3.3.2"
+    assert found["backfill-authorization-off-loop"].compatibility is Compatibility.NOT_NEEDED
+    lists = found["authorization-off-loop"]
     assert (lists.form, lists.compatibility) == ("authorization-off-loop~3.3.1", Compatibility.NEEDS_VARIANT)
+    assert lists.misfits
+    text = (project.folder / "airflow-core/authorization-off-loop~3.3.1.patch").read_text().splitlines()
     for misfit in lists.misfits:
-        line = (
-            (project.folder / "airflow-core/authorization-off-loop~3.3.1.patch")
-            .read_text()
-            .splitlines()[misfit.line - 1]
-        )
-        assert line.startswith("@@ ")
+        assert text[misfit.line - 1].startswith("@@ ")
         assert misfit.path.startswith("airflow-core/")
         assert "occur" in misfit.what
-    assert lists.misfits
+        assert str(misfit) in lists.notes
 
 
-def test_a_variant_that_applies_is_named(project: Series, pins: Pins) -> None:
+def test_names_the_variant_that_applies(project: Series, pins: Pins) -> None:
     old, known, release = before(project, pins, "apache-airflow-core==3.1.5")
-    judged = {each.slug: each for each in compatibility.judge(old, known, release, fetching.sources(release))}
-    assert judged["pool-slots-session"].compatibility is Compatibility.VARIANT
-    assert judged["pool-slots-session"].form == "pool-slots-session~3.1"
-    assert not judged["pool-slots-session"].in_range
+    found = judged(old, known, release, fetching.sources(release))["pool-slots-session"]
+    assert (found.compatibility, found.form) == (Compatibility.VARIANT, "pool-slots-session~3.1")
+    assert not found.in_range
 
 
-def test_what_upstream_has_taken_is_not_needed(project: Series, pins: Pins) -> None:
+def test_patch_is_not_needed_when_a_new_release_has_its_edits(project: Series, pins: Pins) -> None:
     old, known, release = before(project, pins, "apache-airflow-core==3.3.2")
     files = dict(fetching.sources(release))
     (patch,) = (p for p in old.patches if p.name == "pool-slots-session")
     files.update(hunks.apply_all(files, patch.edits))
-    judged = {each.slug: each for each in compatibility.judge(old, known, release, files)}
-    assert judged["pool-slots-session"].compatibility is Compatibility.NOT_NEEDED
-    assert judged["pool-slots-session"].why == "the release has the edits of pool-slots-session"
+    found = judged(old, known, release, files)["pool-slots-session"]
+    assert found.compatibility is Compatibility.NOT_NEEDED
+    assert found.why == found.notes == "the release has the edits of pool-slots-session"
 
 
 ADDED, SETTINGS = "airflow-core/src/airflow/added_module.py", "airflow-core/src/airflow/settings.py"
@@ -184,7 +164,7 @@ ADDED, SETTINGS = "airflow-core/src/airflow/added_module.py", "airflow-core/src/
     ],
 )
 @pytest.mark.parametrize("alone", [True, False])
-def test_an_added_file_is_judged_by_what_the_release_has(
+def test_patch_that_adds_a_file_is_compatible_unless_the_release_has_another(
     project: Series,
     pins: Pins,
     adding: Callable[..., Patch],
@@ -202,65 +182,48 @@ def test_an_added_file_is_judged_by_what_the_release_has(
         files |= {path: text.encode() for path, text in edited.items()}
     release = dataclasses.replace(NEW, version=Version("3.3.3"))
     patch = dataclasses.replace(patch, applies_to=SpecifierSet("==3.3.2"))
-    (judged,) = compatibility.judge(Series(project.folder, (patch,), {}), pins, release, files)
-    assert (judged.compatibility, judged.why) == (expected, why)
+    (found,) = compatibility.judge(Series(project.folder, (patch,), {}), pins, release, files)
+    assert (found.compatibility, found.why) == (expected, why)
     if expected is Compatibility.NEEDS_VARIANT:
-        (misfit,) = judged.misfits
+        (misfit,) = found.misfits
         assert (misfit.path, misfit.what) == (ADDED, f"The file {ADDED} already exists.")
 
 
-# A maintenance release that an Applies-To has already.
-
-
 def maintained(pins: Pins, like: str) -> tuple[Release, dict[str, bytes]]:
-    """Return a core 3.2.3 that is made of another release, and its files."""
+    """Return a core 3.2.3, which is in the range of patches, with the files of another release."""
     files = fetching.sources(pins.release(f"{CORE.name}=={like}"))
     return dataclasses.replace(NEW, version=Version("3.2.3")), dict(files)
 
 
-def test_what_upstream_has_taken_is_not_needed_in_range_either(project: Series, pins: Pins) -> None:
+def test_patch_in_range_is_not_needed_when_the_release_has_its_edits(project: Series, pins: Pins) -> None:
     release, files = maintained(pins, "3.2.2")
     (patch,) = (each for each in project.patches if each.name == "action-logging-off-loop")
-    assert patch.serves(release)
     files.update(hunks.apply_all(files, patch.edits))
-    judged = {each.slug: each for each in compatibility.judge(project, pins, release, files)}
-    taken = judged["action-logging-off-loop"]
+    found = judged(project, pins, release, files)
+    taken = found.pop("action-logging-off-loop")
     assert (taken.compatibility, taken.form, taken.in_range) == (Compatibility.NOT_NEEDED, patch.name, True)
-    assert taken.why == "the release has the edits of action-logging-off-loop"
+    assert taken.notes == "the release has the edits of action-logging-off-loop; narrow Applies-To"
     assert not taken.misfits
-    assert _fit_notes(taken).endswith("; narrow Applies-To")
-    others = [each for each in judged.values() if each is not taken and each.in_range]
-    assert {each.compatibility for each in others} <= {Compatibility.APPLIES, Compatibility.VARIANT}
+    others = {each.compatibility for each in found.values() if each.in_range}
     assert others
+    assert others <= {Compatibility.APPLIES, Compatibility.VARIANT}
 
 
-def test_another_form_than_the_one_in_range_is_to_be_widened(project: Series, pins: Pins) -> None:
-    release, files = maintained(pins, "3.3.1")
-    judged = {each.slug: each for each in compatibility.judge(project, pins, release, files)}
-    other = judged["authorization-off-loop"]
+def test_form_that_applies_but_is_not_in_range_must_be_widened(project: Series, pins: Pins) -> None:
+    found = judged(project, pins, *maintained(pins, "3.3.1"))
+    other = found["authorization-off-loop"]
     assert (other.compatibility, other.form) == (Compatibility.VARIANT, "authorization-off-loop~3.3.1")
     assert not other.in_range
-    assert _fit_notes(other) == "widen Applies-To"
-    assert judged["action-logging-off-loop"].in_range
-    assert _fit_notes(judged["action-logging-off-loop"]) == "in range"
+    assert other.notes == "widen Applies-To"
+    assert found["action-logging-off-loop"].notes == "in range"
 
-
-# What an index may serve instead: nothing of it is pinned.
 
 Publish = Callable[..., None]
 
 
-def sdist(path: Path, files: Iterable[tuple[str, str]]) -> None:
-    with tarfile.open(path, "w:gz") as tar:
-        for name, text in files:
-            info = tarfile.TarInfo(f"{NEW.filename('sdist').removesuffix('.tar.gz')}/{name}")
-            info.size = len(text.encode())
-            tar.addfile(info, io.BytesIO(text.encode()))
-
-
 @pytest.fixture
 def publish(index: Path) -> Publish:
-    """Return a function that serves a small release, whole unless told otherwise."""
+    """Return a function that serves a small release; the arguments are its faults."""
 
     def do(
         *,
@@ -283,7 +246,11 @@ def publish(index: Path) -> Publish:
                 wheel.writestr(name, "import this\n")
         files = [("src/airflow/settings.py", module), ("PKG-INFO", head)]
         files += [(f"src/{name}", "import this\n") for name in (sdist_only, both) if name]
-        sdist(index / NEW.filename("sdist"), files)
+        with tarfile.open(index / NEW.filename("sdist"), "w:gz") as tar:
+            for name, text in files:
+                info = tarfile.TarInfo(f"{NEW.filename('sdist').removesuffix('.tar.gz')}/{name}")
+                info.size = len(text)
+                tar.addfile(info, io.BytesIO(text.encode()))
         if broken:
             (index / NEW.filename("sdist")).write_bytes(b"no archive")
         links = ""
@@ -296,7 +263,7 @@ def publish(index: Path) -> Publish:
     return do
 
 
-def test_a_whole_release_is_pinned(publish: Publish, copy: Path) -> None:
+def test_release_of_the_index_is_pinned(publish: Publish, copy: Path) -> None:
     publish()
     folder = copy / "patches"
     added = add_release(series.load(folder), releases.load(folder), f"{CORE.name}==3.3.9")
@@ -306,6 +273,9 @@ def test_a_whole_release_is_pinned(publish: Publish, copy: Path) -> None:
     found = {each.compatibility for each in added.fits}
     assert found == {Compatibility.NEEDS_VARIANT, Compatibility.NOT_NEEDED}  # it has not one of the files
     assert all(each.misfits for each in added.fits if each.compatibility is Compatibility.NEEDS_VARIANT)
+
+
+NOT_IN_SDIST = r"is in the wheel, but not below airflow/ in the sdist"
 
 
 @pytest.mark.parametrize(
@@ -319,29 +289,16 @@ def test_a_whole_release_is_pinned(publish: Publish, copy: Path) -> None:
         ({"digest": "0" * 64}, Exit.CORRUPT, "has the SHA-256"),
         ({"version": "3.3.8"}, Exit.CORRUPT, "has the metadata of apache-airflow-core 3.3.8"),
         ({"module": "x = 2\n"}, Exit.CORRUPT, "airflow/settings.py differs between the wheel and the sdist"),
-        ({"wheel_only": "airflow/more.py"}, Exit.CORRUPT, r"airflow/more\.py is in the wheel, but not below"),
-        (
-            {"wheel_only": "airflow/x.abi3.so"},
-            Exit.CORRUPT,
-            "is in the wheel, but not below airflow/ in the sdist",
-        ),
-        (
-            {"wheel_only": "airflow/settings.pyc"},
-            Exit.CORRUPT,
-            "is in the wheel, but not below airflow/ in the sdist",
-        ),
-        (
-            {"wheel_only": "sitecustomize.py"},
-            Exit.CORRUPT,
-            "is in the wheel, but not below airflow/ in the sdist",
-        ),
-        ({"wheel_only": "more.pth"}, Exit.CORRUPT, r"more\.pth is in the wheel, but not below"),
-        ({"both": "more.pth"}, Exit.CORRUPT, r"more\.pth is in the wheel, but not below"),
+        ({"wheel_only": "airflow/more.py"}, Exit.CORRUPT, NOT_IN_SDIST),
+        ({"wheel_only": "airflow/x.abi3.so"}, Exit.CORRUPT, NOT_IN_SDIST),
+        ({"wheel_only": "airflow/settings.pyc"}, Exit.CORRUPT, NOT_IN_SDIST),
+        ({"wheel_only": "sitecustomize.py"}, Exit.CORRUPT, NOT_IN_SDIST),
+        ({"both": "more.pth"}, Exit.CORRUPT, NOT_IN_SDIST),
         ({"sdist_only": "airflow/more.py"}, Exit.CORRUPT, r"airflow/more\.py is in the sdist, but not below"),
         ({"broken": True}, Exit.CORRUPT, "is corrupt"),
     ],
 )
-def test_anything_else_is_refused_and_nothing_is_written(
+def test_refuses_incomplete_or_inconsistent_release_and_writes_nothing(
     publish: Publish, copy: Path, what: dict[str, object], code: Exit, said: str
 ) -> None:
     publish(**what)
@@ -354,9 +311,7 @@ def test_anything_else_is_refused_and_nothing_is_written(
     assert (folder / "releases.toml").read_bytes() == held
 
 
-def test_a_write_that_fails_leaves_what_was_there(
-    pins: Pins, copy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_write_changes_no_file(pins: Pins, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = copy / "patches"
     held = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
@@ -369,7 +324,7 @@ def test_a_write_that_fails_leaves_what_was_there(
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == held
 
 
-def test_a_comment_stays_with_what_it_is_about(pins: Pins, root: Path) -> None:
+def test_comment_stays_with_its_entry(pins: Pins, root: Path) -> None:
     release = pins.release(f"{FAB.name}==3.6.1")
     _, cut = without((root / "patches/releases.toml").read_text(), release)
     head = f'[[{FAB.name}]]\nversion = "3.6.2"'
@@ -379,7 +334,7 @@ def test_a_comment_stays_with_what_it_is_about(pins: Pins, root: Path) -> None:
     )
 
 
-def test_a_file_that_is_laid_out_in_another_way_is_refused(pins: Pins) -> None:
+def test_refuses_file_with_another_layout(pins: Pins) -> None:
     release = pins.release(f"{FAB.name}==3.6.1")
     with pytest.raises(Problem, match=r"cannot be added to releases\.toml"):
         pinning.with_entry(f'"{FAB.name}" = []\n', release)

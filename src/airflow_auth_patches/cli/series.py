@@ -21,7 +21,6 @@ from airflow_auth_patches.releases import releases
 from airflow_auth_patches.series import add_release as add_command
 from airflow_auth_patches.series import affected, exporting, importing, sizes
 from airflow_auth_patches.series import series as series_module
-from airflow_auth_patches.series.compatibility import Compatibility, Fit
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Exit, Fault, Problem
@@ -187,16 +186,6 @@ def check(
     raise typer.Exit(Exit.FAULT if faults else Exit.OK)
 
 
-def _fit_notes(fit: Fit) -> str:
-    if fit.compatibility is Compatibility.NOT_NEEDED:
-        return f"{fit.why}; narrow Applies-To" if fit.in_range else fit.why
-    if fit.compatibility is Compatibility.NEEDS_VARIANT:
-        return "\n".join(str(misfit) for misfit in fit.misfits)
-    if fit.compatibility is Compatibility.MERGES:
-        return "`tree` merges it" if fit.in_range else "copy the form, then `tree` merges it"
-    return "in range" if fit.in_range else "widen Applies-To"
-
-
 @app.command("add-release", rich_help_panel=AUTHORS)
 def add_release(
     release: ReleaseName,
@@ -243,7 +232,7 @@ def add_release(
     show.table(
         f"Compatibility of the patches with {found}",
         ("patch", "compatibility", "form", "notes"),
-        [(fit.slug, fit.compatibility.value, fit.form, _fit_notes(fit)) for fit in added.fits],
+        [(fit.slug, fit.compatibility.value, fit.form, fit.notes) for fit in added.fits],
     )
     show.out.print(
         "Only the reproducer of a bug shows whether the release has the bug: `airflow-auth-patches judge`.",

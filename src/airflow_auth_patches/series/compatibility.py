@@ -64,6 +64,17 @@ class Fit:
     why: str = ""
     misfits: tuple[Misfit, ...] = ()
 
+    @property
+    def notes(self) -> str:
+        """What the author of the series must know or do."""
+        if self.compatibility is Compatibility.NOT_NEEDED:
+            return f"{self.why}; narrow Applies-To" if self.in_range else self.why
+        if self.compatibility is Compatibility.NEEDS_VARIANT:
+            return "\n".join(map(str, self.misfits))
+        if self.compatibility is Compatibility.MERGES:
+            return "`tree` merges it" if self.in_range else "copy the form, then `tree` merges it"
+        return "in range" if self.in_range else "widen Applies-To"
+
 
 def judge(series: Series, pins: Pins, release: Release, files: Mapping[str, bytes]) -> list[Fit]:
     """
