@@ -17,9 +17,10 @@ import pytest
 
 from airflow_auth_patches.demo.databases import NotInstalled
 from airflow_auth_patches.releases import fetching, releases
-from airflow_auth_patches.releases.releases import CORE, Pins
-from airflow_auth_patches.series import series, tree
-from airflow_auth_patches.series.series import Patch, Series
+from airflow_auth_patches.releases.releases import CORE, Pins, Release
+from airflow_auth_patches.series import affected, series, tree
+from airflow_auth_patches.series.affected import Result
+from airflow_auth_patches.series.series import Bug, Patch, Series
 
 ROOT = Path(__file__).parents[1]
 
@@ -156,3 +157,14 @@ def index(tmp_path, monkeypatch):
     server.server_close()
     thread.join(10)
     assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def recorded(project: Series) -> Callable[..., Result]:
+    """Return a function that makes the recorded result of a bug on a release."""
+
+    def make(bug: Bug, release: Release, stock: str, patched: str | None, series: Series = project) -> Result:
+        patches = affected.edits(series, bug, release)
+        return Result("other", "3.11", "0" * 64, stock, patched, patches, "inputs")
+
+    return make
