@@ -1,28 +1,29 @@
-"""Upstream's tests as the judge: what a comparison of two runs says, and what a run tells."""
+"""Run upstream's tests on stock and patched, and compare the outcomes."""
 
 from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from packaging.specifiers import SpecifierSet
+from typer.testing import CliRunner
 
+from airflow_auth_patches.cli import app
 from airflow_auth_patches.cli import upstream as command
 from airflow_auth_patches.installation.environments import Environment
-from airflow_auth_patches.releases import fetching, releases
+from airflow_auth_patches.releases import fetching
 from airflow_auth_patches.releases.releases import FAB
 from airflow_auth_patches.util.errors import Exit, Problem
-from airflow_auth_patches.verification import upstream
-from airflow_auth_patches.verification import upstream_runs as commands
+from airflow_auth_patches.util.progress import Silent
+from airflow_auth_patches.verification import upstream, upstream_runs
 from airflow_auth_patches.verification.cells import Part, choose
 from airflow_auth_patches.verification.run_cell import Runner
 from airflow_auth_patches.verification.unit_tests import tally
-from airflow_auth_patches.verification.upstream_runs import run_provider_tests
 
 HERE = Environment(Path(sys.executable))
-PLAIN = {"PATCHED": "no", "ROUND": "1"}
 TESTS = """
 import os
 import pytest
@@ -98,11 +99,14 @@ BROKEN = [
 ]
 
 
-def run(folder: Path, patched: bool, only: list[str] | None = None, turn: int = 1) -> dict[str, str]:
+NAMES = [test.partition("[")[0] for test in BROKEN]
+UNSTEADY = [f"tests/test_it.py::test_differs_in_the_{turn}_run" for turn in ("first", "second")]
+STEADY = [test for test in BROKEN if test not in UNSTEADY]
+
+
+def run(folder: Path, patched: bool = False, only: Sequence[str] = (), turn: int = 1) -> dict[str, str]:
     variables = {"PATCHED": "yes" if patched else "no", "ROUND": str(turn)}
-    return upstream.run(
-        folder, HERE, ["-p", "no:cacheprovider"], only or (), variables=variables, timeout=120
-    )
+    return upstream.run(folder, HERE, ["-p", "no:cacheprovider"], only, variables=variables, timeout=120)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +120,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stock(folder: Path) -> dict[str, str]:
-    return run(folder, False)
+    return run(folder)
 
 
 @pytest.fixture(scope="module")
@@ -124,103 +128,71 @@ def patched(folder: Path) -> dict[str, str]:
     return run(folder, True)
 
 
-def entry(test: str, versions: str = "==3.3.0") -> upstream.Listed:
-    return upstream.Listed(test, FAB, SpecifierSet(versions), "it asserts the bug")
+def listed(*tests: str) -> list[upstream.Listed]:
+    return [upstream.Listed(test, FAB, SpecifierSet("==3.3.0"), "it asserts the bug") for test in tests]
 
 
-def test_what_passes_on_stock_only_is_found(stock, patched):
-    assert upstream.differing(stock, patched) == BROKEN
-    assert upstream.differing(patched, stock) == ["tests/test_it.py::TestIn::test_cured"]
-    assert stock["tests/test_other.py"].startswith("error")
-    assert patched["tests/test_it.py::test_teardown"].startswith("error")
+def test_finds_tests_that_pass_only_on_stock_or_only_when_patched(stock, patched):
     found = upstream.compare(stock, patched)
     assert (list(found.broken), found.wrong, found.holds) == (BROKEN, (), False)
     assert found.cured == ("tests/test_it.py::TestIn::test_cured",)
+    assert upstream.compare(stock, stock).holds
+    assert stock["tests/test_other.py"].startswith("error")
+    assert patched["tests/test_it.py::test_teardown"].startswith("error")
 
 
-def test_the_same_twice_holds(folder, stock):
-    assert upstream.compare(stock, run(folder, False)).holds
-
-
-def test_listed_tests_have_their_reason(stock, patched):
-    """An id without its parameter speaks of all of them."""
-    names = [test.partition("[")[0] for test in BROKEN]
-    found = upstream.compare(stock, patched, [entry(name) for name in names])
+def test_listed_tests_may_fail_with_all_their_parameters(stock, patched):
+    found = upstream.compare(stock, patched, listed(*NAMES))
     assert found.holds
     assert found.listed == dict.fromkeys(BROKEN, "it asserts the bug")
-    found = upstream.compare(stock, patched, [entry(name) for name in names[1:]])
+    found = upstream.compare(stock, patched, listed(*NAMES[1:]))
     assert (found.broken, found.holds) == ((BROKEN[0],), False)
 
 
-def test_an_entry_that_does_not_differ_is_a_fault(stock):
-    listed = [entry("tests/test_it.py::test_same")]
-    found = upstream.compare(stock, stock, listed)
-    assert found.wrong == (
-        "tests/test_it.py::test_same is listed, but its outcomes do not differ. Remove it from the list.",
-    )
-    assert not found.holds
-    assert upstream.compare(stock, stock, listed, whole=False).holds
+def test_listed_test_that_does_not_differ_is_a_fault_of_a_whole_run(stock):
+    entries = listed("tests/test_it.py::test_same")
+    found = upstream.compare(stock, stock, entries)
+    said = "tests/test_it.py::test_same is listed, but its outcomes do not differ. Remove it from the list."
+    assert (found.wrong, found.holds) == ((said,), False)
+    assert upstream.compare(stock, stock, entries, whole=False).holds
 
 
-def test_what_differs_in_one_of_two_whole_runs_is_unsteady_and_nothing_else(folder, stock, patched):
-    """What meets what another test left behind passes alone; it differs in each whole run."""
-    again = run(folder, False, turn=2), run(folder, True, turn=2)
-    found = upstream.compare(stock, patched, (), again)
-    names = [
-        "tests/test_it.py::test_differs_in_the_first_run",
-        "tests/test_it.py::test_differs_in_the_second_run",
-    ]
-    assert list(found.unsteady) == names
-    assert list(found.broken) == [test for test in BROKEN if test not in names]
+@pytest.mark.parametrize(
+    ("entries", "turns", "unsteady", "broken"),
+    [(BROKEN, 1, [], []), (STEADY, 2, UNSTEADY, []), ([], 2, UNSTEADY, STEADY)],
+    ids=["all listed", "steady ones listed", "none listed"],
+)
+def test_runs_all_tests_again_when_an_unlisted_one_differs(folder, pins, entries, turns, unsteady, broken):
+    """A test that fails because of another test fails in each complete run, although it passes alone."""
+    ran: list[bool] = []
+    other = Environment(HERE.python.parent / "python")
+
+    def run_in(environment: Environment) -> dict[str, str]:
+        ran.append(patched := environment is other)
+        return run(folder, patched, turn=ran.count(patched))
+
+    pair, entries = pins.pair("3.1.6+3.3.0"), listed(*entries)
+    found = upstream_runs.compare_runs(run_in, HERE, other, pair, entries, Silent(), whole=True)
+    assert (list(found.unsteady), list(found.broken)) == (unsteady, broken)
+    assert found.holds is not broken
+    assert sorted(ran) == [False] * turns + [True] * turns
+
+
+def test_test_that_fails_because_of_another_passes_alone(folder):
     (leak,) = (test for test in BROKEN if "left" in test)
-    assert run(folder, True, [leak])[leak] == "passed"
-    assert leak in found.broken
+    assert run(folder, True, [leak]) == {leak: "passed"}
 
 
-def test_what_fails_on_both_in_the_second_run_is_not_shown_to_be_unsteady():
+def test_test_that_fails_on_both_in_the_second_run_is_broken():
     test = "tests/test_it.py::test_x"
     stock, patched = {test: "passed", "a": "passed"}, {test: "failed: assert 0", "a": "passed"}
-    both, neither = {test: "passed"}, {test: "failed: assert 0"}
-    assert upstream.compare(stock, patched, (), (both, both)).holds
-    assert upstream.compare(stock, patched, (), (neither, neither)).broken == (test,)
-    assert upstream.compare(stock, patched, [entry(test)]).holds
+    for second, broken in (("passed", ()), ("failed: assert 0", (test,))):
+        assert upstream.compare(stock, patched, (), ({test: second}, {test: second})).broken == broken
 
 
-@pytest.fixture
-def judged(monkeypatch, folder, root, project, pins):
-    """Judge the tests of the folder; return the comparison and the runs that it took."""
-
-    def judge_it(*expected: str):
-        turns: list[bool] = []
-
-        def run_sdist(_root, laid, _extra, environment, _expression) -> dict[str, str]:
-            turns.append(patched := environment is not HERE)
-            return run(laid, patched, turn=turns.count(patched))
-
-        monkeypatch.setattr(commands.environments, "make", lambda *_: HERE)
-        monkeypatch.setattr(commands, "patched_environment", lambda *_: Environment(HERE.python))
-        monkeypatch.setattr(upstream, "unpack", lambda *_: folder)
-        monkeypatch.setattr(upstream, "packages", lambda *_: folder)
-        monkeypatch.setattr(upstream, "run_sdist", run_sdist)
-        monkeypatch.setattr(upstream, "load", lambda _: [entry(test) for test in expected])
-        return run_provider_tests(root, project, pins, pins.pair("3.1.6+3.3.0"), "3.11"), turns
-
-    return judge_it
-
-
-def test_all_are_run_once_more_where_one_differs_that_is_not_listed(judged):
-    found, turns = judged(*BROKEN)
-    assert (found.holds, len(turns)) == (True, 2)
-    found, turns = judged(*(test for test in BROKEN if "differs" not in test))
-    assert (found.holds, sorted(turns)) == (True, [False, False, True, True])
-    assert len(found.unsteady) == 2
-    found, _ = judged()
-    assert (found.holds, len(found.broken)) == (False, len(BROKEN) - 1)
-
-
-def test_the_matrix_counts_the_unsteady(monkeypatch, root, project, pins):
+def test_matrix_counts_unsteady_tests(monkeypatch, root, project, pins):
     found = upstream.Comparison({"a": "passed"}, {"a": "passed"}, unsteady=("a",))
-    monkeypatch.setattr(commands, "run_provider_tests", lambda *_, **__: found)
+    monkeypatch.setattr(upstream_runs, "run_provider_tests", lambda *_, **__: found)
     (cell,) = choose(root, project, [pins.pair("3.3.2+3.10.2")], ["3.11"], parts=[Part.UPSTREAM])
     outcome = Runner(root, project, pins, threading.Event())(cell)
     assert outcome.faults == ()
@@ -231,7 +203,7 @@ def test_the_matrix_counts_the_unsteady(monkeypatch, root, project, pins):
     ("stock", "said"),
     [
         ({}, "No test ran on stock. Check the -k expression and the paths."),
-        ({"a": "skipped", "b": "skipped"}, "No test ran on stock. Check the -k expression and the paths."),
+        ({"a": "skipped"}, "No test ran on stock. Check the -k expression and the paths."),
         (
             {"a": "failed: assert 0"},
             "Only 0 of 1 tests passed on stock. Correct the environment and run them again.",
@@ -242,7 +214,7 @@ def test_the_matrix_counts_the_unsteady(monkeypatch, root, project, pins):
         ),
     ],
 )
-def test_a_run_that_shows_nothing_does_not_pass(stock, said):
+def test_inconclusive_run_does_not_hold(stock, said):
     found = upstream.compare(stock, stock)
     assert (found.wrong, found.holds) == ((said,), False)
 
@@ -255,36 +227,33 @@ def test_a_run_that_shows_nothing_does_not_pass(stock, said):
         ("def test_a():\n    pass\n", ("tests/test_a.py::test_a", "tests/test_a.py::test_gone"), 4),
     ],
 )
-def test_a_run_that_ends_early_is_a_problem(tmp_path, text, only, code):
+def test_refuses_incomplete_run(tmp_path, text, only, code):
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests/test_a.py").write_text(text)
     with pytest.raises(Problem, match=f"did not run all tests of .* and exited with {code}") as raised:
-        run(tmp_path, False, list(only))
+        run(tmp_path, only=only)
     assert raised.value.exit_code == Exit.FAILED
 
 
-def test_a_folder_without_a_test_gives_none(tmp_path):
+def test_refuses_run_without_a_report(folder):
+    with pytest.raises(Problem, match="unrecognized arguments: --nonsense") as raised:
+        upstream.run(folder, HERE, ["--nonsense"], variables={"PATCHED": "no", "ROUND": "1"})
+    assert raised.value.exit_code == Exit.FAILED
+
+
+def test_folder_without_tests_has_no_outcomes(tmp_path):
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests/test_a.py").write_text("x = 1\n")
-    assert run(tmp_path, False) == {}
+    assert run(tmp_path) == {}
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("PYTEST_ADDOPTS", "--maxfail=1 -k test_o"), ("PYTEST_PLUGINS", "no_such_plugin")]
-)
-def test_what_the_caller_set_for_pytest_is_not_heeded(folder, stock, monkeypatch, name, value):
-    monkeypatch.setenv(name, value)
-    assert run(folder, False) == stock
+def test_pytest_settings_of_the_caller_have_no_effect(folder, stock, monkeypatch):
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--maxfail=1 -k test_o")
+    monkeypatch.setenv("PYTEST_PLUGINS", "no_such_plugin")
+    assert run(folder) == stock
 
 
-def test_a_run_without_a_report_is_a_problem(folder):
-    with pytest.raises(Problem, match="unrecognized arguments: --nonsense") as raised:
-        upstream.run(folder, HERE, ["--nonsense"], variables=PLAIN)
-    assert raised.value.exit_code == Exit.FAILED
-
-
-def test_the_list_of_the_project(root, project, pins):
-    """Each entry speaks of a pinned release, and of a test that its sdist has."""
+def test_listed_tests_of_the_project_are_in_the_sdists_of_pinned_releases(root, project, pins):
     assert (root / "patches/upstream-tests.toml").is_file()
     for one in upstream.load(project.folder):
         served = [release for release in pins.releases if one.serves(release)]
@@ -305,24 +274,23 @@ def test_the_list_of_the_project(root, project, pins):
         None,
     ],
 )
-def test_a_broken_list_is_told_of(tmp_path, text):
+def test_refuses_broken_list(tmp_path, text):
     if text is not None:
         (tmp_path / "upstream-tests.toml").write_text(text)
     with pytest.raises(Problem, match="cannot be read"):
         upstream.load(tmp_path)
 
 
-def test_a_list_is_read(tmp_path):
+def test_list_is_read(tmp_path, pins):
     (tmp_path / "upstream-tests.toml").write_text(
         "[[test]]\nid = 'a'\nreleases = 'apache-airflow-providers-fab >=3.3.0,<3.4.0'\nreason = 'b'\n"
     )
     (one,) = upstream.load(tmp_path)
     assert (one.test, one.distribution, one.reason) == ("a", FAB, "b")
-    pins = releases.load(Path(__file__).parents[1] / "patches")
     assert [str(r) for r in pins.releases if one.serves(r)] == ["apache-airflow-providers-fab==3.3.0"]
 
 
-def test_the_tests_of_a_release_are_laid_out_afresh(tmp_path, pins):
+def test_unpack_writes_only_the_tests_and_replaces_the_folder(tmp_path, pins):
     release = pins.find(FAB, "3.10.2")
     folder = upstream.unpack(tmp_path, release)
     assert folder.is_relative_to(tmp_path / "build")
@@ -330,9 +298,6 @@ def test_the_tests_of_a_release_are_laid_out_afresh(tmp_path, pins):
     assert all((folder / path).is_file() for path in upstream.IGNORED)
     (folder / "tests/left.py").touch()
     assert not (upstream.unpack(tmp_path, release) / "tests/left.py").exists()
-
-
-def test_a_release_without_tests_is_told_of(tmp_path, pins):
     with pytest.raises(Problem, match="has no tests"):
         upstream.unpack(tmp_path, pins.pair("3.3.2+3.10.2").core)
 
@@ -344,24 +309,23 @@ def test_a_release_without_tests_is_told_of(tmp_path, pins):
         ("failed: assert 0", Exit.FAULT, "tests/a.py::test_a: passes on stock, but not when patched"),
     ],
 )
-def test_how_the_command_ends(monkeypatch, capsys, patched, code, said):
+def test_exit_code_of_the_command(monkeypatch, patched, code, said):
     runs = {"tests/a.py::test_a": "passed"}, {"tests/a.py::test_a": patched}
     monkeypatch.setattr(command, "run_provider_tests", lambda *_: upstream.compare(*runs))
-    with pytest.raises(command.typer.Exit) as ended:
-        command.upstream_(["3.3.2+3.10.2"])
-    assert ended.value.exit_code == code
-    assert said in capsys.readouterr().out
+    done = CliRunner().invoke(app, ["test-upstream", "--pair", "3.3.2+3.10.2"])
+    assert done.exit_code == code
+    assert said in done.stdout
 
 
 @pytest.mark.proof
 @pytest.mark.parametrize("name", ["3.1.6+3.3.0", "3.3.2+3.10.2"])
-def test_what_passes_on_stock_passes_on_patched(root, project, pins, name):
-    found = run_provider_tests(root, project, pins, pins.pair(name), "3.11")
+def test_provider_tests_that_pass_on_stock_pass_when_patched(root, project, pins, name):
+    found = upstream_runs.run_provider_tests(root, project, pins, pins.pair(name), "3.11")
     assert (found.broken, found.wrong) == ((), ())
     assert found.holds
     assert tally(found.patched)["passed"] > 500
 
 
-def test_one_pair_of_each_minor_of_the_provider(pins):
+def test_default_pairs_have_each_minor_version_of_the_provider(pins):
     minors = [pair.fab.version.release[:2] for pair in pins.minor_pairs]
     assert minors == sorted({r.version.release[:2] for r in pins.releases if r.distribution is FAB})

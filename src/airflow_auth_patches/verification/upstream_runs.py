@@ -45,7 +45,7 @@ def run_provider_tests(
     def run(environment: Environment) -> Mapping[str, str]:
         return upstream.run_sdist(root, folder, extra, environment, expression)
 
-    return _compared(run, stock, patched, pair, listed, progress, whole=expression is None)
+    return compare_runs(run, stock, patched, pair, listed, progress, whole=expression is None)
 
 
 def run_core_tests(
@@ -90,10 +90,10 @@ def run_core_tests(
     def run(environment: Environment) -> Mapping[str, str]:
         return core_tests.run(folders[environment], environment, paths, expression)
 
-    return _compared(run, stock, patched, pair, listed, progress, whole=not only and expression is None)
+    return compare_runs(run, stock, patched, pair, listed, progress, whole=not only and expression is None)
 
 
-def _compared(
+def compare_runs(
     run: Callable[[Environment], Mapping[str, str]],
     stock: Environment,
     patched: Environment,
@@ -103,6 +103,14 @@ def _compared(
     *,
     whole: bool,
 ) -> upstream.Comparison:
+    """
+    Run the same tests on stock and on patched, and once more if unlisted tests pass only on stock.
+
+    :param run: run the tests in an environment, and return the outcomes.
+    :param listed: the entries of the list for the release.
+    :param whole: whether ``run`` runs all tests, see :func:`.upstream.compare`.
+    """
+
     def both(title: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
         with progress.task(title), workers(2) as pool:
             on_stock, on_patched = (pool.submit(run, environment) for environment in (stock, patched))
