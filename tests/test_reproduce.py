@@ -1,4 +1,4 @@
-"""Many files in one process: what one does stays in its child, and what it does not tell is told."""
+"""Run each test file in a process of its own, and report the tests that a process does not."""
 
 from __future__ import annotations
 
@@ -82,19 +82,16 @@ def test_comes_after_it():
 UNIMPORTABLE = "import no_such_module\n"
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory, root: Path):
+    """Return a function that runs the test files, and gives the outcomes by name of the test."""
     files = {"first": FIRST, "second": SECOND, "crash": CRASH, "unimportable": UNIMPORTABLE}
-    (tmp_path / "tests").mkdir()
+    files |= {"stuck": STUCK, "finalizer": FINALIZER}
+    folder = tmp_path_factory.mktemp("reproduce")
+    (folder / "tests").mkdir()
     for name, text in files.items():
-        (tmp_path / f"tests/test_{name}.py").write_text(text)
-    (tmp_path / "shared.py").write_text(SHARED)
-    return tmp_path
-
-
-@pytest.fixture
-def run(folder: Path, root: Path):
-    """Run all files with the plugin, and give the outcomes by the name of the test."""
+        (folder / f"tests/test_{name}.py").write_text(text)
+    (folder / "shared.py").write_text(SHARED)
 
     def run_forked(*only: str) -> dict[str, str]:
         words = ["-p", "tests_common.forked", "-p", "no:cacheprovider", "-c", "/dev/null", "-o", "timeout=1"]
@@ -103,89 +100,83 @@ def run(folder: Path, root: Path):
             "AUTH_PATCHES_ONLY": "\n".join(only),
             "AUTH_PATCHES_LONGEST": "3",
         }
-        outcomes = upstream.run(folder, HERE, words, variables=variables)
-        return {test.rpartition("::")[2]: outcome for test, outcome in outcomes.items()}
+        found = upstream.run(folder, HERE, words, variables=variables)
+        return {test.rpartition("::")[2]: outcome for test, outcome in found.items()}
 
     return run_forked
 
 
-def test_a_file_has_a_process_and_leaves_nothing_behind(run):
-    found = run()
-    assert found["test_adds"] == found["test_goes_on_in_the_same_process"] == "passed"
-    assert found["test_sees_nothing_of_another_file"] == "passed"
-    assert [found[f"test_of_many[{n}]"].partition(":")[0] for n in (1, 2, 3)] == [
-        "passed",
-        "failed",
-        "passed",
-    ]
+@pytest.fixture(scope="module")
+def found(outcomes) -> dict[str, str]:
+    """Return the outcomes of all tests."""
+    return outcomes()
 
 
-def test_a_process_that_ends_fails_what_it_did_not_report(run):
-    found = run()
+def test_each_file_runs_in_a_process_of_its_own(found):
+    for name in ("adds", "goes_on_in_the_same_process", "sees_nothing_of_another_file"):
+        assert found[f"test_{name}"] == "passed"
+    kinds = [found[f"test_of_many[{n}]"].partition(":")[0] for n in (1, 2, 3)]
+    assert kinds == ["passed", "failed", "passed"]
+
+
+def test_process_that_ends_fails_the_tests_that_it_did_not_report(found):
     assert found["test_passes"] == "passed"
     for name in ("test_ends_the_process", "test_never_runs"):
         assert found[name] == "failed: Its process ended before it."
 
 
-def test_one_that_is_stuck_is_ended(run, folder):
-    (folder / "tests/test_stuck.py").write_text(STUCK)
-    found = run()
+def test_test_that_hangs_is_ended(found):
     assert found["test_waits"].startswith("failed: Failed: Timeout")
     assert found["test_is_deaf"] == "failed: Its process ended before it."
-    assert found["test_sees_nothing_of_another_file"] == "passed"
 
 
-def test_a_finalizer_that_parses_does_not_end_the_process(run, folder):
-    """On Python 3.11 it did, while pytest parsed what had failed, to show it."""
-    (folder / "tests/test_finalizer.py").write_text(FINALIZER)
-    found = run()
+def test_finalizer_that_parses_does_not_end_the_process(found):
+    """On Python 3.11 it ended the process while pytest parsed the source of the failed test."""
     assert found["test_fails_while_finalizers_run"].startswith("failed: assert (50, 2, 2) == ()")
     assert found["test_comes_after_it"] == "passed"
 
 
-def test_a_file_that_cannot_be_imported_is_an_error_and_the_others_run(run):
-    found = run()
-    assert (
-        found["tests/test_unimportable.py"] == "error: ModuleNotFoundError: No module named 'no_such_module'"
+def test_file_that_cannot_be_imported_is_an_error(found):
+    said = "error: ModuleNotFoundError: No module named 'no_such_module'"
+    assert found["tests/test_unimportable.py"] == said
+
+
+def test_named_tests_run_alone_each_in_a_process_of_its_own(outcomes):
+    found = outcomes(
+        "tests/test_first.py::test_adds", "tests/test_first.py::test_goes_on_in_the_same_process"
     )
-    assert found["test_adds"] == "passed"
-
-
-def test_those_that_are_named_run_alone_each_in_its_process(run):
-    found = run("tests/test_first.py::test_adds", "tests/test_first.py::test_goes_on_in_the_same_process")
     assert found.pop("tests/test_unimportable.py").startswith("error")
     assert found.keys() == {"test_adds", "test_goes_on_in_the_same_process"}
     assert found["test_goes_on_in_the_same_process"].startswith("failed: ")
 
 
-def test_outcomes_are_told_by_file_and_by_bug(monkeypatch, root):
+def test_outcomes_are_given_by_file_and_by_bug(monkeypatch, root):
+    """The worst outcome of a test's parameters counts, without the path of the environment."""
     told = {
         "a/test_a.py::test_x": "passed",
         "a/test_a.py::test_y[1]": "passed",
         "a/test_a.py::test_y[2]": "failed: assert 1",
         "a/test_a.py::test_y[3]": "passed",
-        "b/test_a.py": f"error: no such module ({HERE.python.parents[1]}/lib/b.py, {root}/x.py)",
-    }
-    monkeypatch.setattr(upstream, "run", lambda *_, **__: told)
-    assert reproduce.run_files(root, HERE, ["a/test_a.py", "b/test_a.py", "c/test_a.py"]) == {
-        "a/test_a.py": {"test_x": "passed", "test_y": "failed: assert 1"},
-        "b/test_a.py": {"b/test_a.py": "error: no such module (lib/b.py, x.py)"},
-        "c/test_a.py": {},
-    }
-    asked = {"x": "a/test_a.py::test_x", "y": "a/test_a.py::test_y", "z": "b/test_a.py::test_z"}
-    told |= {
         "a/test_a.py::test_w[1]": "skipped",
         "a/test_a.py::test_w[2]": "failed: assert 2",
         "a/test_a.py::test_w[3]": "failed: assert 3",
+        "b/test_a.py": f"error: no such module ({HERE.python.parents[1]}/lib/b.py, {root}/x.py)",
     }
-    asked["w"] = "a/test_a.py::test_w"
-    asked["gone"] = "a/test_a.py::test_gone"
-    bugs = [Bug(slug, "", "", (), test, None) for slug, test in asked.items()]
-    assert reproduce.reproduce(root, HERE, bugs) == {
-        "x": "passed",
-        "y": "failed: assert 1",
-        "z": "error: no such module (lib/b.py, x.py)",
-        "w": "failed: assert 2",
-        "gone": "not run",
+    monkeypatch.setattr(upstream, "run", lambda *_, **__: told)
+    error = "error: no such module (lib/b.py, x.py)"
+    assert reproduce.run_files(root, HERE, ["a/test_a.py", "b/test_a.py", "c/test_a.py"]) == {
+        "a/test_a.py": {"test_x": "passed", "test_y": "failed: assert 1", "test_w": "failed: assert 2"},
+        "b/test_a.py": {"b/test_a.py": error},
+        "c/test_a.py": {},
     }
+    names = {
+        "x": "a/test_a.py",
+        "y": "a/test_a.py",
+        "w": "a/test_a.py",
+        "gone": "a/test_a.py",
+        "z": "b/test_a.py",
+    }
+    bugs = [Bug(slug, "", "", (), f"{file}::test_{slug}", None) for slug, file in names.items()]
+    found = {"x": "passed", "y": "failed: assert 1", "w": "failed: assert 2", "gone": "not run", "z": error}
+    assert reproduce.reproduce(root, HERE, bugs) == found
     assert reproduce.reproduce(root, HERE, []) == reproduce.run_files(root, HERE, []) == {}
