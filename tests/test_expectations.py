@@ -1,10 +1,9 @@
-"""The unit tests of every patch: on stock, patched, and with each mutant."""
+"""Run the unit tests of every patch on stock, patched, and with each mutant."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.series import series
 from airflow_auth_patches.series.affected import fails_by_assertion
 from airflow_auth_patches.util.errors import Problem
+from airflow_auth_patches.util.processes import run
 from airflow_auth_patches.verification import expectations, prove, unit_tests
 
 OLDEST, NEWEST, REPORTED = "3.1.6+3.3.0", "3.3.2+3.10.2", "3.2.0+3.6.0"
@@ -25,7 +25,7 @@ def serving(project, pair) -> set[str]:
 
 
 def mutants_on(project, pins, name: str) -> set[str]:
-    """Name the patches whose mutants are taken out on a pair: on all pairs together each mutant once."""
+    """Return the patches whose mutants run on a pair; on all pairs together each mutant runs."""
     newest = serving(project, pins.pair(NEWEST))
     return {
         NEWEST: newest,
@@ -43,7 +43,7 @@ def wrong(rows) -> list[str]:
 @pytest.mark.parametrize(
     "name", [OLDEST, NEWEST, REPORTED, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
 )
-def test_red_on_stock_green_when_patched(root, project, pins, name):
+def test_patches_are_as_expected_on_stock_and_patched(root, project, pins, name):
     pair = pins.pair(name)
     rows = list(prove.prove(root, project, pins, pair, "3.11", mutants=False))
     assert {row.result.slug for row in rows} >= serving(project, pair)
@@ -54,7 +54,7 @@ def test_red_on_stock_green_when_patched(root, project, pins, name):
 @pytest.mark.slow
 @pytest.mark.timeout(5400)
 @pytest.mark.parametrize("name", [OLDEST, NEWEST, "3.1.8+3.4.0", REPORTED])
-def test_red_without_a_guard(root, project, pins, name):
+def test_each_mutant_is_killed(root, project, pins, name):
     pair, mutants = pins.pair(name), mutants_on(project, pins, name)
     rows = list(prove.prove(root, project, pins, pair, "3.11", sorted(mutants), tests=False))
     assert rows
@@ -63,7 +63,7 @@ def test_red_without_a_guard(root, project, pins, name):
 
 @pytest.mark.proof
 @pytest.mark.slow
-def test_red_on_stock_green_when_patched_on_another_python(root, project, pins):
+def test_provider_patches_are_as_expected_on_python_3_12(root, project, pins):
     pair = pins.pair(NEWEST)
     slugs = sorted({p.slug for p in project.patches if p.serves(pair.fab)})
     rows = list(prove.prove(root, project, pins, pair, "3.12", slugs, mutants=False))
@@ -72,8 +72,7 @@ def test_red_on_stock_green_when_patched_on_another_python(root, project, pins):
 
 
 @pytest.mark.proof
-def test_a_patch_out_of_its_series_turns_its_tests_red(copy, project, pins):
-    """What `make test` says when the lines of `series` are taken out."""
+def test_tests_of_a_patch_that_series_does_not_list_fail(copy, project, pins):
     for name in ("airflow-core", "providers-fab"):
         (copy / "patches" / name / "series").write_text("")
     slugs = ["session-cleanup", "appbuilder-init-lock", "auth-manager-singleton", "user-session"]
@@ -84,100 +83,87 @@ def test_a_patch_out_of_its_series_turns_its_tests_red(copy, project, pins):
     assert red == set(slugs)
 
 
-def test_where_nothing_works_without_a_patch_the_others_are_told_with_it(project, pins, root, monkeypatch):
+def test_compares_with_stock_and_the_base_patch_when_the_pair_needs_it(project, pins, root, monkeypatch):
     pair = pins.pair("3.3.2+3.3.0")
     assert pair.base == "appbuilder-init-lock"
-    asked: dict[str, set[str]] = {}
+    ran: dict[str, set[str]] = {}
 
     def run_files(_: Path, environment: Environment, files: list[str]) -> dict[str, dict[str, str]]:
-        asked.setdefault(environment.python.parts[0], set()).update(files)
+        ran.setdefault(environment.python.name, set()).update(files)
         return {file: {} for file in files}
 
-    def patched(
-        *_: object, kind: str = "patched", only: list[str] | None = None, **__: object
-    ) -> Environment:
+    def patched(*_: object, kind: str = "patched", only: object = None, **__: object) -> Environment:
         assert only == ([pair.base] if kind == "base" else None)
         return Environment(Path(kind))
 
     monkeypatch.setattr(prove.environments, "make", lambda *_: Environment(Path("stock")))
     monkeypatch.setattr(prove, "patched_environment", patched)
     monkeypatch.setattr(prove.reproduce, "run_files", run_files)
-    slugs = ["appbuilder-init-lock", "session-cleanup", "users-route"]
+    slugs = [pair.base, "session-cleanup", "users-route"]
     rows = list(prove.prove(root, project, pins, pair, "3.11", slugs, mutants=False))
-    files = {slug: expectations.load(project.folder, slug).file for slug in slugs}
-    assert asked == {
-        "stock": {files["appbuilder-init-lock"]},
-        "base": {files["session-cleanup"], files["users-route"]},
-        "patched": {*files.values()},
-    }
-    assert sorted((row.result.slug, row.result.what) for row in rows) == [
-        (slug, what) for slug in slugs for what in ("patched", "stock")
-    ]
+    base, *others = (expectations.load(project.folder, slug).file for slug in slugs)
+    assert ran == {"stock": {base}, "base": {*others}, "patched": {base, *others}}
+    found = sorted((row.result.slug, row.result.what) for row in rows)
+    assert found == [(slug, what) for slug in slugs for what in ("patched", "stock")]
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Path:
+    path = tmp_path / "airflow/x/y.py"
+    path.parent.mkdir(parents=True)
+    path.write_text("import threading\nlock = threading.Lock()\nwith lock:\n    held = lock.locked()\n")
+    return path
 
 
 def mutant(old: str) -> expectations.Mutant:
     return expectations.Mutant("lock", "airflow-core/src/airflow/x/y.py", old, "if True:", ("test_x",))
 
 
-def test_a_guard_is_out_for_the_tests_and_nobody_else(root, tmp_path):
-    path = tmp_path / "airflow/x/y.py"
-    path.parent.mkdir(parents=True)
-    path.write_text("import threading\nlock = threading.Lock()\nwith lock:\n    held = lock.locked()\n")
-    show = [sys.executable, "-c", "import airflow.x.y as y; print(y.held, y.__file__)"]
+def test_mutant_is_used_only_by_its_run(root, tmp_path, module):
+    code = "import airflow.x.y as y; print(y.held, y.__file__)"
     places = f"{root / 'tests/standin'}{os.pathsep}{tmp_path}"
 
     def held(**variables: str) -> str:
-        done = subprocess.run(
-            show,
-            env={**os.environ, "PYTHONPATH": places, **variables},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return done.stdout.strip()
+        return run([sys.executable, "-c", code], env={"PYTHONPATH": places, **variables}).strip()
 
     with unit_tests.mutated(mutant("with lock:"), tmp_path) as variables:
-        assert held(**variables) == f"False {path}"
-        assert held() == f"True {path}"
+        assert held(**variables) == f"False {module}"
+        assert held() == f"True {module}"
         (file,) = json.loads(variables["AUTH_PATCHES_REPLACED"]).values()
     assert not Path(file).exists()
 
 
 @pytest.mark.parametrize("old", ["with nothing:", "lock"])
-def test_a_guard_that_is_not_there_once_is_told_of(tmp_path, old):
-    path = tmp_path / "airflow/x/y.py"
-    path.parent.mkdir(parents=True)
-    path.write_text("with lock:\n    lock\n")
+def test_refuses_mutant_whose_text_does_not_occur_once(tmp_path, module, old):
     with pytest.raises(Problem, match="occurs"), unit_tests.mutated(mutant(old), tmp_path):
         pass
 
 
-def test_what_counts_as_red():
-    assert fails_by_assertion("failed: assert 500 == 200")
-    assert fails_by_assertion("failed: AssertionError: two managers")
-    assert fails_by_assertion("failed: Failed: DID NOT RAISE <class 'RuntimeError'>")
-    for outcome in (
-        "passed",
-        "not run",
-        "skipped",
-        "error: assert 1 == 2",
-        "failed: ImportError: no such name",
-        "failed: AttributeError: no such method",
-    ):
-        assert not fails_by_assertion(outcome)
+@pytest.mark.parametrize(
+    ("outcome", "fails"),
+    [
+        ("failed: assert 500 == 200", True),
+        ("failed: AssertionError: two managers", True),
+        ("failed: Failed: DID NOT RAISE <class 'RuntimeError'>", True),
+        ("passed", False),
+        ("not run", False),
+        ("skipped", False),
+        ("error: assert 1 == 2", False),
+        ("failed: ImportError: no such name", False),
+        ("failed: AttributeError: no such method", False),
+    ],
+)
+def test_only_a_failed_assertion_counts_as_failure_on_stock(outcome, fails):
+    assert fails_by_assertion(outcome) is fails
 
 
-def test_every_guard_is_taken_out_once(project, pins):
-    """On some pair each patch's mutants are, and on one whose form of the patch has all of them."""
+def test_every_mutant_runs_on_a_pair(project, pins):
     for slug in {patch.slug for patch in project.patches}:
         mutants = set(expectations.load(project.folder, slug).mutants)
         taken = set()
         for pair in pins.pairs:
             if slug in mutants_on(project, pins, pair.name):
-                (patch,) = (
-                    p
-                    for p in project.patches
-                    if p.slug == slug and (p.serves(pair.core) or p.serves(pair.fab))
-                )
+                forms = (patch for patch in project.patches if patch.slug == slug)
+                (patch,) = (p for p in forms if p.serves(pair.core) or p.serves(pair.fab))
                 taken |= set(expectations.load(project.folder, slug).mutants_of(patch))
         assert taken == mutants, slug

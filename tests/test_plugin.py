@@ -1,11 +1,11 @@
-"""The plugin that limits concurrent requests: it is the patch's code, and is written whole or refused."""
+"""The plugin that limits concurrent requests has the code of the patch."""
 
 from __future__ import annotations
 
 import ast
-import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -33,20 +33,17 @@ def definitions(code: str) -> dict[str, str]:
     return found | {ast.unparse(node.targets[0]): ast.unparse(node.value) for node in assigned}
 
 
-def test_plugin_has_the_code_of_the_patch(project):
+def test_plugin_and_every_form_of_the_patch_have_the_same_code(project):
     patch, made = definitions(module(project)), definitions(plugin.source(project))
-    # Core adds its middleware with a function of its own, the plugin with its class.
+    # Core adds the middleware in a function, the plugin in its class.
     assert set(patch) - set(made) == {"init_request_admission"}
     assert set(made) - set(patch) == {"_other", "RequestAdmissionPlugin"}
     shared = set(patch) & set(made)
     assert {name: made[name] for name in shared} == {name: patch[name] for name in shared}
     assert "RequestAdmissionMiddleware" in shared
-
-
-def test_every_form_of_the_patch_has_the_same_code(project):
     forms = [patch.variant for patch in project.patches if patch.slug == plugin.SLUG]
     assert len(forms) > 1
-    assert all(definitions(module(project, form)) == definitions(module(project)) for form in forms)
+    assert all(definitions(module(project, form)) == patch for form in forms)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +55,7 @@ def test_every_form_of_the_patch_has_the_same_code(project):
         ("    from fastapi import FastAPI\n", "    from fastapi import applications\n"),
     ],
 )
-def test_refuses_a_module_that_it_was_not_made_for(project, old, new):
+def test_refuses_module_with_another_structure(project, old, new):
     code = module(project)
     assert old in code
     with pytest.raises(Problem, match="request_admission"):
@@ -71,33 +68,40 @@ def test_refuses_a_series_without_the_patch(project):
         plugin.source(type(project)(project.folder, tuple(others), project.bugs))
 
 
-def test_plugin_is_printed_without_output(project):
+def test_command_prints_the_plugin_or_writes_it_and_says_what_to_do(project, tmp_path):
+    text = plugin.source(project)
+    assert all(f"\n{word}: " in text for word in ("Install", "Configure", "Remove"))
     done = CliRunner().invoke(app, ["plugin"])
-    assert done.exit_code == 0
-    assert done.stdout == plugin.source(project)
+    assert (done.exit_code, done.stdout) == (0, text)
 
-
-def test_plugin_is_written_and_says_what_to_do(project, tmp_path):
     done = CliRunner().invoke(app, ["plugin", "--output", str(tmp_path)])
     assert done.exit_code == 0
     assert [path.name for path in tmp_path.iterdir()] == [plugin.NAME]
-    assert (tmp_path / plugin.NAME).read_text() == plugin.source(project)
+    assert (tmp_path / plugin.NAME).read_text() == text
     for said in ("Restart the API servers", "[api] max_concurrent_requests", f"Remove: rm {tmp_path}"):
         assert said in done.stdout
+    ruff = [
+        Path(sys.executable).with_name("ruff"),
+        "check",
+        "--config",
+        project.folder.parent / "pyproject.toml",
+    ]
+    checked = subprocess.run([*ruff, tmp_path / plugin.NAME], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
 
 
-def test_plugin_that_is_there_is_replaced(tmp_path):
+def test_older_plugin_is_replaced(tmp_path):
     (tmp_path / plugin.NAME).write_text("an older one: class RequestAdmissionPlugin(AirflowPlugin):")
     assert plugin.write("a new one", tmp_path).read_text() == "a new one"
 
 
-def test_refuses_a_folder_that_is_not_there(tmp_path):
+def test_refuses_missing_folder(tmp_path):
     with pytest.raises(Problem, match="is not a folder") as refused:
         plugin.write("text", tmp_path / "none")
     assert refused.value.exit_code is Exit.USAGE
 
 
-def test_refuses_a_folder_that_has_it_under_another_name(project, tmp_path):
+def test_refuses_folder_with_the_plugin_under_another_name(project, tmp_path):
     text = plugin.source(project)
     (tmp_path / "deeper").mkdir()
     (tmp_path / "deeper" / "other.py").write_text(text)
@@ -106,57 +110,33 @@ def test_refuses_a_folder_that_has_it_under_another_name(project, tmp_path):
     assert not (tmp_path / plugin.NAME).exists()
 
 
-def test_leaves_nothing_half_written(tmp_path):
+def test_failed_write_leaves_no_other_file(tmp_path):
     (tmp_path / plugin.NAME).mkdir()
     with pytest.raises(Problem, match="cannot be written"):
         plugin.write("text", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [plugin.NAME]
 
 
-def looked(monkeypatch, pins, version: str, *slugs: str) -> None:
-    """Let an installation be found that has a version of core, with patches."""
+@pytest.mark.parametrize("python", [None, Path("python")])
+@pytest.mark.parametrize(
+    ("version", "slugs", "said"),
+    [
+        ("3.3.2+authpatches.1", ("request-session", plugin.SLUG), "has the patch request-admission"),
+        ("3.3.2+authpatches.1", ("request-session",), None),
+        ("3.0.6", (), r"no apache-airflow-core 3\.1\.0 or later"),
+    ],
+)
+def test_refuses_airflow_that_has_the_patch_or_is_too_old(monkeypatch, pins, python, version, slugs, said):
     manifest = {"patches": [{"slug": slug} for slug in slugs]} if slugs else None
     core = Installed(CORE, version, Path("site"), manifest, pins.find(CORE, version), editable=False)
     found = Installation(Path("python"), pip=True, found=(core,), versions={}, runs="3.11")
     monkeypatch.setattr(plugin, "look", lambda python, pins: found)
-
-
-@pytest.mark.parametrize("python", [None, Path("python")])
-def test_refuses_where_the_patch_is_installed(monkeypatch, pins, python):
-    looked(monkeypatch, pins, "3.3.2+authpatches.1", "request-session", plugin.SLUG)
-    with pytest.raises(Problem, match="has the patch request-admission") as refused:
+    with pytest.raises(Problem, match=said) if said else nullcontext() as refused:
         plugin.check(python, pins)
-    assert refused.value.exit_code is Exit.REFUSED
+    assert not said or refused.value.exit_code is Exit.REFUSED
 
 
-def test_is_for_an_airflow_with_other_patches(monkeypatch, pins):
-    looked(monkeypatch, pins, "3.3.2+authpatches.1", "request-session")
-    plugin.check(Path("python"), pins)
-
-
-def test_refuses_an_airflow_that_is_too_old(monkeypatch, pins):
-    looked(monkeypatch, pins, "3.0.6")
-    with pytest.raises(Problem, match=r"no apache-airflow-core 3\.1\.0 or later"):
-        plugin.check(Path("python"), pins)
-
-
-def test_refuses_a_python_without_airflow(pins):
+def test_needs_airflow_only_in_a_named_environment(pins):
+    plugin.check(None, pins)
     with pytest.raises(Problem, match="has no Airflow"):
         plugin.check(Path(sys.executable), pins)
-
-
-def test_needs_no_airflow_where_the_tool_runs(pins):
-    plugin.check(None, pins)
-
-
-def test_plugin_has_no_findings_of_ruff(root, project, tmp_path):
-    path = plugin.write(plugin.source(project), tmp_path)
-    ruff = Path(sys.executable).with_name("ruff")
-    words = [ruff, "check", "--config", root / "pyproject.toml", "--output-format=json", path]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert [each["message"] for each in json.loads(done.stdout)] == []
-
-
-def test_plugin_says_how_to_install_configure_and_remove_it(project):
-    text = plugin.source(project)
-    assert all(f"\n{word}: " in text for word in ("Install", "Configure", "Remove"))
