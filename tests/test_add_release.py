@@ -43,20 +43,20 @@ def without(text: str, release: Release) -> tuple[str, str]:
     return text, re.sub(r"\n\n\n+", "\n\n", cut).rstrip("\n") + "\n"
 
 
-def test_every_entry_is_written_as_it_is_pinned(pins: Pins, root: Path) -> None:
+def test_every_entry_is_written_as_it_is_pinned(pins, root):
     for release in pins.releases:
         whole, cut = without((root / "patches/releases.toml").read_text(), release)
         assert pinning.with_entry(cut, release) == whole
 
 
-def test_every_provider_has_the_cores_that_its_metadata_allows(pins: Pins) -> None:
+def test_every_provider_has_the_cores_that_its_metadata_allows(pins):
     for release in pins.releases:
         assert str(release.core) == str(pinning.core_of(release))
         assert release.distribution is CORE or str(release.core) == ">=3.0.2"
 
 
 @pytest.mark.parametrize("name", ["apache-airflow-core==3.3.2", "apache-airflow-providers-fab==3.6.1"])
-def test_pinned_release_is_added_again_byte_for_byte(name: str, pins: Pins, copy: Path) -> None:
+def test_pinned_release_is_added_again_byte_for_byte(name, pins, copy):
     folder = copy / "patches"
     path, release = folder / "releases.toml", pins.release(name)
     whole, cut = without(path.read_text(), release)
@@ -72,7 +72,7 @@ def test_pinned_release_is_added_again_byte_for_byte(name: str, pins: Pins, copy
     }
 
 
-def test_command_pins_a_release_except_in_a_dry_run(pins: Pins, copy: Path) -> None:
+def test_command_pins_a_release_except_in_a_dry_run(pins, copy):
     path = copy / "patches/releases.toml"
     whole, cut = without(path.read_text(), pins.release("apache-airflow-providers-fab==3.10.1"))
     path.write_text(cut)
@@ -117,7 +117,7 @@ def before(project: Series, pins: Pins, name: str) -> tuple[Series, Pins, Releas
     return Series(project.folder, tuple(cut), project.bugs), Pins("x", known, ()), release
 
 
-def test_compatibility_with_a_new_release_comes_from_the_text(project: Series, pins: Pins) -> None:
+def test_compatibility_with_a_new_release_comes_from_the_text(project, pins):
     old, known, release = before(project, pins, "apache-airflow-core==3.3.2")
     found = judged(old, known, release, fetching.sources(release))
     assert not any(each.in_range for each in found.values())
@@ -135,14 +135,14 @@ def test_compatibility_with_a_new_release_comes_from_the_text(project: Series, p
         assert str(misfit) in lists.notes
 
 
-def test_names_the_variant_that_applies(project: Series, pins: Pins) -> None:
+def test_names_the_variant_that_applies(project, pins):
     old, known, release = before(project, pins, "apache-airflow-core==3.1.5")
     found = judged(old, known, release, fetching.sources(release))["pool-slots-session"]
-    assert (found.compatibility, found.form) == (Compatibility.VARIANT, "pool-slots-session~3.1")
-    assert not found.in_range
+    expected = (Compatibility.VARIANT, "pool-slots-session~3.1", False)
+    assert (found.compatibility, found.form, found.in_range) == expected
 
 
-def test_patch_is_not_needed_when_a_new_release_has_its_edits(project: Series, pins: Pins) -> None:
+def test_patch_is_not_needed_when_a_new_release_has_its_edits(project, pins):
     old, known, release = before(project, pins, "apache-airflow-core==3.3.2")
     files = dict(fetching.sources(release))
     (patch,) = (p for p in old.patches if p.name == "pool-slots-session")
@@ -165,14 +165,8 @@ ADDED, SETTINGS = "airflow-core/src/airflow/added_module.py", "airflow-core/src/
 )
 @pytest.mark.parametrize("alone", [True, False])
 def test_patch_that_adds_a_file_is_compatible_unless_the_release_has_another(
-    project: Series,
-    pins: Pins,
-    adding: Callable[..., Patch],
-    there: bytes | None,
-    expected: Compatibility,
-    why: str,
-    alone: bool,
-) -> None:
+    project, pins, adding, there, expected, why, alone
+):
     files = dict(fetching.sources(pins.release("apache-airflow-core==3.3.2")))
     edited = {} if alone else {SETTINGS: f"{files[SETTINGS].decode()}# edited\n"}
     patch = adding("apache-airflow-core==3.3.2", {ADDED: "LIMIT = 1\n", **edited})
@@ -195,7 +189,7 @@ def maintained(pins: Pins, like: str) -> tuple[Release, dict[str, bytes]]:
     return dataclasses.replace(NEW, version=Version("3.2.3")), dict(files)
 
 
-def test_patch_in_range_is_not_needed_when_the_release_has_its_edits(project: Series, pins: Pins) -> None:
+def test_patch_in_range_is_not_needed_when_the_release_has_its_edits(project, pins):
     release, files = maintained(pins, "3.2.2")
     (patch,) = (each for each in project.patches if each.name == "action-logging-off-loop")
     files.update(hunks.apply_all(files, patch.edits))
@@ -209,7 +203,7 @@ def test_patch_in_range_is_not_needed_when_the_release_has_its_edits(project: Se
     assert others <= {Compatibility.APPLIES, Compatibility.VARIANT}
 
 
-def test_form_that_applies_but_is_not_in_range_must_be_widened(project: Series, pins: Pins) -> None:
+def test_form_that_applies_but_is_not_in_range_must_be_widened(project, pins):
     found = judged(project, pins, *maintained(pins, "3.3.1"))
     other = found["authorization-off-loop"]
     assert (other.compatibility, other.form) == (Compatibility.VARIANT, "authorization-off-loop~3.3.1")
@@ -218,20 +212,16 @@ def test_form_that_applies_but_is_not_in_range_must_be_widened(project: Series, 
     assert found["action-logging-off-loop"].notes == "in range"
 
 
-Publish = Callable[..., None]
-
-
 @pytest.fixture
-def publish(index: Path) -> Publish:
+def publish(index: Path) -> Callable[..., None]:
     """Return a function that serves a small release; the arguments are its faults."""
 
     def do(
         *,
         version: str = "3.3.9",
         module: str = "x = 1\n",
-        wheel_only: str | None = None,
-        sdist_only: str | None = None,
-        both: str | None = None,
+        in_wheel: str = "",
+        in_sdist: str = "",
         attributes: str = ' data-upload-time="2026-11-20T23:59:59.000001Z"',
         digest: str | None = None,
         kinds: Iterable[releases.Kind] = ("wheel", "sdist"),
@@ -242,20 +232,21 @@ def publish(index: Path) -> Publish:
         with WheelFile(index / NEW.filename("wheel"), "w") as wheel:
             wheel.writestr("airflow/settings.py", "x = 1\n")
             wheel.writestr(f"{wheel.dist_info_path}/METADATA", head + pythons)
-            for name in filter(None, (wheel_only, both)):
-                wheel.writestr(name, "import this\n")
-        files = [("src/airflow/settings.py", module), ("PKG-INFO", head)]
-        files += [(f"src/{name}", "import this\n") for name in (sdist_only, both) if name]
-        with tarfile.open(index / NEW.filename("sdist"), "w:gz") as tar:
-            for name, text in files:
-                info = tarfile.TarInfo(f"{NEW.filename('sdist').removesuffix('.tar.gz')}/{name}")
+            if in_wheel:
+                wheel.writestr(in_wheel, "import this\n")
+        files = {"src/airflow/settings.py": module, "PKG-INFO": head}
+        if in_sdist:
+            files[f"src/{in_sdist}"] = "import this\n"
+        sdist = index / NEW.filename("sdist")
+        with tarfile.open(sdist, "w:gz") as tar:
+            for name, text in files.items():
+                info = tarfile.TarInfo(f"{sdist.name.removesuffix('.tar.gz')}/{name}")
                 info.size = len(text)
                 tar.addfile(info, io.BytesIO(text.encode()))
         if broken:
-            (index / NEW.filename("sdist")).write_bytes(b"no archive")
+            sdist.write_bytes(b"no archive")
         links = ""
-        for kind in kinds:
-            name = NEW.filename(kind)
+        for name in map(NEW.filename, kinds):
             sha = digest or hashlib.sha256((index / name).read_bytes()).hexdigest()
             links += f'<a href="{name}#sha256={sha}"{attributes}>{name}</a>'
         (index / "index.html").write_text(f"<html><body>{links}</body></html>")
@@ -263,15 +254,18 @@ def publish(index: Path) -> Publish:
     return do
 
 
-def test_release_of_the_index_is_pinned(publish: Publish, copy: Path) -> None:
+def test_release_of_the_index_is_pinned(publish, copy):
     publish()
     folder = copy / "patches"
     added = add_release(series.load(folder), releases.load(folder), f"{CORE.name}==3.3.9")
     found = releases.load(folder).release(f"{CORE.name}==3.3.9")
     assert found == added.release
     assert (found.pythons, found.date) == (NEW.pythons, NEW.date)
-    found = {each.compatibility for each in added.fits}
-    assert found == {Compatibility.NEEDS_VARIANT, Compatibility.NOT_NEEDED}  # it has not one of the files
+    # The release has none of the edited files.
+    assert {each.compatibility for each in added.fits} == {
+        Compatibility.NEEDS_VARIANT,
+        Compatibility.NOT_NEEDED,
+    }
     assert all(each.misfits for each in added.fits if each.compatibility is Compatibility.NEEDS_VARIANT)
 
 
@@ -289,18 +283,16 @@ NOT_IN_SDIST = r"is in the wheel, but not below airflow/ in the sdist"
         ({"digest": "0" * 64}, Exit.CORRUPT, "has the SHA-256"),
         ({"version": "3.3.8"}, Exit.CORRUPT, "has the metadata of apache-airflow-core 3.3.8"),
         ({"module": "x = 2\n"}, Exit.CORRUPT, "airflow/settings.py differs between the wheel and the sdist"),
-        ({"wheel_only": "airflow/more.py"}, Exit.CORRUPT, NOT_IN_SDIST),
-        ({"wheel_only": "airflow/x.abi3.so"}, Exit.CORRUPT, NOT_IN_SDIST),
-        ({"wheel_only": "airflow/settings.pyc"}, Exit.CORRUPT, NOT_IN_SDIST),
-        ({"wheel_only": "sitecustomize.py"}, Exit.CORRUPT, NOT_IN_SDIST),
-        ({"both": "more.pth"}, Exit.CORRUPT, NOT_IN_SDIST),
-        ({"sdist_only": "airflow/more.py"}, Exit.CORRUPT, r"airflow/more\.py is in the sdist, but not below"),
+        ({"in_wheel": "airflow/more.py"}, Exit.CORRUPT, NOT_IN_SDIST),
+        ({"in_wheel": "airflow/x.abi3.so"}, Exit.CORRUPT, NOT_IN_SDIST),
+        ({"in_wheel": "airflow/settings.pyc"}, Exit.CORRUPT, NOT_IN_SDIST),
+        ({"in_wheel": "sitecustomize.py"}, Exit.CORRUPT, NOT_IN_SDIST),
+        ({"in_wheel": "more.pth", "in_sdist": "more.pth"}, Exit.CORRUPT, NOT_IN_SDIST),
+        ({"in_sdist": "airflow/more.py"}, Exit.CORRUPT, r"airflow/more\.py is in the sdist, but not below"),
         ({"broken": True}, Exit.CORRUPT, "is corrupt"),
     ],
 )
-def test_refuses_incomplete_or_inconsistent_release_and_writes_nothing(
-    publish: Publish, copy: Path, what: dict[str, object], code: Exit, said: str
-) -> None:
+def test_refuses_incomplete_or_inconsistent_release_and_writes_nothing(publish, copy, what, code, said):
     publish(**what)
     folder = copy / "patches"
     held = (folder / "releases.toml").read_bytes()
@@ -311,7 +303,7 @@ def test_refuses_incomplete_or_inconsistent_release_and_writes_nothing(
     assert (folder / "releases.toml").read_bytes() == held
 
 
-def test_failed_write_changes_no_file(pins: Pins, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_changes_no_file(pins, copy, monkeypatch):
     folder = copy / "patches"
     held = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
@@ -324,7 +316,7 @@ def test_failed_write_changes_no_file(pins: Pins, copy: Path, monkeypatch: pytes
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == held
 
 
-def test_comment_stays_with_its_entry(pins: Pins, root: Path) -> None:
+def test_comment_stays_with_its_entry(pins, root):
     release = pins.release(f"{FAB.name}==3.6.1")
     _, cut = without((root / "patches/releases.toml").read_text(), release)
     head = f'[[{FAB.name}]]\nversion = "3.6.2"'
@@ -334,7 +326,7 @@ def test_comment_stays_with_its_entry(pins: Pins, root: Path) -> None:
     )
 
 
-def test_refuses_file_with_another_layout(pins: Pins) -> None:
+def test_refuses_file_with_another_layout(pins):
     release = pins.release(f"{FAB.name}==3.6.1")
     with pytest.raises(Problem, match=r"cannot be added to releases\.toml"):
         pinning.with_entry(f'"{FAB.name}" = []\n', release)
