@@ -1,4 +1,4 @@
-"""The documents speak of every patch and every bug, and their links lead somewhere."""
+"""The documents name every patch, bug and command, and have no dead links."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ def dead_links(root: Path, page: Path) -> list[str]:
     return dead
 
 
-def test_links_lead_somewhere(root):
+def test_no_page_has_a_dead_link(root):
     pages = [page for pattern in DOCUMENTS for page in sorted(root.glob(pattern))]
     assert len(pages) > 5
     assert [link for page in pages for link in dead_links(root, page)] == []
 
 
-def test_a_dead_link_is_found(tmp_path):
+def test_finds_dead_link(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("# Two words\n[here](#two-words) [there](none.md) [that](#nowhere)\n")
     assert dead_links(tmp_path, page) == ["page.md: none.md#", "page.md: #nowhere"]
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/patches.md", "docs/bugs.md"])
-def test_every_patch_is_told_of(root, project, name):
+def test_page_links_every_patch(root, project, name):
     text = (root / name).read_text()
     assert [patch.slug for patch in project.patches if f"/{patch.slug}.patch" not in text] == []
 
@@ -68,43 +68,40 @@ def linked(url: str) -> str:
     return f"[{url.rpartition('/')[2]}]({url})"
 
 
-def told_upstream(patch: Patch) -> tuple[str, str, str]:
-    """Return the columns of docs/upstream.md that the trailers of a patch give."""
+def expected_columns(patch: Patch) -> tuple[str, str, str]:
+    """Return the columns of docs/upstream.md that follow from the trailers of a patch."""
     (sent,) = patch.trailers["Forwarded"]
-    if sent == "no":
-        sent = "not sent"
-    elif sent.startswith("https://"):
+    if sent.startswith("https://"):
         sent = linked(sent)
     else:
-        sent = sent.replace("not-needed", "not needed", 1)
-    fixed = [
-        each.removeprefix("apache-airflow-").removeprefix("providers-")
-        for each in patch.trailers.get("Fixed-In", ())
-    ]
+        sent = "not sent" if sent == "no" else sent.replace("not-needed", "not needed", 1)
+    fixed = (re.sub("^apache-airflow-(providers-)?", "", each) for each in patch.trailers.get("Fixed-In", ()))
     return sent, ", ".join(fixed) or "-", ", ".join(map(linked, patch.trailers["Bug"]))
 
 
-def test_the_page_of_upstream_says_what_the_trailers_say(root, project):
-    rows = ROW.findall((root / "docs/upstream.md").read_text())
-    assert [(slug, file) for slug, file, *_ in rows] == [
-        (slug, slug) for slug in dict.fromkeys(patch.slug for patch in project.patches)
-    ]
-    told = {slug: tuple(columns) for slug, _, *columns, _ in rows}
+@pytest.fixture
+def rows(root) -> list[tuple[str, ...]]:
+    """Return the rows of docs/upstream.md: slug, file, three columns and note."""
+    return ROW.findall((root / "docs/upstream.md").read_text())
+
+
+def test_upstream_page_agrees_with_the_trailers(rows, project):
+    slugs = list(dict.fromkeys(patch.slug for patch in project.patches))
+    assert [(slug, file) for slug, file, *_ in rows] == list(zip(slugs, slugs, strict=True))
+    columns = {slug: tuple(columns) for slug, _, *columns, _ in rows}
     for patch in project.patches:
-        assert told[patch.slug] == told_upstream(patch), patch.name
+        assert columns[patch.slug] == expected_columns(patch), patch.name
     for *_, note in rows:
         assert note
         for number, url in re.findall(r"\[(\d+)\]\((\S+?)\)", note):
             assert re.fullmatch(rf"https://github\.com/apache/airflow/(pull|issues)/{number}", url)
 
 
-def test_a_patch_to_be_sent_has_an_issue_of_its_own_or_the_text_of_one(root, project):
+def test_patch_to_send_without_an_own_issue_has_the_text_of_one(root, rows, project):
     """66493 is about the revocation check, and 61339 is a pull request."""
-    rows = {slug: note for slug, *_, note in ROW.findall((root / "docs/upstream.md").read_text())}
-    titles = re.findall(r"^## (.*)$", (root / "docs/upstream-issues.md").read_text(), re.MULTILINE)
-    anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+    titles = re.findall(r"^## .*$", (root / "docs/upstream-issues.md").read_text(), re.MULTILINE)
     linked_to = set()
-    for slug, note in rows.items():
+    for slug, *_, note in rows:
         forms = [patch for patch in project.patches if patch.slug == slug]
         of_others = {"66493", "61339"} & {patch.trailers["Bug"][0].rpartition("/")[2] for patch in forms}
         to_send = any(patch.trailers["Forwarded"] == ("no",) for patch in forms)
@@ -112,11 +109,11 @@ def test_a_patch_to_be_sent_has_an_issue_of_its_own_or_the_text_of_one(root, pro
         wanted = to_send and of_others and not slug.startswith(("revoked-token-off", "revoked-token-cache"))
         assert len(found) == bool(wanted), slug
         linked_to.update(found)
-    assert linked_to == anchors
+    assert linked_to == anchors("\n".join(titles))
 
 
 @pytest.mark.parametrize("pattern", DOCUMENTS)
-def test_the_commands_that_are_named_are_there(root, pattern):
+def test_named_commands_options_and_make_targets_exist(root, pattern):
     commands = typer.main.get_command(app).commands
     targets = set(re.findall(r"^([\w-]+):.*##", (root / "Makefile").read_text(), re.MULTILINE))
     named = 0

@@ -1,4 +1,4 @@
-"""One scenario from the command line to real servers and back: what `make demo` does, for one bug."""
+"""Run one scenario from the command line on real servers, as `make demo` does."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def strays(mark: str) -> list[str]:
     return found
 
 
-def test_a_scenario_is_cured_and_leaves_nothing(tmp_path):
+def test_scenario_is_cured_and_leaves_no_process(tmp_path):
     environment = {**os.environ, "END_TO_END": str(tmp_path), "TMPDIR": str(tmp_path)}
     done = subprocess.run(COMMAND, capture_output=True, text=True, check=False, timeout=900, env=environment)
     assert done.returncode == 0, done.stderr
@@ -42,7 +42,7 @@ def test_a_scenario_is_cured_and_leaves_nothing(tmp_path):
     assert strays(str(tmp_path)) == []
 
 
-def test_ctrl_c_while_real_servers_run_leaves_nothing(tmp_path):
+def test_ctrl_c_leaves_no_process(tmp_path):
     environment = {**os.environ, "END_TO_END": str(tmp_path), "TMPDIR": str(tmp_path)}
     with subprocess.Popen(
         COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment

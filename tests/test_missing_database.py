@@ -1,4 +1,4 @@
-"""A test whose database is not installed is skipped aloud, and fails where every database is wanted."""
+"""A test whose database is not installed is skipped, and fails if every database is required."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEST = "tests/live/test_databases.py::test_mariadb_reports_why_it_does_not_start
     ("every", "ended", "said"),
     [(None, 0, "SKIPPED [1] tests/conftest.py"), ("1", 1, "ERROR tests/live/test_databases.py")],
 )
-def test_missing_database_is_skipped_unless_every_one_is_wanted(root, tmp_path, every, ended, said):
+def test_missing_database_skips_a_test_unless_every_one_is_required(root, tmp_path, every, ended, said):
     (tmp_path / "without_mariadb.py").write_text(PLUGIN)
     variables = {
         **os.environ,

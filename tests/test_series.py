@@ -1,4 +1,4 @@
-"""Which patches of the series are chosen for a release."""
+"""Select the patches of a release."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def test_every_patch_has_one_row_that_links_to_its_newest_form(root, project, pi
     assert all((root / path).is_file() and "~" not in path for _, path in rows)
 
 
-def test_releases_are_a_range_or_a_single_one(project, pins):
+def test_releases_of_a_patch_are_a_range_or_one_version(project, pins):
     patch = next(p for p in project.patches if p.slug == "delete-role")
     for wanted, said in ((">=3.3.0,<=3.5.0", "fab 3.3.0-3.5.0"), ("==3.4.0", "fab 3.4.0")):
         changed = dataclasses.replace(patch, applies_to=SpecifierSet(wanted))
@@ -27,9 +27,8 @@ def test_releases_are_a_range_or_a_single_one(project, pins):
 
 
 def test_trade_off_and_optional_patches_are_marked(project, pins):
-    marks = dict(
-        re.findall(r"^\| \[`([\w-]+)`\]\(\S+\) \((.*?)\)", tables.patches(project, pins), re.MULTILINE)
-    )
+    table = tables.patches(project, pins)
+    marks = dict(re.findall(r"^\| \[`([\w-]+)`\]\(\S+\) \((.*?)\)", table, re.MULTILINE))
     assert marks["revoked-token-cache"] == "trade-off"
     assert marks["request-session"] == "optional"
     assert "request-admission" not in marks
@@ -43,12 +42,9 @@ def test_every_pair_is_counted_once(pins):
     assert [row[0] for row in rows[2:]] == ["3.1", "3.2", "3.3"]
 
 
-def test_symptoms_and_files_of_a_patch(project, pins):
-    rows = dict(
-        re.findall(
-            r"^\| \[`([\w-]+)`\].*? \| .*? \| (.* \| .*) \|$", tables.symptoms(project, pins), re.MULTILINE
-        )
-    )
+def test_patch_has_its_symptoms_and_its_first_files(project, pins):
+    table = tables.symptoms(project, pins)
+    rows = dict(re.findall(r"^\| \[`([\w-]+)`\].*? \| .*? \| (.* \| .*) \|$", table, re.MULTILINE))
     bug = project.bugs["delete-role-500"]
     assert rows["delete-role"] == (
         f"{bug.sees} ([why](bugs/delete-role.md)) | `auth_manager/api_fastapi/services/roles.py`"

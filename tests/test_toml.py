@@ -10,7 +10,7 @@ from airflow_auth_patches.util import toml
 from airflow_auth_patches.util.errors import Problem
 
 
-def test_tables_of_a_file_are_read(tmp_path):
+def test_reads_tables(tmp_path):
     path = tmp_path / "x.toml"
     path.write_text('[a]\nb = "ü"\n', encoding="utf-8")
     with toml.opened(path) as raw:
@@ -33,7 +33,7 @@ def numbers(path: Path) -> list[int]:
         (b"a = ['x']\n", "invalid literal"),
     ],
 )
-def test_broken_file_is_refused_with_its_name_and_a_remedy(tmp_path, content, said):
+def test_refuses_broken_file_with_its_name_and_a_remedy(tmp_path, content, said):
     path = tmp_path / "x.toml"
     if content is not None:
         path.write_bytes(content)
