@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,8 +13,9 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 from local_server import running
 
-from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result, send
+from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result, run, send
 from airflow_auth_patches.demo.ports import free_port
+from airflow_auth_patches.util.signals import Interrupted, interruptible
 
 Respond = Callable[[BaseHTTPRequestHandler], int]
 
@@ -164,3 +168,22 @@ def test_adds_consecutive_runs() -> None:
     both = one + Result([Answer(request, "500", 2.0)], 2.5)
     assert both.outcomes == {"200": 1, "500": 1}
     assert both.wall == 4.0
+
+
+def test_signal_ends_run_and_is_not_logged_for_each_task(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail(error: Exception | None = None) -> None:
+        if error:
+            raise error
+        signal.raise_signal(signal.SIGTERM)
+
+    async def work(error: Exception | None = None) -> None:
+        await asyncio.wait([asyncio.create_task(fail(error))])
+
+    with interruptible(), pytest.raises(Interrupted):
+        run(work())
+    gc.collect()
+    assert caplog.messages == []
+    with interruptible():
+        run(work(ValueError("logged")))
+    gc.collect()
+    assert "Task exception was never retrieved" in caplog.text

@@ -43,7 +43,7 @@ def test_verify_succeeds_only_if_server_runs_patched_code(
 
     def restart() -> None:
         # Wait, because verify rejects a process that started shortly after the files changed.
-        time.sleep(2 * running.MARGIN)
+        time.sleep(running.MARGIN + 1.1)
         server.restart()
 
     with (

@@ -102,17 +102,6 @@ Names = Annotated[
 All = Annotated[bool, typer.Option("--all", help="Include optional patches and patches with a trade-off.")]
 
 
-class Stopped(BaseException):
-    """
-    An interruption by Ctrl-C, SIGTERM or SIGHUP. Running work cleans up while the exception propagates.
-
-    :param number: the signal.
-    """
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-
 def known() -> tuple[Series, Pins]:
     """Return the series and the pinned releases."""
     series = series_module.load()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from datetime import date
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from airflow_auth_patches.cli.common import ENGINEERS, Json, Stopped, app, checkout, known
+from airflow_auth_patches.cli.common import ENGINEERS, Json, app, checkout, known
 from airflow_auth_patches.installation import environments, pair_environments
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases.releases import Pair
@@ -91,18 +90,15 @@ def demo(
                 names = [scenario.name for scenario in scenarios.ALL]
                 recorded.record(record, report.as_data([row]), date.today(), version, names)
 
-        try:
-            rows = command.run(
-                make,
-                pins.pairs,
-                only=only or (),
-                everything=everything,
-                progress=bars,
-                folder=root / "build" / "demo",
-                on_row=tell,
-            )
-        except KeyboardInterrupt as interrupt:
-            raise Stopped(interrupt.args[0] if interrupt.args else signal.SIGINT) from None
+        rows = command.run(
+            make,
+            pins.pairs,
+            only=only or (),
+            everything=everything,
+            progress=bars,
+            folder=root / "build" / "demo",
+            on_row=tell,
+        )
     wrong = report.faults(rows)
     data = report.as_data(rows)
     drawn = figure.write(data, root / "build" / "demo", date.today())

@@ -13,8 +13,7 @@ from urllib.parse import quote
 
 import httpx
 
-from airflow_auth_patches.demo.interrupts import check, run
-from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result
+from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result, run
 from airflow_auth_patches.util.errors import Exit, Problem
 
 #: The requests of one page load, recorded from a browser.
@@ -233,5 +232,4 @@ def browse(
     :param tasks: the heartbeat request of each running task, see
         :func:`airflow_auth_patches.demo.tasks.start`.
     """
-    check()
     return run(_browse(_Run(url, pages, patience), tokens, tasks, seconds))

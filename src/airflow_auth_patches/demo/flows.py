@@ -11,8 +11,7 @@ from typing import Any
 
 import httpx
 
-from airflow_auth_patches.demo.interrupts import check, run
-from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result
+from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result, run
 
 VERSION_PATH = "/api/v2/version"
 #: Seconds between a response to `VERSION_PATH` and the next request for it.
@@ -222,5 +221,4 @@ def run_flows(
     :param deadline: seconds for all flows.
     :param version_headers: headers of the requests for ``VERSION_PATH``.
     """
-    check()
     return run(_run_flows(url, flows, token, concurrency, deadline, version_headers or {}))

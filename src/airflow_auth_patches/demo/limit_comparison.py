@@ -21,7 +21,6 @@ from typing import Any
 from airflow_auth_patches.demo import loop
 from airflow_auth_patches.demo.databases import DatabaseServer
 from airflow_auth_patches.demo.flows import Step
-from airflow_auth_patches.demo.interrupts import interruptible
 from airflow_auth_patches.demo.limit_loads import (
     CONCURRENCY,
     DAGS,
@@ -47,6 +46,7 @@ from airflow_auth_patches.releases.releases import Pair
 from airflow_auth_patches.series import series
 from airflow_auth_patches.series.series import Patch
 from airflow_auth_patches.util import show
+from airflow_auth_patches.util.signals import interruptible
 
 LIMIT = "request-admission"
 STOCK, ALL = "stock", "all patches"

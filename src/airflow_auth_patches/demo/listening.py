@@ -2,7 +2,7 @@
 Report which processes listen on a port, when they started, and which files they import.
 
 ``running.inspect`` sends this program to the server's interpreter, in its container or on this machine. It
-needs Linux and only the standard library, and changes nothing.
+needs Linux and psutil, which Airflow depends on, and changes nothing.
 """
 
 from __future__ import annotations
@@ -13,59 +13,24 @@ import json
 import os
 import sys
 import sysconfig
-import time
+
+import psutil
 
 DISTRIBUTIONS = ("apache-airflow-core", "apache-airflow-providers-fab")
 #: Packages that several distributions extend, so their files can be in several folders.
 SHARED = ("airflow", "airflow/providers")
-LISTEN = "0A"
 SITE = "/site-packages/"
 
 
-def sockets(port: int) -> set[str]:
-    """Return the ``/proc`` links of the sockets that listen on a port."""
-    found = set()
-    for name in ("tcp", "tcp6"):
-        try:
-            with open(f"/proc/net/{name}") as table:
-                rows = [line.split() for line in table][1:]
-        except OSError:
-            continue
-        found |= {
-            f"socket:[{row[9]}]"
-            for row in rows
-            if row[3] == LISTEN and int(row[1].rpartition(":")[2], 16) == port
-        }
-    return found
+def listening(process: psutil.Process, port: int) -> bool:
+    """Check whether a process listens on a port; each process, because several can share the socket."""
+    sockets = process.net_connections("tcp")
+    return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in sockets)
 
 
-def holders(links: set[str]) -> list[int]:
-    """Return the ids of the processes with one of the sockets, if this user can inspect them."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        folder = f"/proc/{pid}/fd"
-        try:
-            held = {os.readlink(f"{folder}/{name}") for name in os.listdir(folder)}
-        except OSError:
-            continue
-        if held & links:
-            found.append(int(pid))
-    return found
-
-
-def started(pid: int) -> float:
-    """Return the start time of a process, in seconds since the epoch."""
-    with open(f"/proc/{pid}/stat") as file:
-        ticks = int(file.read().rpartition(")")[2].split()[19])
-    with open("/proc/uptime") as file:
-        up = float(file.read().split()[0])
-    return time.time() - up + ticks / os.sysconf("SC_CLK_TCK")
-
-
-def packages_of(pid: int) -> list[str]:
+def packages_of(process: psutil.Process) -> list[str]:
     """Return the ``site-packages`` folders whose libraries a process has loaded."""
-    with open(f"/proc/{pid}/maps") as file:
-        mapped = {line.split(None, 5)[-1].rstrip() for line in file}
+    mapped = {each.path for each in process.memory_maps()}
     ours = {os.path.realpath(sysconfig.get_path(kind)) for kind in ("purelib", "platlib")}
     found = {path.partition(SITE)[0] + SITE.rstrip("/") for path in mapped if SITE in path}
     return sorted(found | {site for site in ours if any(path.startswith(site + "/") for path in mapped)})
@@ -116,11 +81,13 @@ def version(name: str) -> str | None:
 def main(port: int, paths: list[str]) -> None:
     """Print the listeners, files and versions as JSON."""
     listeners = []
-    for pid in holders(sockets(port)):
+    for process in psutil.process_iter():
         try:
-            sites = packages_of(pid)
-            listeners.append({"pid": pid, "started": started(pid), "ours": runs_ours(sites), "sites": sites})
-        except FileNotFoundError:  # the process ended
+            if listening(process, port):
+                sites, started = packages_of(process), process.create_time()
+                ours = runs_ours(sites)
+                listeners.append({"pid": process.pid, "started": started, "ours": ours, "sites": sites})
+        except psutil.Error:  # the process ended, or belongs to another user
             continue
     report = {
         "listeners": listeners,

@@ -6,14 +6,15 @@ import asyncio
 import statistics
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
-from airflow_auth_patches.demo.interrupts import check, run
+from airflow_auth_patches.util.signals import Interrupted, check
 
+T = TypeVar("T")
 NO_ANSWER = "no answer"
 
 
@@ -187,6 +188,19 @@ def send(url: str, requests: Sequence[Request], *, deadline: float, concurrency:
     :param deadline: seconds for all requests; a request without a response by then failed.
     :param concurrency: the number of requests in flight at the same time; by default all of them.
     """
-    check()
     workers = min(concurrency or len(requests), len(requests))
     return run(_send(url, requests, workers, deadline))
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in a new event loop. asyncio does not log an interruption for each task."""
+    with asyncio.Runner() as runner:
+        runner.get_loop().set_exception_handler(_ignore_interruptions)
+        result = runner.run(work)
+    check()
+    return result
+
+
+def _ignore_interruptions(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    if not isinstance(context.get("exception"), Interrupted):
+        loop.default_exception_handler(context)

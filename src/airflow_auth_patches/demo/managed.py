@@ -9,13 +9,13 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 
-from airflow_auth_patches.demo.interrupts import shield
+import psutil
+
 from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.signals import shield
 
 MANAGER = Path(__file__).with_name("process_manager.py")
-
 
 _running: set[ManagedProcess] = set()
 
@@ -31,7 +31,7 @@ def all_stopped() -> Iterator[None]:
                 program.stop()
 
 
-class ManagedProcess:
+class ManagedProcess(contextlib.AbstractContextManager["ManagedProcess"]):
     """
     A managed process. It is stopped at the end of a ``with`` block, or when this process ends in any way.
 
@@ -72,11 +72,6 @@ class ManagedProcess:
                 start_new_session=True,
             )
             _running.add(self)
-
-    @property
-    def group(self) -> int:
-        """The id of the process group of the program and its manager."""
-        return self._manager.pid
 
     @property
     def running(self) -> bool:
@@ -129,9 +124,18 @@ class ManagedProcess:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._manager.wait(self._grace + 5)
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.group, signal.SIGKILL)
+                os.killpg(self._manager.pid, signal.SIGKILL)
             self._manager.wait(10)
             _running.discard(self)
+
+    def memory(self) -> int:
+        """Return the total resident memory of the process group, in bytes."""
+        total = 0
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, ProcessLookupError):  # the process ended
+                if os.getpgid(process.pid) == self._manager.pid:
+                    total += process.memory_info().rss
+        return total
 
     def tail(self, lines: int = 15) -> str:
         """
@@ -141,13 +145,5 @@ class ManagedProcess:
         """
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
-    def __enter__(self) -> ManagedProcess:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()

@@ -9,7 +9,6 @@ import secrets
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 
 from airflow_auth_patches.demo.databases import DatabaseServer
 from airflow_auth_patches.demo.managed import ManagedProcess
@@ -273,11 +272,6 @@ class Preparation:
         assert self._process is not None
         self._process.finish(deadline, f"Preparing {self.name}")
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._process is not None:
             self._process.stop()

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_auth_patches.demo.databases import DatabaseServer, NotInstalled
-from airflow_auth_patches.demo.interrupts import check, interruptible, shield
 from airflow_auth_patches.demo.managed import all_stopped
 from airflow_auth_patches.demo.mariadb import MariaDB
 from airflow_auth_patches.demo.networked import traversable
@@ -27,6 +26,7 @@ from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases.releases import Pair
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.progress import Progress
+from airflow_auth_patches.util.signals import check, shield
 
 MakeEnvironment = Callable[[Pair, Build], Environment]
 
@@ -82,7 +82,6 @@ def run(
     :return: one row per scenario, pair and database, in the order of the scenarios. A scenario whose database
         is not installed also has a row.
     :raises Problem: when a name is unknown, or Airflow or the database cannot be started.
-    :raises KeyboardInterrupt: on Ctrl-C, SIGTERM or SIGHUP, after all servers are stopped.
     """
     scenarios = choose(only, everything=everything)
     wanted = {name for scenario in scenarios for name in scenario.pairs}
@@ -102,7 +101,7 @@ def run(
         for product in scenario.databases
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    with interruptible(), private_folder() as home, all_stopped(), ExitStack() as stack:
+    with private_folder() as home, all_stopped(), ExitStack() as stack:
         databases: dict[str, DatabaseServer] = {}
         missing_databases: dict[str, NotInstalled] = {}
         for product in dict.fromkeys(product for *_, product in steps):

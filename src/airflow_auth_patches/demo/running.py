@@ -16,7 +16,7 @@ from airflow_auth_patches.util.processes import attempt, run
 
 PROGRAM = Path(__file__).with_name("listening.py")
 TIMEOUT = 120.0
-#: Seconds by which a file must be older than the process; more than the precision of the start time.
+#: Seconds by which a file must be older than the process. The start time can be up to a second too early.
 MARGIN = 1.0
 
 

@@ -7,19 +7,17 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 import jwt
 
 from airflow_auth_patches.demo.databases import DatabaseServer
-from airflow_auth_patches.demo.interrupts import check, shield
 from airflow_auth_patches.demo.managed import ManagedProcess
-from airflow_auth_patches.demo.memory import resident
 from airflow_auth_patches.demo.ports import free_port
 from airflow_auth_patches.demo.preparation import Preparation, Settings, airflow_environment, install_plugins
 from airflow_auth_patches.demo.reached import Reached
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.signals import check, shield
 
 BOOT_DEADLINE = 180.0
 #: Seconds to shut down before it is killed; short, because its state is not used again.
@@ -72,12 +70,7 @@ class Server(Reached):
         self._start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with shield():
             self.close()
             self.stop()
@@ -228,7 +221,7 @@ class Server(Reached):
 
     def memory(self) -> int:
         """Return the total resident memory of its processes, in bytes; 0 if it is stopped."""
-        return resident(self._process.group) if self._process is not None else 0
+        return self._process.memory() if self._process is not None else 0
 
     def log_size(self) -> int:
         """Return the size of the log in bytes, for ``log_since``."""

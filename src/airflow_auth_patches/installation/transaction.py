@@ -5,23 +5,20 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import signal
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from airflow_auth_patches.installation.installed import Installation, Installed, as_wheel, verify
 from airflow_auth_patches.releases.releases import Pins
+from airflow_auth_patches.util import signals
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import run
 from airflow_auth_patches.util.progress import Progress, Silent
 
 #: The settings of pip and uv that also apply to this call; all others are ignored.
 KEPT = ("PIP_BREAK_SYSTEM_PACKAGES", "UV_BREAK_SYSTEM_PACKAGES", "UV_CACHE_DIR", "UV_NO_CACHE")
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def replace(
@@ -64,23 +61,21 @@ def replace(
     folder = Path(tempfile.mkdtemp(prefix="airflow-auth-patches-"))
     try:
         before = [as_wheel(found, folder) for found in targets]
-        with _held() as came:
+        with signals.shield():
+            failure: BaseException | None = None
+            names = ", ".join(wheel.name.split("-")[0] for wheel in wheels)
             try:
-                with (progress or Silent()).task(
-                    f"installing {', '.join(wheel.name.split('-')[0] for wheel in wheels)}"
-                ):
+                with (progress or Silent()).task(f"installing {names}"), signals.blocked():
                     install(wheels)
-                if number := came():
-                    raise _Interrupted(number)
             except BaseException as error:
-                _put_back(install, check, installer, before, error)
-                raise
+                failure = error
+            if failure or signals.waiting():
+                with signals.blocked():
+                    _put_back(install, check, installer, before, failure)
     except _Lost:
         raise  # keep the folder: the remedy names the wheels in it
-    except BaseException as error:
+    except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, _Interrupted):
-            signal.raise_signal(error.number)
         raise
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -89,21 +84,14 @@ class _Lost(Problem):
     """The previous installation could not be restored."""
 
 
-class _Interrupted(BaseException):
-    """A signal arrived during the transaction."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"interrupted by signal {number}")
-        self.number = number
-
-
 def _put_back(
     install: Callable[[Sequence[Path]], None],
     check: Callable[[Sequence[Path]], None],
     installer: Sequence[str | Path],
     before: Sequence[Path],
-    error: BaseException,
+    error: BaseException | None,
 ) -> None:
+    """Restore the previous distributions, and raise the error again."""
     try:
         install(before)
     except BaseException as second:
@@ -111,7 +99,8 @@ def _put_back(
             check(before)  # if the installer changed nothing, there is nothing to restore
         except Problem:
             raise _Lost(
-                f"The installation failed ({error}), and the previous one could not be restored ({second}).",
+                f"The installation failed ({error or 'interrupted'}), "
+                f"and the previous one could not be restored ({second}).",
                 f"Restore it by hand: {shlex.join(map(str, [*installer, *before]))}",
                 Exit.FAILED,
             ) from error
@@ -119,6 +108,8 @@ def _put_back(
         raise Problem(
             f"{error.what} The previous installation was restored.", error.remedy, Exit.FAILED
         ) from error
+    if error:
+        raise error
 
 
 def _installer(installation: Installation) -> list[str | Path]:
@@ -143,36 +134,3 @@ def _settings(environment: Mapping[str, str]) -> dict[str, str | None]:
     """Return variables that unset the settings of pip and uv, such as a target, a prefix or a dry run."""
     mine = [name for name in environment if name.startswith(("PIP_", "UV_")) and name not in KEPT]
     return {**dict.fromkeys(mine), "PIP_CONFIG_FILE": os.devnull}
-
-
-@contextmanager
-def _held() -> Iterator[Callable[[], int]]:
-    """
-    Delay signals during a block, also for the programs that it starts.
-
-    Ctrl-C in a terminal reaches these programs too, so they are started with the signals blocked. Another
-    thread of this process may still receive a signal, so a handler records it.
-
-    :return: a context manager that gives a function, which returns the first signal that arrived, or 0.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: 0  # only the main thread handles signals
-        return
-    numbers: list[int] = []
-
-    def came() -> int:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # pending signals arrive here
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        return numbers[0] if numbers else 0
-
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    heeded = [number for number in SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
-    handlers = {number: signal.signal(number, lambda got, _: numbers.append(got)) for number in heeded}
-    try:
-        yield came
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    if numbers:
-        signal.raise_signal(numbers[0])

@@ -14,28 +14,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from airflow_auth_patches.util import signals
 from airflow_auth_patches.util.errors import Exit, Problem
 
 #: Seconds between SIGTERM and SIGKILL.
 GRACE = 5.0
 
 
-class _Programs:
-    """The programs that run now. While they are being stopped, no program is started."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.live: set[subprocess.Popen[str]] = set()
-        self.stopping = 0
-
-
-_programs = _Programs()
+_lock = threading.Lock()
+_live: set[subprocess.Popen[str]] = set()
+_stopping = threading.Event()
 
 
 def program(name: str, remedy: str) -> Path:
@@ -78,8 +72,8 @@ def attempt(
     variables = {**os.environ, **(env or {})}
     process: subprocess.Popen[str] | None = None
     try:
-        with _undisturbed() as came, _programs.lock:  # a signal in between could leave a program running
-            if _programs.stopping:
+        with signals.shield(), _lock:  # a signal in between could leave a program running
+            if _stopping.is_set():
                 raise Problem(
                     f"{' '.join(words[:4])} was not started, because this command is interrupted.",
                     "Run the command again.",
@@ -95,9 +89,7 @@ def attempt(
                 text=True,
                 start_new_session=True,
             )
-            _programs.live.add(process)
-        for number in came:
-            signal.raise_signal(number)
+            _live.add(process)
         output, errors = process.communicate(stdin, timeout)
     except FileNotFoundError as error:
         raise Problem(f"{words[0]} was not found.", "Install it, or put it on PATH.", Exit.USAGE) from error
@@ -109,42 +101,38 @@ def attempt(
         ) from error
     finally:
         if process is not None:
-            if process.returncode is None:
-                _end([process])
-            _programs.live.discard(process)
-            with suppress(OSError), process:
-                pass  # the end of the block closes its pipes
+            with signals.shield():
+                if process.returncode is None:
+                    _end([process])
+                _live.discard(process)
+                with suppress(OSError), process:
+                    pass  # the end of the block closes its pipes
     return subprocess.CompletedProcess(words, process.returncode, output, errors)
 
 
-def _end(processes: Sequence[subprocess.Popen[str]]) -> None:
+def _end(processes: Collection[subprocess.Popen[str]]) -> None:
     """Stop programs and their child processes: with SIGTERM, and after `GRACE` seconds with SIGKILL."""
-    try:
-        for process in processes:
-            _tell(process, signal.SIGTERM)
-        until = time.monotonic() + GRACE
-        for process in processes:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.0, until - time.monotonic()))
-    finally:  # also after a second interruption
-        for process in processes:
-            _tell(process, signal.SIGKILL)
+    _tell(processes, signal.SIGTERM)
+    until = time.monotonic() + GRACE
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, until - time.monotonic()))
+    _tell(processes, signal.SIGKILL)
 
 
-def _tell(process: subprocess.Popen[str], number: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # PermissionError: on macOS, for a dead group
-        os.killpg(process.pid, number)
+def _tell(processes: Collection[subprocess.Popen[str]], number: int) -> None:
+    for process in processes:
+        # The group, because it also has child processes whose own parent has ended.
+        with suppress(ProcessLookupError, PermissionError):  # PermissionError: on macOS, for a dead group
+            os.killpg(process.pid, number)
 
 
 class _Pool(ThreadPoolExecutor):
     """A thread pool that waits for each of its threads: `submit` starts a thread, and only then notes it."""
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        with _undisturbed() as came:  # a signal in between would leave a thread that nobody waits for
-            future = super().submit(function, *args, **kwargs)
-        for number in came:
-            signal.raise_signal(number)
-        return future
+        with signals.shield():  # a signal in between would leave a thread that nobody waits for
+            return super().submit(function, *args, **kwargs)
 
 
 @contextmanager
@@ -167,56 +155,23 @@ def workers(count: int) -> Iterator[ThreadPoolExecutor]:
             pool.shutdown(cancel_futures=True)
             raise
         pool.shutdown(cancel_futures=True)
-    except Exception:
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            with signals.shield():
+                if threading.current_thread() is threading.main_thread():
+                    _stop_all(pool)
+                pool.shutdown(cancel_futures=True)
         raise
-    except BaseException:
-        main = threading.current_thread() is threading.main_thread()
-        with _undisturbed(), _stopped() if main else nullcontext():
-            pool.shutdown(cancel_futures=True)
-        raise
 
 
-@contextmanager
-def _stopped() -> Iterator[None]:
-    """Stop all programs of this process, and start none during a block."""
-    with _programs.lock:
-        _programs.stopping += 1
-        live = list(_programs.live)
-    try:
-        _end(live)
-        yield
-    finally:
-        with _programs.lock:
-            _programs.stopping -= 1
-
-
-@contextmanager
-def _undisturbed() -> Iterator[list[int]]:
-    """
-    Let no signal interrupt the main thread during a block. Other threads receive no signals.
-
-    :return: a context manager that gives a list, to which the signals that arrive are added.
-    """
-    came: list[int] = []
-    before: dict[int, Any] = {}
-    try:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                if callable(handler := signal.getsignal(number)):
-                    before[number] = handler
-                    signal.signal(number, lambda number, _: came.append(number))
-        yield came
-    finally:
-        try:
-            _restore(before)
-        except BaseException:  # a signal arrived when only some handlers were restored
-            _restore(before)
-            raise
-
-
-def _restore(handlers: Mapping[int, Any]) -> None:
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+def _stop_all(pool: ThreadPoolExecutor) -> None:
+    """Stop all programs of this process, and start none until the threads of a pool have ended."""
+    with _lock:
+        _stopping.set()
+        live = list(_live)
+    _end(live)
+    pool.shutdown(cancel_futures=True)
+    _stopping.clear()
 
 
 def run(
