@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 
 class Server(ThreadingHTTPServer):
@@ -34,3 +36,39 @@ def running(handler: type[BaseHTTPRequestHandler], timeout: float = 30) -> Itera
         thread.join(timeout)
         server.server_close()
         assert not thread.is_alive()
+
+
+@contextmanager
+def serving(respond: Callable[[BaseHTTPRequestHandler], Any], timeout: float = 30) -> Iterator[str]:
+    """
+    Serve on a free port for the length of a ``with`` block.
+
+    :param respond: returns the status of a request, or the status and the body, which is sent as JSON; bytes
+        are sent as they are, with a Content-Length of 100.
+    :return: the URL of the server.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            answer = respond(self)
+            status, body = answer if isinstance(answer, tuple) else (answer, "")
+            content = body if isinstance(body, bytes) else json.dumps(body).encode()
+            try:
+                self.send_response(status)
+                self.send_header("Content-Length", "100" if isinstance(body, bytes) else str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+            except OSError:
+                pass  # the client cancelled the request
+            self.close_connection = isinstance(body, bytes) or self.close_connection
+
+        do_GET = do_POST = do_PUT = _answer
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with running(Handler, timeout) as url:
+        yield url

@@ -1,4 +1,4 @@
-"""Concurrent requests to a small test server."""
+"""Concurrent requests and flows to a small test server."""
 
 from __future__ import annotations
 
@@ -6,39 +6,26 @@ import asyncio
 import gc
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
+from typing import Any
 
 import pytest
-from local_server import running
+from local_server import serving
 
-from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result, run, send
+from airflow_auth_patches.demo.load import (
+    NO_ANSWER,
+    VERSION,
+    Answer,
+    Request,
+    Result,
+    run,
+    run_flows,
+    send,
+)
 from airflow_auth_patches.demo.ports import free_port
 from airflow_auth_patches.util.signals import Interrupted, interruptible
 
-Respond = Callable[[BaseHTTPRequestHandler], int]
-
-
-@contextmanager
-def serving(respond: Respond, length: int = 0) -> Iterator[str]:
-    """Serve empty bodies on a free port. `respond` returns the status, `length` is the Content-Length."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def _answer(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status = respond(self)
-            self.send_response(status)
-            self.send_header("Content-Length", str(length))
-            self.end_headers()
-
-        do_GET = do_POST = _answer
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with running(Handler) as url:
-        yield url
+GET = Request("GET", "/")
 
 
 def test_counts_outcomes_by_status() -> None:
@@ -46,86 +33,66 @@ def test_counts_outcomes_by_status() -> None:
         requests = [Request("GET", "/200"), Request("GET", "/500"), Request("POST", "/201", 201, json={})]
         result = send(url, requests, deadline=30)
     assert result.outcomes == {"200": 1, "500": 1, "201": 1}
-    assert [answer.request.path for answer in result.answers] == ["/200", "/500", "/201"]
-    assert [answer.outcome for answer in result.failures] == ["500"]
+    assert [(answer.request.path, answer.outcome) for answer in result.failures] == [("/500", "500")]
     assert result.unfinished == 0
 
 
-def test_sends_token_and_body() -> None:
-    seen: list[tuple[str | None, str | None]] = []
+@pytest.mark.parametrize(
+    ("request_", "headers"),
+    [
+        (GET, {}),
+        (
+            Request("POST", "/", token="a", json={}),
+            {"Authorization": "Bearer a", "Content-Type": "application/json"},
+        ),
+        (Request("GET", "/", cookie="a", session="b"), {"Cookie": "_token=a; session=b"}),
+        (Request("GET", "/", cookie="a"), {"Cookie": "_token=a"}),
+        (Request("GET", "/", session="b"), {"Cookie": "session=b"}),
+        (Request("GET", "/", more_headers={"X-More": "1"}), {"X-More": "1"}),
+    ],
+)
+def test_sends_tokens_cookies_and_body(request_: Request, headers: dict[str, str]) -> None:
+    seen: list[dict[str, str]] = []
+    names = ("Authorization", "Content-Type", "Cookie", "X-More")
 
     def respond(request: BaseHTTPRequestHandler) -> int:
-        seen.append((request.headers["Authorization"], request.headers["Content-Type"]))
+        seen.append({name: value for name in names if (value := request.headers[name])})
         return 200
 
     with serving(respond) as url:
-        send(url, [Request("POST", "/", token="abc", json={"a": 1})], deadline=30)
-    assert seen == [("Bearer abc", "application/json")]
-
-
-def test_sends_both_cookies() -> None:
-    seen: list[str | None] = []
-
-    def respond(request: BaseHTTPRequestHandler) -> int:
-        seen.append(request.headers["Cookie"])
-        return 200
-
-    with serving(respond) as url:
-        for request in (
-            Request("GET", "/", cookie="abc", session="def"),
-            Request("GET", "/", cookie="abc"),
-            Request("GET", "/", session="def"),
-            Request("GET", "/"),
-        ):
-            send(url, [request], deadline=30)
-    assert seen == ["_token=abc; session=def", "_token=abc", "session=def", None]
+        send(url, [request_], deadline=30)
+    assert seen == [headers]
 
 
 @pytest.mark.parametrize("status", [200, 404])
 def test_incomplete_body_is_a_failure(status: int) -> None:
-    with serving(lambda _: status, length=1) as url:
+    with serving(lambda _: (status, b"half")) as url:
         result = send(url, [Request("GET", "/", status)], deadline=30)
     assert result.outcomes == {f"{status} cut short": 1}
     assert len(result.failures) == 1
 
 
 def test_body_without_expected_text_is_a_failure() -> None:
-    with serving(lambda _: 200) as url:
-        result = send(url, [Request("GET", "/", contains="</html>"), Request("GET", "/")], deadline=30)
-    assert [answer.outcome for answer in result.answers] == ["200 cut short", "200"]
+    with serving(lambda _: (200, "half")) as url:
+        result = send(url, [Request("GET", "/", contains="</html>"), GET], deadline=30)
+    assert result.outcomes == {"200 cut short": 1, "200": 1}
 
 
-def test_sends_all_requests_concurrently() -> None:
-    together = threading.Barrier(20)
+@pytest.mark.parametrize(("count", "concurrency"), [(20, None), (9, 3)])
+def test_sends_requests_concurrently_up_to_the_limit(count: int, concurrency: int | None) -> None:
+    most = concurrency or count
+    free, together = threading.Semaphore(most), threading.Barrier(most)
 
-    def respond(request: BaseHTTPRequestHandler) -> int:
-        together.wait(30)  # no response before all requests arrived
+    def respond(_: BaseHTTPRequestHandler) -> int:
+        if not free.acquire(blocking=False):
+            return 500
+        together.wait(30)  # waits for the maximum number of concurrent requests
+        free.release()
         return 200
 
     with serving(respond) as url:
-        result = send(url, [Request("GET", "/")] * 20, deadline=30)
-    assert result.outcomes == {"200": 20}
-
-
-def test_does_not_exceed_concurrency() -> None:
-    lock = threading.Lock()
-    now = most = 0
-    full = threading.Barrier(3)
-
-    def respond(request: BaseHTTPRequestHandler) -> int:
-        nonlocal now, most
-        with lock:
-            now += 1
-            most = max(most, now)
-        full.wait(30)  # waits for the maximum number of concurrent requests
-        with lock:
-            now -= 1
-        return 200
-
-    with serving(respond) as url:
-        result = send(url, [Request("GET", "/")] * 9, deadline=30, concurrency=3)
-    assert result.outcomes == {"200": 9}
-    assert most == 3
+        result = send(url, [GET] * count, deadline=30, concurrency=concurrency)
+    assert result.outcomes == {"200": count}
 
 
 def test_request_without_response_at_deadline_is_a_failure() -> None:
@@ -137,37 +104,114 @@ def test_request_without_response_at_deadline_is_a_failure() -> None:
         return 200
 
     with serving(respond) as url:
-        requests = [Request("GET", "/"), *[Request("GET", "/hang")] * 3]
-        result = send(url, requests, deadline=0.5, concurrency=2)
+        requests = [GET, *[Request("GET", "/hang")] * 3]
+        result = send(url, requests, deadline=1, concurrency=2)
         done.set()
     assert result.outcomes == {"200": 1, NO_ANSWER: 3}
-    assert len(result.failures) == 3
-    assert result.unfinished == 3
-    assert result.wall == pytest.approx(0.5, abs=0.4)
-    never = result.answers[-1]
-    assert never.seconds is None, "it was not sent"
-    assert result.percentile(99) == pytest.approx(0.5, abs=0.4)
+    assert len(result.failures) == result.unfinished == 3
+    assert result.wall == pytest.approx(1, abs=0.5)
+    assert [answer.seconds is None for answer in result.answers] == [False, False, False, True], "not sent"
+    assert result.percentile(99) == pytest.approx(1, abs=0.5)
 
 
 def test_network_error_is_an_outcome() -> None:
-    result = send(f"http://127.0.0.1:{free_port()}", [Request("GET", "/")], deadline=30)
+    result = send(f"http://127.0.0.1:{free_port()}", [GET], deadline=30)
     assert result.outcomes == {"ConnectError": 1}
 
 
 def test_percentiles_of_durations() -> None:
-    request = Request("GET", "/")
-    result = Result([Answer(request, "200", second / 100) for second in range(101)], 1.0)
+    result = Result([Answer(GET, "200", second / 100) for second in range(101)], 1.0)
     assert [result.percentile(percent) for percent in (50, 95, 99)] == pytest.approx([0.5, 0.95, 0.99])
     assert Result([], 0).percentile(50) is None
-    assert Result([Answer(request, "200", 0.25)], 1.0).percentile(95) == 0.25
+    assert Result([Answer(GET, "200", 0.25)], 1.0).percentile(95) == 0.25
 
 
 def test_adds_consecutive_runs() -> None:
-    request = Request("GET", "/")
-    one = Result([Answer(request, "200", 1.0)], 1.5)
-    both = one + Result([Answer(request, "500", 2.0)], 2.5)
-    assert both.outcomes == {"200": 1, "500": 1}
-    assert both.wall == 4.0
+    both = Result([Answer(GET, "200", 1.0)], 1.5) + Result([Answer(GET, "500", 2.0)], 2.5)
+    assert (both.outcomes, both.wall) == ({"200": 1, "500": 1}, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "lost"),
+    [("200", False), ("409", False), ("500", True), ("503", True), (NO_ANSWER, True), ("ReadError", True)],
+)
+def test_request_is_lost_only_if_server_failed(outcome: str, lost: bool) -> None:
+    assert Answer(GET, outcome, 1.0).lost is lost
+
+
+def test_later_request_of_a_flow_uses_value_of_earlier_response() -> None:
+    requests = []
+
+    def respond(request: BaseHTTPRequestHandler) -> tuple[int, Any]:
+        requests.append(f"{request.command} {request.path}")
+        return 200, {"id": 7}
+
+    flow = [
+        Request("POST", "/things", json={}, keep={"thing": "id"}),
+        Request("GET", "/things/{thing}", route="/things/{name}"),
+    ]
+    with serving(respond) as url:
+        sent = run_flows(url, [flow], concurrency=2, deadline=30, versions=False)
+    assert requests == ["POST /things", "GET /things/7"]
+    assert [str(answer.request) for answer in sent.answers] == ["POST /things", "GET /things/{name}"]
+    assert sent.left == 0
+
+
+def test_flow_stops_at_first_unexpected_status_and_others_continue() -> None:
+    flows = [
+        [Request("GET", "/404", (200, 404)), Request("GET", "/500"), GET],
+        [Request("GET", "/200")],
+    ]
+    with serving(lambda request: (int(request.path[1:4]), "why")) as url:
+        sent = run_flows(url, flows, concurrency=1, deadline=30, versions=False)
+    assert [(answer.outcome, answer.failed, answer.body) for answer in sent.answers] == [
+        ("404", False, ""),
+        ("500", True, '"why"'),
+        ("200", False, ""),
+    ]
+    assert sent.left == 1
+
+
+def test_each_request_of_a_flow_has_a_new_token_in_header_or_cookie() -> None:
+    seen = []
+
+    def respond(request: BaseHTTPRequestHandler) -> int:
+        seen.append((request.headers["Authorization"], request.headers["Cookie"]))
+        return 200
+
+    tokens = iter(["a", "b", None])
+    flow = [GET, Request("GET", "/", by_cookie=True), GET]
+    with serving(respond) as url:
+        run_flows(url, [flow], lambda: next(tokens), concurrency=1, deadline=30, versions=False)
+    assert seen == [("Bearer a", None), (None, "_token=b"), (None, None)]
+
+
+def test_requests_version_during_flows() -> None:
+    third = threading.Event()
+    versions: list[None] = []
+
+    def respond(request: BaseHTTPRequestHandler) -> int:
+        if request.path != VERSION:
+            return 200 if third.wait(30) else 500
+        versions.append(None)
+        if len(versions) == 3:
+            third.set()
+        return 200
+
+    with serving(respond) as url:
+        sent = run_flows(url, [[GET]], concurrency=1, deadline=60)
+    assert sent.outcomes == {"200": 1}
+    assert len(sent.versions) >= 3
+    assert sent.slowest_version == max(answer.seconds or 0 for answer in sent.versions)
+
+
+def test_flow_in_flight_at_deadline_has_no_answer_and_leaves_the_rest() -> None:
+    release = threading.Event()
+    with serving(lambda _: 200 if release.wait(30) else 500) as url:
+        sent = run_flows(url, [[GET, GET], [GET]], concurrency=1, deadline=0.2)
+        release.set()
+    assert [answer.outcome for answer in (*sent.answers, *sent.versions)] == [NO_ANSWER] * 2
+    assert sent.left == 2
 
 
 def test_signal_ends_run_and_is_not_logged_for_each_task(caplog: pytest.LogCaptureFixture) -> None:

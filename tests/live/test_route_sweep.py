@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from airflow_auth_patches.demo import loop, sweep, writes
-from airflow_auth_patches.demo.flows import Done, FlowResult, Step
 from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result
 from airflow_auth_patches.demo.openapi import Operation
 from airflow_auth_patches.demo.preparation import PROBES, SWEEP_FILE
@@ -49,7 +48,7 @@ def test_some_routes_use_other_parameter_values() -> None:
 
 def test_some_routes_expect_other_status() -> None:
     login, dags = sweep.get_steps([get("/auth/login"), get("/dags")], VALUES)
-    assert (login.expect, dags.expect) == ((307,), (200,))
+    assert (login.expect, dags.expect) == (307, 200)
 
 
 def test_no_route_is_exempt() -> None:
@@ -125,11 +124,10 @@ def report(**counts: Any) -> loop.Report:
     return loop.Report(**{**defaults, **counts})
 
 
-def sent(*outcomes: str, left: int = 0) -> FlowResult:
-    versions = Result([Answer(Request("GET", "/"), "200", 0.125), Answer(Request("GET", "/"), "200", 0.1)], 1)
-    return FlowResult(
-        [Done(Step("GET", "/a", "/a"), outcome, 1.0) for outcome in outcomes], left, 1.0, versions
-    )
+def sent(*outcomes: str, left: int = 0) -> Result:
+    request = Request("GET", "/a")
+    versions = [Answer(request, "200", seconds) for seconds in (0.125, 0.1)]
+    return Result([Answer(request, outcome, 1.0) for outcome in outcomes], 1.0, left, versions)
 
 
 def test_summary_without_calls_on_loop() -> None:

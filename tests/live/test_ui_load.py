@@ -33,9 +33,9 @@ GET = Request("GET", "/")
 
 def run(form: str, rate: float = 100.0, sessions: int = 30, lost: Sequence[str] = ()) -> Run:
     outcomes = [*["200"] * 6, *lost]
-    result = Result([Answer(GET, each, number / 10) for number, each in enumerate(outcomes)], 2.0)
-    versions = Result([Answer(GET, "200", 0.25)], 2.0)
-    load = browsers.Load(sessions, result, versions, in_time=round(2 * rate))
+    answers = [Answer(GET, each, number / 10) for number, each in enumerate(outcomes)]
+    result = Result(answers, 2.0, versions=[Answer(GET, "200", 0.25)])
+    load = browsers.Load(sessions, result, in_time=round(2 * rate))
     return Run(form, load, waiting=41, pool_timeouts=3)
 
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import httpx
 
-from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result, run
+from airflow_auth_patches.demo.load import VERSION, Answer, Request, Result, ask, client, repeat, run
 from airflow_auth_patches.util.errors import Exit, Problem
 
 #: The requests of one page load, recorded from a browser.
@@ -22,7 +22,6 @@ RECORD = Path(__file__).with_name("ui_requests.json")
 CONNECTIONS = 6
 #: Seconds between two page loads of a session.
 PAUSE = 1.0
-VERSION = "/api/v2/version"
 #: Seconds between a response to `VERSION` and the next request for it.
 VERSION_PAUSE = 0.1
 #: Seconds between the response to a heartbeat and the next heartbeat of the same task.
@@ -37,14 +36,12 @@ class Load:
     :param sessions: the number of sessions.
     :param result: the responses to all requests; a request that exceeded the patience is `NO_ANSWER`. Its
         `wall` is the time during which requests were sent.
-    :param versions: the responses to `VERSION`, requested one at a time during the load.
     :param in_time: the number of successful responses within that time.
     :param heartbeats: the responses to the heartbeats of running tasks during the load.
     """
 
     sessions: int
     result: Result
-    versions: Result
     in_time: int
     heartbeats: Result = field(default_factory=lambda: Result([], 0.0))
 
@@ -52,11 +49,6 @@ class Load:
     def rate(self) -> float:
         """Successful requests per second."""
         return self.in_time / self.result.wall if self.result.wall else 0.0
-
-    @property
-    def slowest_version(self) -> float:
-        """Seconds of the slowest response to `VERSION`."""
-        return max((answer.seconds or 0.0 for answer in self.versions.answers), default=0.0)
 
 
 def stages(dags: Iterable[str], now: datetime | None = None) -> list[list[str]]:
@@ -113,49 +105,26 @@ class _Run:
     versions: list[Answer] = field(default_factory=list)
     heartbeats: list[Answer] = field(default_factory=list)
 
-    async def ask(self, client: httpx.AsyncClient, request: Request, answers: list[Answer]) -> None:
-        begun = time.monotonic()
-        try:
-            async with asyncio.timeout(self.patience):
-                response = await client.request(
-                    request.method, request.path, headers=request.headers, json=request.json
-                )
-                outcome = str(response.status_code)
-        except TimeoutError:
-            outcome = NO_ANSWER
-        except httpx.TransportError as error:
-            outcome = type(error).__name__
-        answers.append(Answer(request, outcome, time.monotonic() - begun))
-
     async def session(self, token: str, first: Sequence[Sequence[str]]) -> None:
         # A browser queues its own requests, so the patience starts when a request is sent.
         free = asyncio.Semaphore(CONNECTIONS)
-        limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
 
-        async def one(client: httpx.AsyncClient, path: str) -> None:
+        async def one(path: str) -> None:
             async with free:
                 if self.sending:
-                    await self.ask(client, Request("GET", path), self.answers)
+                    await ask(browser, Request("GET", path), self.answers, self.patience)
 
-        async with self.client(limits, token) as client:
+        async with client(self.url, CONNECTIONS, keep_alive=True, token=token) as browser:
             page = first
             while self.sending:
                 for stage in page:
-                    await asyncio.gather(*(one(client, path) for path in stage))
+                    await asyncio.gather(*map(one, stage))
                 page = self.pages
                 await asyncio.sleep(PAUSE if self.sending else 0)
 
     async def repeat(self, request: Request, pause: float, answers: list[Answer]) -> None:
-        async with self.client(httpx.Limits(max_connections=1)) as client:
-            while self.sending:
-                await self.ask(client, request, answers)
-                await asyncio.sleep(pause if self.sending else 0)
-
-    def client(self, limits: httpx.Limits, token: str = "") -> httpx.AsyncClient:
-        cookies = {"_token": token} if token else None
-        return httpx.AsyncClient(
-            base_url=self.url, cookies=cookies, limits=limits, timeout=None, trust_env=False, verify=False
-        )
+        async with client(self.url, 1, keep_alive=True) as sender:
+            await repeat(sender, request, pause, answers, self.patience, lambda: self.sending)
 
 
 def skip_requests(pages: Sequence[Sequence[str]], skipped: int) -> list[list[str]]:
@@ -203,8 +172,7 @@ async def _browse(load: _Run, tokens: Sequence[str], tasks: Sequence[Request], s
         await asyncio.gather(*running, return_exceptions=True)
     return Load(
         len(tokens),
-        Result(load.answers, wall),
-        Result(load.versions, wall),
+        Result(load.answers, wall, versions=load.versions),
         in_time,
         Result(load.heartbeats, wall),
     )

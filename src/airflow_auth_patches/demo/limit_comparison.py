@@ -20,7 +20,6 @@ from typing import Any
 
 from airflow_auth_patches.demo import loop
 from airflow_auth_patches.demo.databases import DatabaseServer
-from airflow_auth_patches.demo.flows import Step
 from airflow_auth_patches.demo.limit_loads import (
     CONCURRENCY,
     DAGS,
@@ -33,6 +32,7 @@ from airflow_auth_patches.demo.limit_loads import (
     measure,
     measure_locked,
 )
+from airflow_auth_patches.demo.load import Request
 from airflow_auth_patches.demo.managed import all_stopped
 from airflow_auth_patches.demo.postgresql import PostgreSQL
 from airflow_auth_patches.demo.preparation import Keys, Preparation, Settings
@@ -172,7 +172,7 @@ class Comparison:
                     # Alternate the order: the machine can be busier later.
                     order = [item for item in servers.items() if item[0] != STOCK or number == 1]
                     for name, server in order if number % 2 else order[::-1]:
-                        loads: list[tuple[str, Sequence[Sequence[Step]], int]]
+                        loads: list[tuple[str, Sequence[Sequence[Request]], int]]
                         loads = [("tokens", [[DAGS]] * TOKENS, CONCURRENCY)]
                         if number == 1:
                             loads.append(("second", self.requests.second, SECOND_CONCURRENCY))

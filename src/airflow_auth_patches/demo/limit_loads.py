@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_auth_patches.demo import loop
-from airflow_auth_patches.demo.flows import FlowResult, Step, run_flows
+from airflow_auth_patches.demo.load import Request, run_flows
 from airflow_auth_patches.demo.openapi import operations
 from airflow_auth_patches.demo.preparation import SWEEP
 from airflow_auth_patches.demo.scenarios.database_waits import later, locked
@@ -19,7 +19,7 @@ from airflow_auth_patches.demo.writes import flows
 #: Number of requests for Dags, each with a different token.
 TOKENS = 300
 CONCURRENCY = 30
-DAGS = Step("GET", "/api/v2/dags", "/api/v2/dags?limit=5")
+DAGS = Request("GET", "/api/v2/dags?limit=5")
 #: Routes that take a second connection on stock, and the number of requests for each.
 SECOND = (
     "/pools",
@@ -85,8 +85,8 @@ class Requests:
     :param probes: the request of each probe.
     """
 
-    second: Sequence[Sequence[Step]]
-    probes: Mapping[Probe, Step]
+    second: Sequence[Sequence[Request]]
+    probes: Mapping[Probe, Request]
 
     @classmethod
     def of(cls, server: Server) -> Requests:
@@ -99,7 +99,7 @@ class Requests:
         values = seeded.create()
         found = operations(seeded.document())
         gets = {step.route.removeprefix("/api/v2"): step for step in get_steps(found, values)}
-        grid = Step("GET", "/ui/grid/structure/{dag_id}", f"/ui/grid/structure/{values['dag_id']}")
+        grid = Request("GET", f"/ui/grid/structure/{values['dag_id']}")
         reads = [[step] for step in [*(gets[route] for route in SECOND), grid] * SECOND_EACH]
         planned = [*reads, *flows(found, seeded.asset_ids)]
         random.Random(66493).shuffle(planned)
@@ -113,7 +113,7 @@ class Requests:
         return cls(planned, probes)
 
 
-def measure(server: Server, planned: Sequence[Sequence[Step]], concurrency: int) -> dict[str, Any]:
+def measure(server: Server, planned: Sequence[Sequence[Request]], concurrency: int) -> dict[str, Any]:
     """
     Run a load test with a different token per request, and request the version at the same time.
 
@@ -127,20 +127,21 @@ def measure(server: Server, planned: Sequence[Sequence[Step]], concurrency: int)
     tokens = iter(server.tokens(sum(map(len, planned))))
     loop.reset(server.url)
     sent = run_flows(server.url, planned, lambda: next(tokens), concurrency=concurrency, deadline=DEADLINE)
-    lost = sum(each.lost for each in sent.done) + sent.left
-    found: dict[str, Any] = {"requests": len(sent.done) + sent.left, "lost": lost, **_times(sent)}
-    if sent.result.unfinished:
+    lost = sum(each.lost for each in sent.answers) + sent.left
+    found: dict[str, Any] = {
+        "requests": len(sent.answers) + sent.left,
+        "lost": lost,
+        "seconds": round(sent.wall, 2),
+        "slowest_version": round(sent.slowest_version, 3),
+    }
+    if sent.unfinished:
         server.restart()  # the server hangs and cannot report its counts
         return found
     seen = loop.report(server.url)
     return {**found, "statements": seen.statements, "waits": seen.waits, "second": seen.nested}
 
 
-def _times(sent: FlowResult) -> dict[str, float]:
-    return {"seconds": round(sent.wall, 2), "slowest_version": round(sent.slowest_version, 3)}
-
-
-def measure_locked(server: Server, probe: Probe, step: Step) -> float:
+def measure_locked(server: Server, probe: Probe, step: Request) -> float:
     """
     Lock a table for `HELD` seconds and send requests that need it.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from airflow_auth_patches.demo.flows import Step
+from airflow_auth_patches.demo.load import Request
 from airflow_auth_patches.demo.openapi import Operation, address, unknown
 from airflow_auth_patches.demo.pages import SEE_LOG
 from airflow_auth_patches.demo.preparation import SWEEP, SWEEP_DAGS
@@ -150,7 +150,7 @@ class SeedData:
         return document
 
 
-def get_steps(found: Sequence[Operation], values: Mapping[str, str]) -> list[Step]:
+def get_steps(found: Sequence[Operation], values: Mapping[str, str]) -> list[Request]:
     """
     Return one step for each GET operation.
 
@@ -175,5 +175,5 @@ def get_steps(found: Sequence[Operation], values: Mapping[str, str]) -> list[Ste
         }
         target = address(each, {**values, **other})
         expect = OTHER_STATUS.get(each.path, (200, ""))[0]
-        steps.append(Step("GET", each.path, target.path, (expect,), headers=target.headers))
+        steps.append(Request("GET", target.path, expect, route=each.path, more_headers=target.headers))
     return steps

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_auth_patches.demo.flows import Step
+from airflow_auth_patches.demo.load import Request
 from airflow_auth_patches.demo.openapi import Operation
 from airflow_auth_patches.demo.preparation import SWEEP
 
@@ -26,7 +26,7 @@ class Write:
     :param json: the body.
     :param values: the values of the path parameters; values of earlier responses stay in braces.
     :param query: the query.
-    :param keep: see `Step.keep`.
+    :param keep: see `Request.keep`.
     """
 
     method: str
@@ -36,14 +36,14 @@ class Write:
     query: str = ""
     keep: Mapping[str, str] = field(default_factory=dict)
 
-    def step(self) -> Step:
+    def step(self) -> Request:
         """Return the write as a step of a flow."""
         path = self.route
         for name, value in self.values.items():
             path = path.replace(f"{{{name}}}", value)
-        return Step(
-            self.method, f"{API}{self.route}", f"{API}{path}{self.query}", SUCCESS, self.json, keep=self.keep
-        )
+        address = f"{API}{path}{self.query}"
+        route = f"{API}{self.route}"
+        return Request(self.method, address, SUCCESS, json=self.json, route=route, keep=self.keep)
 
 
 def pools(n: int) -> list[Write]:
@@ -192,7 +192,7 @@ def _bulk(action: str, entity: Mapping[str, Any]) -> dict[str, Any]:
     return {"actions": [{"action": action, "entities": [entity], "action_on_non_existence": "fail"}]}
 
 
-def flows(found: Sequence[Operation], asset_ids: Sequence[str]) -> list[list[Step]]:
+def flows(found: Sequence[Operation], asset_ids: Sequence[str]) -> list[list[Request]]:
     """
     Return the flows for every Dag of the route sweep except the first, which is only read.
 
@@ -220,7 +220,7 @@ def flows(found: Sequence[Operation], asset_ids: Sequence[str]) -> list[list[Ste
     ]
 
 
-def left_out(found: Sequence[Operation], done: Sequence[Sequence[Step]]) -> list[str]:
+def left_out(found: Sequence[Operation], done: Sequence[Sequence[Request]]) -> list[str]:
     """
     Return the write operations of a server that the flows do not cover.
 

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from airflow_auth_patches.demo.databases import Lock
-from airflow_auth_patches.demo.flows import VERSION_PATH, FlowResult, Step, run_flows
-from airflow_auth_patches.demo.load import NO_ANSWER
+from airflow_auth_patches.demo.load import NO_ANSWER, VERSION, Request, Result, run_flows
 from airflow_auth_patches.demo.outcomes import Measurement, Observation
 from airflow_auth_patches.demo.postgresql import PostgreSQL
 from airflow_auth_patches.demo.preparation import Settings
@@ -25,20 +24,20 @@ REQUESTS = 40
 #: Low enough that the pool has a connection for every request, also on stock.
 CONCURRENCY = 4
 DEADLINE = 25.0
-STEP = Step("GET", "/api/v2/dags", "/api/v2/dags?limit=5")
+REQUEST = Request("GET", "/api/v2/dags?limit=5")
 #: Seconds by which a response to the version can be slower than without a lock: half of the time of the lock.
 #: A response that waits for the lock takes the whole time; a busy machine causes a shorter delay.
 MORE = HELD / 2
 SETTINGS = Settings(pool_timeout=5, user_cache_ttl=600, revocation_cache_ttl=0)
 USERS = Settings(pool_timeout=5, user_cache_ttl=0, revocation_cache_ttl=0)
 ABOUT = (
-    f"{{what}} for {HELD:.0f} s, during {REQUESTS} GET {STEP.path}, {CONCURRENCY} at once, "
-    f"each its own token; {VERSION_PATH} all along, at most {MORE:.0f} s longer than before; "
+    f"{{what}} for {HELD:.0f} s, during {REQUESTS} GET {REQUEST.path}, {CONCURRENCY} at once, "
+    f"each its own token; {VERSION} all along, at most {MORE:.0f} s longer than before; "
     f"pool_timeout {SETTINGS.pool_timeout} s, deadline {DEADLINE:.0f} s"
 )
 
 
-def load(server: Server, tokens: Iterable[str]) -> FlowResult:
+def load(server: Server, tokens: Iterable[str]) -> Result:
     """
     Request Dags with a different token each time, and the version at the same time.
 
@@ -47,7 +46,7 @@ def load(server: Server, tokens: Iterable[str]) -> FlowResult:
     """
     left = iter(tokens)
     return run_flows(
-        server.url, [[STEP]] * REQUESTS, lambda: next(left), concurrency=CONCURRENCY, deadline=DEADLINE
+        server.url, [[REQUEST]] * REQUESTS, lambda: next(left), concurrency=CONCURRENCY, deadline=DEADLINE
     )
 
 
@@ -70,7 +69,7 @@ def later(action: Callable[[], None], seconds: float = HELD) -> Iterator[None]:
         timer.join(seconds)
 
 
-def compare(name: str, before: FlowResult, during: FlowResult) -> tuple[str, bool, Measurement]:
+def compare(name: str, before: Result, during: Result) -> tuple[str, bool, Measurement]:
     """
     Compare the responses during a disturbance of the database with those before.
 
@@ -80,15 +79,15 @@ def compare(name: str, before: FlowResult, during: FlowResult) -> tuple[str, boo
     :return: the observation as text, whether it is a failure, and the measurement.
     """
     usual, slowest = before.slowest_version, during.slowest_version
-    unanswered = during.result.unfinished + during.left
+    unanswered = during.unfinished + during.left
     ways = ", ".join(f"{count} x {way}" for way, count in sorted(during.outcomes.items()))
     if during.left:
         ways += f", {during.left} not sent"
     text = f"{name}: version up to {slowest * 1000:.0f} ms (before {usual * 1000:.0f}), Dags {ways}"
     # The last request for the version is cancelled at the end of the load: ignore that it has no response.
-    refused = any(answer.failed and answer.outcome != NO_ANSWER for answer in during.versions.answers)
+    refused = any(answer.failed and answer.outcome != NO_ANSWER for answer in during.versions)
     failed = slowest > usual + MORE or refused or bool(unanswered)
-    return text, failed, Measurement(name, during.result, DEADLINE)
+    return text, failed, Measurement(name, during, DEADLINE)
 
 
 def locked(server: Server, name: str, table: str) -> Lock:

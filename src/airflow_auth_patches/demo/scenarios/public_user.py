@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from airflow_auth_patches.demo import loop
-from airflow_auth_patches.demo.flows import VERSION_PATH, FlowResult, Step, run_flows
-from airflow_auth_patches.demo.load import NO_ANSWER
+from airflow_auth_patches.demo.load import NO_ANSWER, VERSION, Request, Result, run_flows
 from airflow_auth_patches.demo.outcomes import Measurement, Observation, pool_timeouts
 from airflow_auth_patches.demo.preparation import Settings
 from airflow_auth_patches.demo.scenario import Scenario
@@ -24,7 +23,7 @@ ROLE = "Viewer"
 #: FAB's table of roles. The public user is read from it; a cached user is not.
 TABLE = "ab_role"
 #: This route does not access the database on the loop, on stock either, so all counts are of the user.
-STEP = Step("GET", "/api/v2/dagTags", "/api/v2/dagTags?limit=5")
+REQUEST = Request("GET", "/api/v2/dagTags?limit=5", route="/api/v2/dagTags")
 #: Concurrency of the last load test: more than the connections of the pool, but few. On stock, cancelled
 #: requests continue to wait, one after the other, and the report of the counts waits for them.
 MANY = 10
@@ -35,7 +34,7 @@ DEADLINE = 30.0
 SETTINGS = Settings(pool_timeout=10, probes=(loop.WATCH,), public_role=ROLE)
 
 
-def load(server: Server, *, count: int, concurrency: int) -> FlowResult:
+def load(server: Server, *, count: int, concurrency: int) -> Result:
     """
     Send requests without a token, and request the version at the same time, also without a token.
 
@@ -43,13 +42,7 @@ def load(server: Server, *, count: int, concurrency: int) -> FlowResult:
     :param count: the number of requests.
     :param concurrency: the number of concurrent requests.
     """
-    return run_flows(
-        server.url,
-        [[STEP]] * count,
-        lambda: None,
-        concurrency=concurrency,
-        deadline=DEADLINE,
-    )
+    return run_flows(server.url, [[REQUEST]] * count, concurrency=concurrency, deadline=DEADLINE)
 
 
 def run(server: Server) -> Observation:
@@ -79,7 +72,7 @@ def run(server: Server) -> Observation:
             )
         ),
         failed=slow or not seen.clean or any(_wrong(sent) for sent in runs.values()),
-        measurements=tuple(Measurement(name, sent.result, DEADLINE) for name, sent in runs.items()),
+        measurements=tuple(Measurement(name, sent, DEADLINE) for name, sent in runs.items()),
         pool_timeouts=pool_timeouts(server.log_since(mark)),
         details={
             "loop": seen.data(),
@@ -88,26 +81,26 @@ def run(server: Server) -> Observation:
     )
 
 
-def _ways(sent: FlowResult) -> str:
+def _ways(sent: Result) -> str:
     ways = ", ".join(f"{count} x {way}" for way, count in sorted(sent.outcomes.items()))
     return f"{ways}, {sent.left} not sent" if sent.left else ways
 
 
-def _wrong(sent: FlowResult) -> bool:
+def _wrong(sent: Result) -> bool:
     """Check for missing and unexpected responses; the last request for the version is cancelled."""
-    refused = any(answer.failed and answer.outcome != NO_ANSWER for answer in sent.versions.answers)
-    return refused or bool(sent.left) or any(not each.expected for each in sent.done)
+    refused = any(answer.failed and answer.outcome != NO_ANSWER for answer in sent.versions)
+    return refused or bool(sent.left) or bool(sent.failures)
 
 
 SCENARIOS = (
     Scenario(
         name="public-user",
         about=(
-            f"auth_role_public {ROLE}: {REQUESTS} GET {STEP.route} without a token, {CONCURRENCY} at once, "
-            f"as many while {TABLE} is locked for {HELD:.0f} s, then {MANY_REQUESTS}, {MANY} at once; "
-            f"{VERSION_PATH} without a token all along, while it is locked at most {MORE:.0f} s longer "
-            f"than before, garbage collection apart; pool_timeout {SETTINGS.pool_timeout} s, "
-            f"deadline {DEADLINE:.0f} s"
+            f"auth_role_public {ROLE}: {REQUESTS} GET {REQUEST.route} without a token, "
+            f"{CONCURRENCY} at once, as many while {TABLE} is locked for {HELD:.0f} s, "
+            f"then {MANY_REQUESTS}, {MANY} at once; {VERSION} without a token all along, "
+            f"while it is locked at most {MORE:.0f} s longer than before, garbage collection apart; "
+            f"pool_timeout {SETTINGS.pool_timeout} s, deadline {DEADLINE:.0f} s"
         ),
         bugs=("public-user-freeze",),
         pairs=PAIRS,

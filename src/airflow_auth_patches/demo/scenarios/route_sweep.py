@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from airflow_auth_patches.demo import loop
-from airflow_auth_patches.demo.flows import FlowResult, Step, run_flows
+from airflow_auth_patches.demo.load import Request, Result, run_flows
 from airflow_auth_patches.demo.openapi import operations
 from airflow_auth_patches.demo.outcomes import Measurement, Observation, pool_timeouts
 from airflow_auth_patches.demo.preparation import Settings
@@ -38,41 +38,41 @@ def run(server: Server) -> Observation:
     gets = get_steps(found, values)
     writes = flows(found, seeded.asset_ids)
     # The last round sends the token in a cookie, like a browser; a middleware reads it.
-    reads = [[replace(step, cookie=number == ROUNDS - 1)] for number in range(ROUNDS) for step in gets]
-    planned: list[Sequence[Step]] = [*reads, *writes]
+    reads = [[replace(step, by_cookie=number == ROUNDS - 1)] for number in range(ROUNDS) for step in gets]
+    planned: list[Sequence[Request]] = [*reads, *writes]
     random.Random(66493).shuffle(planned)
     tokens = iter(server.tokens(sum(map(len, planned))))
     mark = server.log_size()
     loop.reset(server.url)
     sent = run_flows(server.url, planned, lambda: next(tokens), concurrency=CONCURRENCY, deadline=DEADLINE)
     seen = loop.report(server.url)
-    wrong = [each for each in sent.done if not each.expected]
+    wrong = sent.failures
     return Observation(
         sees=summary(sent, seen),
         failed=bool(wrong or sent.left or seen.nested or not seen.clean),
-        measurements=(Measurement("sweep", sent.result, DEADLINE),),
+        measurements=(Measurement("sweep", sent, DEADLINE),),
         pool_timeouts=pool_timeouts(server.log_since(mark)),
         details={
             "loop": seen.data(),
             "slowest_version": sent.slowest_version,
-            "versions_asked": len(sent.versions.answers),
+            "versions_asked": len(sent.versions),
             "routes": {"GET": len(gets), "exempt": dict(EXEMPT)},
             "writes_left_out": left_out(found, writes),
             "steps_left": sent.left,
-            "wrong": Counter(f"{each.outcome} {each.step}" for each in wrong),
-            "told": {f"{each.outcome} {each.step}": each.body for each in wrong},
+            "wrong": Counter(f"{each.outcome} {each.request}" for each in wrong),
+            "told": {f"{each.outcome} {each.request}": each.body for each in wrong},
         },
     )
 
 
-def summary(sent: FlowResult, seen: loop.Report) -> str:
+def summary(sent: Result, seen: loop.Report) -> str:
     """
     Return a summary of the route sweep.
 
     :param sent: the results of the requests.
     :param seen: the counts of the event loop.
     """
-    wrong = Counter(each.outcome for each in sent.done if not each.expected)
+    wrong = Counter(each.outcome for each in sent.failures)
     failures = ", ".join(f"{count} x {outcome}" for outcome, count in sorted(wrong.items())) or "none fail"
     parts = [
         f"on the loop {seen.statements} SQL statements, {seen.checkouts} checkouts, {seen.waits} waits",
@@ -80,7 +80,7 @@ def summary(sent: FlowResult, seen: loop.Report) -> str:
         f"event-loop lag up to {seen.longest_stop:.2f} s: blocked {seen.longest_block:.2f} s, "
         f"garbage collection {seen.longest_collection:.2f} s",
         f"slowest /version {sent.slowest_version:.2f} s",
-        f"of {len(sent.done)} requests {failures}",
+        f"of {len(sent.answers)} requests {failures}",
     ]
     if sent.left:
         parts.append(f"{sent.left} never sent")

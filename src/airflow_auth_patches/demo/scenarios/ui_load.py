@@ -77,7 +77,7 @@ class Run:
             "outcomes": dict(sorted(result.outcomes.items())),
             "requests_per_second": round(self.load.rate, 1),
             **{f"p{percent}": round(result.percentile(percent) or 0.0, 3) for percent in (50, 95, 99)},
-            "slowest_version": round(self.load.slowest_version, 3),
+            "slowest_version": round(self.load.result.slowest_version, 3),
             "waiting_threads": self.waiting,
             "pool_timeouts": self.pool_timeouts,
             **(
