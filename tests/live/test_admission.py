@@ -89,7 +89,7 @@ def stock(stock_server: Server) -> Server:
 
 def gauges(server: Server) -> dict[str, int]:
     """Return the metrics of the limit. This works even when every slot is in use."""
-    return dict(ask("GET", f"{server.url}/static/admission-watch/report", "The limit"))
+    return dict(ask("GET", f"{server.url}/static/admission-watch/report"))
 
 
 def comes_to(expected: Any, observe: Callable[[], Any]) -> Any:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
+from local_server import serving
 
 from airflow_auth_patches.demo import checks
 from airflow_auth_patches.demo.checks import Used
@@ -18,34 +17,18 @@ asked: list[str] = []
 held_then: list[int] = []
 
 
-class Handler(BaseHTTPRequestHandler):
-    def _answer(self) -> None:
-        asked.append(f"{self.command} {self.path}")
-        held = held_then.pop(0) if held_then else 0
-        body = json.dumps({"most": 1, "held": held, "taken": 3, "queries": 4}).encode()
-        self.send_response(200 if self.path.startswith("/check-watch/") else 404)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_GET = do_POST = _answer
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def url() -> Iterator[str]:
+    def respond(request: BaseHTTPRequestHandler) -> tuple[int, object]:
+        asked.append(f"{request.command} {request.path}")
+        held = held_then.pop(0) if held_then else 0
+        known = request.path.startswith("/check-watch/")
+        return (200 if known else 404), {"most": 1, "held": held, "taken": 3, "queries": 4}
+
     asked.clear()
     held_then.clear()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join(30)
-    assert not thread.is_alive()
+    with serving(respond) as url:
+        yield url
 
 
 def test_waits_until_no_connection_is_held(url: str) -> None:
@@ -62,7 +45,7 @@ def test_reports_connection_that_is_not_returned(url: str, monkeypatch: pytest.M
 
 
 def test_server_without_probe_raises_problem(url: str) -> None:
-    with pytest.raises(Problem, match="The check could not be watched: 404"):
+    with pytest.raises(Problem, match=r"GET http://.*/elsewhere/check-watch/report returned 404: .*queries"):
         checks.report(f"{url}/elsewhere")
-    with pytest.raises(Problem, match="The check could not be watched: ConnectError"):
+    with pytest.raises(Problem, match=r"POST http://.*/check-watch/reset failed: ConnectError"):
         checks.reset(f"http://127.0.0.1:{free_port()}")

@@ -12,7 +12,6 @@ import pytest
 from airflow_auth_patches.demo import browsers, pool
 from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result
 from airflow_auth_patches.demo.outcomes import Observation
-from airflow_auth_patches.demo.ports import free_port
 from airflow_auth_patches.demo.scenarios import ui_load
 from airflow_auth_patches.demo.scenarios.ui_load import (
     LARGE_POOL,
@@ -26,7 +25,6 @@ from airflow_auth_patches.demo.scenarios.ui_load import (
     observe_patched,
     observe_stock,
 )
-from airflow_auth_patches.util.errors import Problem
 
 GET = Request("GET", "/")
 
@@ -246,8 +244,3 @@ def test_reads_waiting_threads_from_log() -> None:
     log = "INFO: started\npool-watch: 1 waiting\nINFO: pool-watch: 50 waiting\npool-watch: 10 waiting\n"
     assert pool.most_waiting(log) == 10
     assert pool.most_waiting("INFO: started\n") == 0
-
-
-def test_pool_watch_of_missing_server_raises_problem() -> None:
-    with pytest.raises(Problem, match="The connection pool could not be watched: ConnectError"):
-        pool.reset(f"http://127.0.0.1:{free_port()}")

@@ -5,60 +5,32 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from local_server import serving
 
 from airflow_auth_patches.demo import mariadb, users
-from airflow_auth_patches.demo.ports import free_port
 from airflow_auth_patches.demo.preparation import PROBES
 from airflow_auth_patches.installation import environments, pair_environments
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases.releases import Pins
-from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.util.processes import run
 
 
-class Handler(BaseHTTPRequestHandler):
-    def _answer(self) -> None:
-        body = json.dumps({"users": 2, "queries": 5, "on_loop": 2}).encode()
-        known = (self.command, self.path) in (("POST", "/user-watch/reset"), ("GET", "/user-watch/report"))
-        self.send_response(200 if known else 404)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+def test_reads_counts() -> None:
+    asked = []
 
-    do_GET = do_POST = _answer
+    def respond(request: BaseHTTPRequestHandler) -> tuple[int, object]:
+        asked.append(f"{request.command} {request.path}")
+        return 200, {"users": 2, "queries": 5, "on_loop": 2}
 
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join(30)
-    assert not thread.is_alive()
-
-
-def test_reads_counts(url: str) -> None:
-    users.reset(url)
-    assert users.report(url) == users.Read(users=2, queries=5, on_loop=2)
-
-
-def test_server_without_probe_raises_problem(url: str) -> None:
-    with pytest.raises(Problem, match="The users could not be watched: 404"):
-        users.report(f"{url}/elsewhere")
-    with pytest.raises(Problem, match="The users could not be watched: ConnectError"):
-        users.reset(f"http://127.0.0.1:{free_port()}")
+    with serving(respond) as url:
+        users.reset(url)
+        assert users.report(url) == users.Read(users=2, queries=5, on_loop=2)
+    assert asked == ["POST /user-watch/reset", "GET /user-watch/report"]
 
 
 Program = Callable[..., str]

@@ -37,7 +37,7 @@ def reset(url: str) -> None:
     :param url: the URL of a server booted with ``WATCH``.
     :raises Problem: when the server does not respond.
     """
-    ask("POST", f"{url}/check-watch/reset", "The check")
+    ask("POST", f"{url}/check-watch/reset")
 
 
 def report(url: str) -> Used:
@@ -49,7 +49,7 @@ def report(url: str) -> Used:
     """
     end = time.monotonic() + SETTLE
     while True:
-        used = Used(**ask("GET", f"{url}/check-watch/report", "The check"))
+        used = Used(**ask("GET", f"{url}/check-watch/report"))
         if not used.held or time.monotonic() > end:
             return used
         time.sleep(0.02)

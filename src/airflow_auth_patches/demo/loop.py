@@ -84,7 +84,7 @@ def reset(url: str) -> None:
     :param url: the URL of a server booted with ``WATCH``.
     :raises Problem: when the server does not respond.
     """
-    ask("POST", f"{url}/loop-watch/reset", "The event loop")
+    ask("POST", f"{url}/loop-watch/reset")
 
 
 def report(url: str) -> Report:
@@ -94,7 +94,7 @@ def report(url: str) -> Report:
     :param url: the URL of a server booted with ``WATCH``.
     :raises Problem: when the server does not respond.
     """
-    found = ask("GET", f"{url}/loop-watch/report", "The event loop")
+    found = ask("GET", f"{url}/loop-watch/report")
     return Report(
         **found["totals"],
         seconds=found["seconds"],

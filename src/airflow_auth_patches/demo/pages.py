@@ -1,7 +1,8 @@
-"""Request the pages of the in-process probes of a server."""
+"""Request single pages of a server, also those of the in-process probes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -14,20 +15,24 @@ SEE_LOG = "See the log of the server."
 HEADERS = {"Authorization": "Bearer of the watch"}
 
 
-def ask(method: str, address: str, what: str) -> Any:
+def ask(method: str, url: str, body: Any = None, headers: Mapping[str, str] = HEADERS) -> Any:
     """
-    Request a page of a probe.
+    Send one request to a server without load.
 
-    :param method: ``GET`` or ``POST``.
-    :param address: the complete URL.
-    :param what: what the probe watches, for the error message.
-    :return: the JSON response.
+    :param method: the HTTP method.
+    :param url: the complete URL.
+    :param body: the body to send as JSON, if any.
+    :param headers: the headers; the default is for the pages of the probes.
+    :return: the JSON response; ``None`` if it is empty.
     :raises Problem: when there is no response or an error status.
     """
     try:
-        answer = httpx.request(method, address, headers=HEADERS, timeout=TIMEOUT, trust_env=False)
+        answer = httpx.request(
+            method, url, json=body, headers=headers, timeout=TIMEOUT, trust_env=False, verify=False
+        )
     except httpx.TransportError as error:
-        raise Problem(f"{what} could not be watched: {error!r}.", SEE_LOG, Exit.FAILED) from error
-    if answer.status_code != 200:
-        raise Problem(f"{what} could not be watched: {answer.status_code}.", SEE_LOG, Exit.FAILED)
-    return answer.json()
+        raise Problem(f"{method} {url} failed: {error!r}.", SEE_LOG, Exit.FAILED) from error
+    if not answer.is_success:
+        what = f"{method} {url} returned {answer.status_code}: {answer.text[:300]}"
+        raise Problem(what, SEE_LOG, Exit.FAILED)
+    return answer.json() if answer.content else None

@@ -18,7 +18,7 @@ def reset(url: str) -> None:
     :param url: the URL of a server booted with ``WATCH``.
     :raises Problem: when the server does not respond.
     """
-    ask("POST", f"{url}/pool-watch/reset", "The connection pool")
+    ask("POST", f"{url}/pool-watch/reset")
 
 
 def most_waiting(log: str) -> int:

@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from airflow_auth_patches.demo.load import Request
 from airflow_auth_patches.demo.openapi import Operation, address, unknown
-from airflow_auth_patches.demo.pages import SEE_LOG
+from airflow_auth_patches.demo.pages import SEE_LOG, ask
 from airflow_auth_patches.demo.preparation import SWEEP, SWEEP_DAGS
 from airflow_auth_patches.demo.server import Server
 from airflow_auth_patches.util.errors import Exit, Problem
@@ -18,7 +16,6 @@ from airflow_auth_patches.util.errors import Exit, Problem
 API = "/api/v2"
 RUN = "sweep_run"
 SEED_DATA = Path(__file__).with_name("seed_data.py")
-TIMEOUT = 60.0
 
 #: GET routes that do not return 200, with the expected status and the reason. All others must return 200.
 OTHER_STATUS: Mapping[str, tuple[int, str]] = {
@@ -60,22 +57,7 @@ class SeedData:
 
         :raises Problem: when there is no response or an error status.
         """
-        try:
-            answer = httpx.request(
-                method,
-                f"{self._server.url}{path}",
-                json=body,
-                headers=self._headers,
-                timeout=TIMEOUT,
-                trust_env=False,
-                verify=False,
-            )
-        except httpx.TransportError as error:
-            raise Problem(f"{method} {path} failed: {error!r}.", SEE_LOG, Exit.FAILED) from error
-        if not answer.is_success:
-            what = f"{method} {path} returned {answer.status_code}: {answer.text[:300]}"
-            raise Problem(what, SEE_LOG, Exit.FAILED)
-        return answer.json() if answer.content else None
+        return ask(method, f"{self._server.url}{path}", body, self._headers)
 
     def create(self) -> dict[str, str]:
         """

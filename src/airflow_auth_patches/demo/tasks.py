@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
-
 from airflow_auth_patches.demo.load import Request
-from airflow_auth_patches.demo.pages import SEE_LOG
+from airflow_auth_patches.demo.pages import ask
 from airflow_auth_patches.demo.server import Server
-from airflow_auth_patches.util.errors import Exit, Problem
 
 PROGRAM = Path(__file__).with_name("run_tasks.py")
 RUN = "running"
@@ -28,14 +25,11 @@ def start(server: Server, count: int) -> list[Request]:
     token = server.token()
     headers = {"Authorization": f"Bearer {token}"}
     ids = []
-    with httpx.Client(base_url=server.url, headers=headers, timeout=60, trust_env=False) as client:
-        for number in range(count):
-            runs = f"/api/v2/dags/small_{number:03}/dagRuns"
-            made = client.post(runs, json={"dag_run_id": RUN, "logical_date": None})
-            if made.status_code != 200:
-                raise Problem(f"POST {runs} returned {made.status_code}: {made.text}", SEE_LOG, Exit.FAILED)
-            found = client.get(f"{runs}/{RUN}/taskInstances").json()["task_instances"]
-            ids.append(found[0]["id"])
+    for number in range(count):
+        runs = f"{server.url}/api/v2/dags/small_{number:03}/dagRuns"
+        ask("POST", runs, {"dag_run_id": RUN, "logical_date": None}, headers)
+        found = ask("GET", f"{runs}/{RUN}/taskInstances", headers=headers)["task_instances"]
+        ids.append(found[0]["id"])
     server.run(PROGRAM, RUN, HOST, str(PID))
     return [
         Request(

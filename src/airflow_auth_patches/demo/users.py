@@ -51,7 +51,7 @@ def reset(url: str) -> None:
     :param url: the URL of a server booted with ``WATCH``.
     :raises Problem: when the server does not respond.
     """
-    ask("POST", f"{url}/user-watch/reset", "The users")
+    ask("POST", f"{url}/user-watch/reset")
 
 
 def report(url: str) -> Read:
@@ -61,4 +61,4 @@ def report(url: str) -> Read:
     :param url: the URL of a server booted with ``WATCH``.
     :raises Problem: when the server does not respond.
     """
-    return Read(**ask("GET", f"{url}/user-watch/report", "The users"))
+    return Read(**ask("GET", f"{url}/user-watch/report"))
