@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import signal
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from airflow_auth_patches.util import show
-from airflow_auth_patches.util.signals import SIGNALS, Interrupted, blocked, check, interruptible, shield
+from airflow_auth_patches.util.signals import SIGNALS, Interrupted, blocked, check, interruptible, run, shield
 
 
 @pytest.fixture(autouse=True)
@@ -116,3 +118,22 @@ def test_check_raises_the_interruption_that_python_discarded(monkeypatch):
             check()
     with interruptible():
         check()  # the signal of an earlier block
+
+
+def test_signal_ends_run_and_is_not_logged_for_each_task(caplog):
+    async def fail(error: Exception | None = None) -> None:
+        if error:
+            raise error
+        signal.raise_signal(signal.SIGTERM)
+
+    async def work(error: Exception | None = None) -> None:
+        await asyncio.wait([asyncio.create_task(fail(error))])
+
+    with interruptible(), pytest.raises(Interrupted):
+        run(work())
+    gc.collect()
+    assert caplog.messages == []
+    with interruptible():
+        run(work(ValueError("logged")))
+    gc.collect()
+    assert "Task exception was never retrieved" in caplog.text

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
-import signal
 import threading
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -18,12 +15,10 @@ from airflow_auth_patches.demo.load import (
     Answer,
     Request,
     Result,
-    run,
     run_flows,
     send,
 )
 from airflow_auth_patches.demo.ports import free_port
-from airflow_auth_patches.util.signals import Interrupted, interruptible
 
 GET = Request("GET", "/")
 
@@ -212,22 +207,3 @@ def test_flow_in_flight_at_deadline_has_no_answer_and_leaves_the_rest() -> None:
         release.set()
     assert [answer.outcome for answer in (*sent.answers, *sent.versions)] == [NO_ANSWER] * 2
     assert sent.left == 2
-
-
-def test_signal_ends_run_and_is_not_logged_for_each_task(caplog: pytest.LogCaptureFixture) -> None:
-    async def fail(error: Exception | None = None) -> None:
-        if error:
-            raise error
-        signal.raise_signal(signal.SIGTERM)
-
-    async def work(error: Exception | None = None) -> None:
-        await asyncio.wait([asyncio.create_task(fail(error))])
-
-    with interruptible(), pytest.raises(Interrupted):
-        run(work())
-    gc.collect()
-    assert caplog.messages == []
-    with interruptible():
-        run(work(ValueError("logged")))
-    gc.collect()
-    assert "Task exception was never retrieved" in caplog.text

@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 import httpx
 
-from airflow_auth_patches.demo.load import VERSION, Answer, Request, Result, ask, client, repeat, run
+from airflow_auth_patches.demo.load import VERSION, Answer, Request, Result, ask, client, repeat
+from airflow_auth_patches.util import signals
 from airflow_auth_patches.util.errors import Exit, Problem
 
 #: The requests of one page load, recorded from a browser.
@@ -200,4 +201,4 @@ def browse(
     :param tasks: the heartbeat request of each running task, see
         :func:`airflow_auth_patches.demo.tasks.start`.
     """
-    return run(_browse(_Run(url, pages, patience), tokens, tasks, seconds))
+    return signals.run(_browse(_Run(url, pages, patience), tokens, tasks, seconds))

@@ -6,15 +6,14 @@ import asyncio
 import statistics
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 
-from airflow_auth_patches.util.signals import Interrupted, check
+from airflow_auth_patches.util import signals
 
-T = TypeVar("T")
 NO_ANSWER = "no answer"
 VERSION = "/api/v2/version"
 #: Seconds between a response to `VERSION` and the next request for it.
@@ -241,50 +240,6 @@ async def repeat(
         await asyncio.sleep(pause if more() else 0)
 
 
-async def _run_flows(
-    url: str,
-    flows: Sequence[Sequence[Request]],
-    token: Callable[[], str | None],
-    concurrency: int,
-    deadline: float,
-    versions: bool,
-) -> Result:
-    waiting = deque(flows)
-    answers: list[Answer] = []
-    version_answers: list[Answer] = []
-    release = asyncio.Event()
-
-    async def work(sender: httpx.AsyncClient) -> None:
-        await release.wait()
-        while waiting:
-            known: dict[str, Any] = {}
-            for request in waiting.popleft():
-                response = await ask(sender, request.filled(token(), known), answers)
-                if response is None:
-                    break  # later requests need this one
-                if request.keep:
-                    known |= {name: response.json()[key] for name, key in request.keep.items()}
-
-    # No client time-out: the deadline applies to the whole run.
-    async with client(url, concurrency + versions) as sender:
-        workers = [asyncio.create_task(work(sender)) for _ in range(concurrency)]
-        await asyncio.sleep(0)  # let every worker start
-        begun = time.monotonic()
-        release.set()
-        others = []
-        if versions:
-            version = repeat(sender, Request("GET", VERSION), VERSION_PAUSE, version_answers)
-            others.append(asyncio.create_task(version))
-        await asyncio.wait(workers, timeout=deadline)
-        wall = time.monotonic() - begun
-        for task in (*workers, *others):
-            task.cancel()
-        for end in await asyncio.gather(*workers, *others, return_exceptions=True):
-            if isinstance(end, Exception):
-                raise end
-    return Result(answers, wall, sum(map(len, flows)) - len(answers), version_answers)
-
-
 def run_flows(
     url: str,
     flows: Sequence[Sequence[Request]],
@@ -306,7 +261,42 @@ def run_flows(
     :param deadline: seconds for all flows.
     :param versions: whether to request `VERSION` repeatedly at the same time.
     """
-    return run(_run_flows(url, flows, token, concurrency, deadline, versions))
+    waiting = deque(flows)
+    answers: list[Answer] = []
+    version_answers: list[Answer] = []
+    release = asyncio.Event()
+
+    async def work(sender: httpx.AsyncClient) -> None:
+        await release.wait()
+        while waiting:
+            known: dict[str, Any] = {}
+            for request in waiting.popleft():
+                response = await ask(sender, request.filled(token(), known), answers)
+                if response is None:
+                    break  # later requests need this one
+                known |= {name: response.json()[key] for name, key in request.keep.items()}
+
+    async def everything() -> float:
+        async with client(url, concurrency + versions) as sender:
+            workers = [asyncio.create_task(work(sender)) for _ in range(concurrency)]
+            await asyncio.sleep(0)  # let every worker start
+            begun = time.monotonic()
+            release.set()
+            tasks = list(workers)
+            if versions:
+                version = repeat(sender, Request("GET", VERSION), VERSION_PAUSE, version_answers)
+                tasks.append(asyncio.create_task(version))
+            await asyncio.wait(workers, timeout=deadline)
+            wall = time.monotonic() - begun
+            for task in tasks:
+                task.cancel()
+            for end in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(end, Exception):
+                    raise end
+        return wall
+
+    wall = signals.run(everything())
+    return Result(answers, wall, sum(map(len, flows)) - len(answers), version_answers)
 
 
 def send(url: str, requests: Sequence[Request], *, deadline: float, concurrency: int | None = None) -> Result:
@@ -323,17 +313,3 @@ def send(url: str, requests: Sequence[Request], *, deadline: float, concurrency:
     sent = run_flows(url, flows, concurrency=workers, deadline=deadline, versions=False)
     unsent = [Answer(request, NO_ANSWER, None) for request in requests[len(sent.answers) :]]
     return Result([*sent.answers, *unsent], sent.wall)
-
-
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine in a new event loop. asyncio does not log an interruption for each task."""
-    with asyncio.Runner() as runner:
-        runner.get_loop().set_exception_handler(_ignore_interruptions)
-        result = runner.run(work)
-    check()
-    return result
-
-
-def _ignore_interruptions(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    if not isinstance(context.get("exception"), Interrupted):
-        loop.default_exception_handler(context)

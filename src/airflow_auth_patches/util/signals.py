@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from airflow_auth_patches.util import show
 
+T = TypeVar("T")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -113,6 +116,20 @@ def check() -> None:
         _interrupt()
 
 
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in a new event loop. asyncio does not log an interruption for each task."""
+    with asyncio.Runner() as runner:
+        runner.get_loop().set_exception_handler(_ignore_interruptions)
+        result = runner.run(work)
+    check()
+    return result
+
+
 def _interrupt() -> None:
     _state.waiting = False
     raise Interrupted(_state.received)
+
+
+def _ignore_interruptions(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    if not isinstance(context.get("exception"), Interrupted):
+        loop.default_exception_handler(context)
