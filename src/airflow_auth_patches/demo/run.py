@@ -70,7 +70,7 @@ def run(
     Run scenarios on stock and on patched releases.
 
     The databases and all files are in a private folder. Servers and folder are removed at the end, also after
-    an error, Ctrl-C or SIGTERM. The logs of the servers are kept.
+    an error, and after a signal within `signals.interruptible`. The logs of the servers are kept.
 
     :param make_environment: returns the environment of a pair of releases in a build.
     :param pairs: the pinned pairs; they include the pairs of the scenarios.
