@@ -96,38 +96,6 @@ def available(url: str, token: str, found: Sequence[Sequence[str]]) -> list[list
     return kept
 
 
-@dataclass
-class _Run:
-    url: str
-    pages: Sequence[Sequence[str]]
-    patience: float
-    sending: bool = True
-    answers: list[Answer] = field(default_factory=list)
-    versions: list[Answer] = field(default_factory=list)
-    heartbeats: list[Answer] = field(default_factory=list)
-
-    async def session(self, token: str, first: Sequence[Sequence[str]]) -> None:
-        # A browser queues its own requests, so the patience starts when a request is sent.
-        free = asyncio.Semaphore(CONNECTIONS)
-
-        async def one(path: str) -> None:
-            async with free:
-                if self.sending:
-                    await ask(browser, Request("GET", path), self.answers, self.patience)
-
-        async with client(self.url, CONNECTIONS, keep_alive=True, token=token) as browser:
-            page = first
-            while self.sending:
-                for stage in page:
-                    await asyncio.gather(*map(one, stage))
-                page = self.pages
-                await asyncio.sleep(PAUSE if self.sending else 0)
-
-    async def repeat(self, request: Request, pause: float, answers: list[Answer]) -> None:
-        async with client(self.url, 1, keep_alive=True) as sender:
-            await repeat(sender, request, pause, answers, self.patience, lambda: self.sending)
-
-
 def skip_requests(pages: Sequence[Sequence[str]], skipped: int) -> list[list[str]]:
     """
     Return a page load without its first requests.
@@ -146,37 +114,6 @@ async def _ended(tasks: Sequence[asyncio.Task[None]], seconds: float) -> set[asy
     """Wait for the given time or until a task ends, and return the tasks that ended."""
     done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     return done
-
-
-async def _browse(load: _Run, tokens: Sequence[str], tasks: Sequence[Request], seconds: float) -> Load:
-    begun = time.monotonic()
-    paths = sum(map(len, load.pages))
-    # Sessions start at different requests of the page, so that a short load covers all kinds of requests.
-    streams = [
-        load.session(token, skip_requests(load.pages, number * paths // len(tokens)))
-        for number, token in enumerate(tokens)
-    ]
-    streams.append(load.repeat(Request("GET", VERSION), VERSION_PAUSE, load.versions))
-    streams += [load.repeat(each, HEARTBEAT_PAUSE, load.heartbeats) for each in tasks]
-    running = [asyncio.create_task(each) for each in streams]
-    try:
-        done = await _ended(running, seconds)
-        load.sending = False
-        wall = time.monotonic() - begun
-        in_time = sum(not answer.failed for answer in load.answers)
-        for task in done:
-            task.result()  # a task ends early only by an error; this raises it
-        await asyncio.gather(*running)
-    finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-    return Load(
-        len(tokens),
-        Result(load.answers, wall, versions=load.versions),
-        in_time,
-        Result(load.heartbeats, wall),
-    )
 
 
 def browse(
@@ -201,4 +138,56 @@ def browse(
     :param tasks: the heartbeat request of each running task, see
         :func:`airflow_auth_patches.demo.tasks.start`.
     """
-    return signals.run(_browse(_Run(url, pages, patience), tokens, tasks, seconds))
+    answers: list[Answer] = []
+    versions: list[Answer] = []
+    heartbeats: list[Answer] = []
+    sending = True
+
+    async def session(token: str, first: Sequence[Sequence[str]]) -> None:
+        # A browser queues its own requests, so the patience starts when a request is sent.
+        free = asyncio.Semaphore(CONNECTIONS)
+
+        async def one(path: str) -> None:
+            async with free:
+                if sending:
+                    await ask(browser, Request("GET", path), answers, patience)
+
+        async with client(url, CONNECTIONS, keep_alive=True, token=token) as browser:
+            page = first
+            while sending:
+                for stage in page:
+                    await asyncio.gather(*map(one, stage))
+                page = pages
+                await asyncio.sleep(PAUSE if sending else 0)
+
+    async def alone(request: Request, pause: float, given: list[Answer]) -> None:
+        async with client(url, 1, keep_alive=True) as sender:
+            await repeat(sender, request, pause, given, patience, lambda: sending)
+
+    async def everything() -> Load:
+        nonlocal sending
+        begun = time.monotonic()
+        paths = sum(map(len, pages))
+        # Sessions start at different requests of the page, so that a short load covers all kinds of requests.
+        running = [
+            asyncio.create_task(session(token, skip_requests(pages, number * paths // len(tokens))))
+            for number, token in enumerate(tokens)
+        ]
+        running.append(asyncio.create_task(alone(Request("GET", VERSION), VERSION_PAUSE, versions)))
+        running += [asyncio.create_task(alone(each, HEARTBEAT_PAUSE, heartbeats)) for each in tasks]
+        try:
+            done = await _ended(running, seconds)
+            sending = False
+            wall = time.monotonic() - begun
+            in_time = sum(not answer.failed for answer in answers)
+            for task in done:
+                task.result()  # a task ends early only by an error; this raises it
+            await asyncio.gather(*running)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+        result = Result(answers, wall, versions=versions)
+        return Load(len(tokens), result, in_time, Result(heartbeats, wall))
+
+    return signals.run(everything())
