@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_auth_patches.demo.pool import most_waiting
 from airflow_auth_patches.demo.preparation import PROBES
+from airflow_auth_patches.demo.scenarios.ui_load import most_waiting
 from airflow_auth_patches.installation import environments, pair_environments
 from airflow_auth_patches.releases.releases import Pins
 from airflow_auth_patches.util.processes import run

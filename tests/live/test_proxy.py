@@ -8,8 +8,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg2
 import pytest
+from sqlalchemy import create_engine
 
 from airflow_auth_patches.demo.postgresql import PostgreSQL
 from airflow_auth_patches.demo.proxy import Proxy
@@ -115,7 +115,5 @@ def test_database_is_reachable_through_proxy(shared_folder: Path) -> None:
         database.create("one")
         through = database.through(proxy.port)
         through.stop()  # does not stop the database server
-        connection = psycopg2.connect(through.url("one").replace("+psycopg2", ""))
-        connection.cursor().execute("SELECT 1")
-        connection.close()
+        create_engine(through.url("one")).connect().close()
         database.create("two")

@@ -51,10 +51,6 @@ def test_some_routes_expect_other_status() -> None:
     assert (login.expect, dags.expect) == (307, 200)
 
 
-def test_no_route_is_exempt() -> None:
-    assert sweep.EXEMPT == {}
-
-
 def test_omits_writes_that_server_does_not_support() -> None:
     found = [Operation("POST", "/api/v2/pools"), Operation("DELETE", "/api/v2/pools/{pool_name}")]
     sent = [flow for flow in writes.flows(found, ["1", "2", "3"]) if flow]
@@ -71,20 +67,11 @@ def test_lists_writes_that_flows_do_not_cover() -> None:
 
 
 def test_every_parameter_of_write_has_value_or_comes_from_response() -> None:
-    every = [
-        *writes.pools(1),
-        *writes.connections(1),
-        *writes.variables(1),
-        *writes.dags(1),
-        *writes.runs(1),
-        *writes.answers(1),
-        *writes.backfills(1),
-        *writes.assets(1, "1"),
-    ]
-    kept = {name for write in every for name in write.keep}
+    every = [step for flow in writes.of_dag(1, "1") for step in flow]
+    kept = {name for step in every for name in step.keep}
     assert kept == {"backfill_id", "file_token"}
-    for write in every:
-        left = write.step().path
+    for step in every:
+        left = step.path
         for name in kept:
             left = left.replace(f"{{{name}}}", "")
         assert "{" not in left

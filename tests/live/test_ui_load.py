@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_auth_patches.demo import browsers, pool
+from airflow_auth_patches.demo import browsers
 from airflow_auth_patches.demo.load import NO_ANSWER, Answer, Request, Result
 from airflow_auth_patches.demo.outcomes import Observation
 from airflow_auth_patches.demo.scenarios import ui_load
@@ -170,7 +170,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Somewhere]:
 
         monkeypatch.setattr(browsers, "browse", browse)
         monkeypatch.setattr(browsers, "available", available)
-        monkeypatch.setattr(pool, "reset", lambda url: server.done.append("reset"))
+        monkeypatch.setattr(ui_load.pages, "reset", lambda url, probe: server.done.append("reset"))
         return server
 
     return make
@@ -242,5 +242,5 @@ def test_lost_heartbeat_is_a_failure() -> None:
 
 def test_reads_waiting_threads_from_log() -> None:
     log = "INFO: started\npool-watch: 1 waiting\nINFO: pool-watch: 50 waiting\npool-watch: 10 waiting\n"
-    assert pool.most_waiting(log) == 10
-    assert pool.most_waiting("INFO: started\n") == 0
+    assert ui_load.most_waiting(log) == 10
+    assert ui_load.most_waiting("INFO: started\n") == 0

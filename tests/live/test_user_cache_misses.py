@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -26,7 +25,13 @@ def seen(*sites: loop.Site) -> loop.Report:
     return loop.Report(1.0, 0, 0, 0, 0, 0, 0.0, 0.1, 0.0, 0.0, 0, {}, sites, {})
 
 
-GOOD = Load(measured("200", "200"), 0, {}, seen(), READ)
+POOL = "    raise exc.TimeoutError(\n"
+RACE = "KeyError: 'x'\n"
+GOOD = (loop.LoadTest(measured("200", "200"), "", seen()), READ)
+
+
+def with_sites(*sites: loop.Site) -> Load:
+    return replace(GOOD[0], seen=seen(*sites)), READ
 
 
 def summary(*loads: Load) -> tuple[bool, str]:
@@ -37,7 +42,7 @@ def summary(*loads: Load) -> tuple[bool, str]:
 def test_succeeds_when_all_queries_run_off_the_loop() -> None:
     elsewhere = loop.Site("statements", "airflow/models/dag.py:f (dag)", 3, {})
     nested = loop.Site("nested", FABS, 3, {})
-    failed, sees = summary(GOOD, replace(GOOD, seen=seen(elsewhere, nested)))
+    failed, sees = summary(GOOD, with_sites(elsewhere, nested))
     assert not failed
     assert "load: 0 of 2 fail in 1 s" in sees
     assert f"users read {2 * (USERS + 1)} times; 0 of FAB's {18 * USERS} queries on the loop" in sees
@@ -46,23 +51,23 @@ def test_succeeds_when_all_queries_run_off_the_loop() -> None:
 @pytest.mark.parametrize(
     "bad",
     [
-        replace(GOOD, measurement=measured("200", "403")),
-        replace(GOOD, pool_timeouts=1),
-        replace(GOOD, errors={"KeyError": 1}),
-        replace(GOOD, read=replace(READ, on_loop=1)),
-        replace(GOOD, read=replace(READ, users=USERS)),
-        *(replace(GOOD, seen=seen(loop.Site(kind, FABS, 1, {}))) for kind in ("waits", "checkouts")),
+        (replace(GOOD[0], measurement=measured("200", "403")), READ),
+        (replace(GOOD[0], log=POOL), READ),
+        (replace(GOOD[0], log=RACE), READ),
+        (GOOD[0], replace(READ, on_loop=1)),
+        (GOOD[0], replace(READ, users=USERS)),
+        *(with_sites(loop.Site(kind, FABS, 1, {})) for kind in ("waits", "checkouts")),
     ],
     ids=["answer", "pool", "race", "query", "never forgot", "waits", "checkouts"],
 )
 @pytest.mark.parametrize("first", [True, False], ids=["first", "second"])
 def test_failure_of_one_load_test_is_a_failure(bad: Load, first: bool) -> None:
-    loads: Sequence[Load] = (bad, GOOD) if first else (GOOD, bad)
-    assert summary(*loads)[0]
+    assert summary(*((bad, GOOD) if first else (GOOD, bad)))[0]
 
 
 def test_omits_counts_of_server_that_hangs() -> None:
-    failed, sees = summary(Load(measured("200", NO_ANSWER), 4, {"KeyError": 2}), GOOD)
+    hangs = loop.LoadTest(measured("200", NO_ANSWER), POOL * 4 + RACE * 2)
+    failed, sees = summary((hangs, None), GOOD)
     assert failed
     assert "load: 1 of 2 fail (1 no answer) in 1 s" in sees
     assert "4 pool time-outs" in sees

@@ -1,4 +1,4 @@
-"""Adding users, the probe `user_watch`, and the pure Python MySQL driver."""
+"""Adding users, the probe `user_watch`, and the pure Python MySQL driver, in a real Airflow."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from local_server import serving
 
 from airflow_auth_patches.demo import mariadb, users
 from airflow_auth_patches.demo.preparation import PROBES
@@ -18,20 +16,6 @@ from airflow_auth_patches.installation import environments, pair_environments
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases.releases import Pins
 from airflow_auth_patches.util.processes import run
-
-
-def test_reads_counts() -> None:
-    asked = []
-
-    def respond(request: BaseHTTPRequestHandler) -> tuple[int, object]:
-        asked.append(f"{request.command} {request.path}")
-        return 200, {"users": 2, "queries": 5, "on_loop": 2}
-
-    with serving(respond) as url:
-        users.reset(url)
-        assert users.report(url) == users.Read(users=2, queries=5, on_loop=2)
-    assert asked == ["POST /user-watch/reset", "GET /user-watch/report"]
-
 
 Program = Callable[..., str]
 

@@ -24,7 +24,7 @@ def main(ids: list[int]) -> None:
     meta.reflect(engine, only=["ab_user", "ab_user_role"])
     users, held = meta.tables["ab_user"], meta.tables["ab_user_role"]
     with engine.begin() as connection:
-        first = dict(connection.execute(select(users).order_by(users.c.id)).first()._mapping)
+        first = connection.execute(select(users).order_by(users.c.id).limit(1)).mappings().one()
         theirs = select(held.c.role_id).where(held.c.user_id == first["id"])
         roles = connection.execute(theirs).scalars().all()
         names = [{"id": each, "username": f"user_{each}", "email": f"{each}@example.invalid"} for each in ids]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from airflow_auth_patches.demo.pages import ask
+from airflow_auth_patches.demo import pages
 
 #: Name of the probe, for `Settings.probes`.
 WATCH = "check_watch"
@@ -30,16 +30,6 @@ class Used:
     queries: int
 
 
-def reset(url: str) -> None:
-    """
-    Reset the counts.
-
-    :param url: the URL of a server booted with ``WATCH``.
-    :raises Problem: when the server does not respond.
-    """
-    ask("POST", f"{url}/check-watch/reset")
-
-
 def report(url: str) -> Used:
     """
     Return the counts since the reset, once the check holds no connection or after ``SETTLE``.
@@ -49,7 +39,7 @@ def report(url: str) -> Used:
     """
     end = time.monotonic() + SETTLE
     while True:
-        used = Used(**ask("GET", f"{url}/check-watch/report"))
+        used = Used(**pages.report(url, WATCH))
         if not used.held or time.monotonic() > end:
             return used
         time.sleep(0.02)

@@ -6,10 +6,10 @@ Draw the figure of the scenario `ui-load` from its recorded result.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -24,14 +24,14 @@ from airflow_auth_patches.demo.scenarios import ui_load
 from airflow_auth_patches.util.errors import Exit, Problem
 
 SCENARIO = "ui-load"
-#: Color, marker, line style and line width of each server, in the order of the legend. The widths differ so
-#: that lines at the same position stay visible.
-STYLES = {
-    ui_load.STOCK: ("#d55e00", "o", "-", 4.0),
-    ui_load.NO_LIMIT: ("#cc79a7", "s", "--", 1.6),
-    ui_load.LARGE_POOL: ("#aaaaaa", "D", "-", 5.0),
-    ui_load.PLUGIN: ("#0072b2", "^", "-", 3.0),
-    ui_load.PATCHED: ("#009e73", "v", "--", 1.6),
+#: The line of each server, in the order of the legend. The widths differ so that lines at the same position
+#: stay visible.
+STYLES: dict[str, dict[str, Any]] = {
+    ui_load.STOCK: {"color": "#d55e00", "marker": "o", "linestyle": "-", "linewidth": 4.0},
+    ui_load.NO_LIMIT: {"color": "#cc79a7", "marker": "s", "linestyle": "--", "linewidth": 1.6},
+    ui_load.LARGE_POOL: {"color": "#aaaaaa", "marker": "D", "linestyle": "-", "linewidth": 5.0},
+    ui_load.PLUGIN: {"color": "#0072b2", "marker": "^", "linestyle": "-", "linewidth": 3.0},
+    ui_load.PATCHED: {"color": "#009e73", "marker": "v", "linestyle": "--", "linewidth": 1.6},
 }
 #: The same data gives the same bytes. Text is not converted to paths.
 SETTINGS: dict[Any, Any] = {
@@ -59,16 +59,9 @@ def record(rows: Sequence[Mapping[str, Any]], measured: date) -> dict[str, Any]:
         seen = [row[build]["details"] for build in ("stock", "plugin", "patched") if row[build]]
         if row["scenario"] != SCENARIO or not any(seen):
             continue
-        if not found:
-            timing = {key: value for details in seen for key, value in details.items() if key != "loads"}
-            found = {
-                "scenario": SCENARIO,
-                "measured": measured.isoformat(),
-                "cpus": os.cpu_count(),
-                "seconds": timing["seconds"],
-                "patience": timing["patience"],
-                "pairs": {},
-            }
+        timing = {key: each[key] for each in seen if each for key in ("seconds", "patience")}
+        head = {"scenario": SCENARIO, "measured": measured.isoformat(), "cpus": os.cpu_count()}
+        found = found or {**head, **timing, "pairs": {}}
         found["pairs"][f"{row['core']}+{row['fab']}"] = {
             "ratio": row["patched"]["details"].get("ratio"),
             "loads": [load for details in seen for load in details.get("loads", ())],
@@ -130,18 +123,8 @@ def _pair(axes: Sequence[Axes], pair: str, lines: Mapping[str, Sequence[tuple[in
     core, fab = pair.split("+")
     for ax, column, title in zip(axes, (1, 2), ("requests/s", "lost requests, %"), strict=True):
         for form, line in lines.items():
-            color, marker, style, width = STYLES[form]
-            ax.plot(
-                [point[0] for point in line],
-                [point[column] for point in line],
-                label=form,
-                color=color,
-                marker=marker,
-                linestyle=style,
-                linewidth=width,
-                markersize=6,
-                clip_on=False,
-            )
+            columns = [*zip(*line, strict=True)]
+            ax.plot(columns[0], columns[column], label=form, markersize=6, clip_on=False, **STYLES[form])
         ax.set_title(f"{title}: core {core}, FAB {fab}", loc="left", fontsize=10)
         ax.set_xlabel("browser sessions")
         ax.set_xticks(sorted({point[0] for line in lines.values() for point in line}))
@@ -191,19 +174,5 @@ def write(rows: Sequence[Mapping[str, Any]], folder: Path, measured: date) -> Pa
     return figure
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Draw a recorded result. Parses the command line."""
-    parser = argparse.ArgumentParser(prog="figure", description=__doc__)
-    parser.add_argument("result", type=Path, help="the recorded result, JSON")
-    parser.add_argument("figure", type=Path, help="the figure to write, SVG")
-    given = parser.parse_args(arguments)
-    try:
-        recorded = load(given.result)
-    except Problem as problem:
-        parser.error(str(problem))
-    given.figure.parent.mkdir(parents=True, exist_ok=True)
-    draw(recorded, given.figure)
-
-
 if __name__ == "__main__":
-    main()
+    draw(load(Path(sys.argv[1])), Path(sys.argv[2]))

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from airflow_auth_patches.demo import loop
+from airflow_auth_patches.demo import loop, pages
 from airflow_auth_patches.demo.load import Request, run_flows
 from airflow_auth_patches.demo.openapi import operations
 from airflow_auth_patches.demo.preparation import SWEEP
-from airflow_auth_patches.demo.scenarios.database_waits import later, locked
+from airflow_auth_patches.demo.scenarios.database_waits import locked
 from airflow_auth_patches.demo.server import Server
 from airflow_auth_patches.demo.sweep import SeedData, get_steps
 from airflow_auth_patches.demo.writes import flows
@@ -125,7 +125,7 @@ def measure(server: Server, planned: Sequence[Sequence[Request]], concurrency: i
         and ``second`` (connections that a request took while it held one).
     """
     tokens = iter(server.tokens(sum(map(len, planned))))
-    loop.reset(server.url)
+    pages.reset(server.url, loop.WATCH)
     sent = run_flows(server.url, planned, lambda: next(tokens), concurrency=concurrency, deadline=DEADLINE)
     lost = sum(each.lost for each in sent.answers) + sent.left
     found: dict[str, Any] = {
@@ -151,7 +151,7 @@ def measure_locked(server: Server, probe: Probe, step: Request) -> float:
     :return: seconds of the slowest response to the version during the lock.
     """
     token = None if probe.public else server.token()
-    with locked(server, server.name, probe.table) as lock, later(lock.release, HELD):
+    with locked(server, probe.table, HELD):
         sent = run_flows(
             server.url,
             [[step]] * LOCKED_REQUESTS,

@@ -1,12 +1,15 @@
-"""Read the counts of the in-process probe ``probes/loop_watch.py`` from a server."""
+"""Read the counts of the in-process probe ``probes/loop_watch.py`` from a server, also of a load test."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_auth_patches.demo.pages import ask
+from airflow_auth_patches.demo import pages
+from airflow_auth_patches.demo.load import Request, send
+from airflow_auth_patches.demo.outcomes import Measurement
+from airflow_auth_patches.demo.server import Server
 
 #: Name of the probe, for `Settings.probes`.
 WATCH = "loop_watch"
@@ -77,16 +80,6 @@ class Report:
         return {**vars(self), "sites": [vars(each) for each in self.sites]}
 
 
-def reset(url: str) -> None:
-    """
-    Reset the counts.
-
-    :param url: the URL of a server booted with ``WATCH``.
-    :raises Problem: when the server does not respond.
-    """
-    ask("POST", f"{url}/loop-watch/reset")
-
-
 def report(url: str) -> Report:
     """
     Return the counts since the reset.
@@ -94,16 +87,44 @@ def report(url: str) -> Report:
     :param url: the URL of a server booted with ``WATCH``.
     :raises Problem: when the server does not respond.
     """
-    found = ask("GET", f"{url}/loop-watch/report")
-    return Report(
-        **found["totals"],
-        seconds=found["seconds"],
-        waited=found["waited"],
-        longest_stop=found["longest_stop"],
-        longest_block=found["longest_block"],
-        longest_collection=found["longest_collection"],
-        late=found["late_beats"],
-        exempt=found["exempt"],
-        sites=tuple(Site(**each) for each in found["sites"]),
-        stops=found["stops"],
-    )
+    found = pages.report(url, WATCH)
+    sites = tuple(Site(**each) for each in found.pop("sites"))
+    late, _ = found.pop("late_beats"), found.pop("beats")
+    return Report(**found.pop("totals"), **found, late=late, sites=sites)
+
+
+@dataclass(frozen=True)
+class LoadTest:
+    """
+    The result of a load test.
+
+    :param measurement: the results of the requests.
+    :param log: the log of the server meanwhile.
+    :param seen: the counts of the event loop; ``None`` if the server hangs.
+    """
+
+    measurement: Measurement
+    log: str
+    seen: Report | None = None
+
+
+def load_test(
+    server: Server, name: str, requests: Sequence[Request], *, deadline: float, concurrency: int
+) -> LoadTest:
+    """
+    Send requests concurrently, after the first of them alone, and read the counts.
+
+    :param server: a running server, with ``WATCH`` and other probes.
+    :param name: the name of the measurement.
+    :param requests: the requests.
+    :param deadline: seconds for all of them.
+    :param concurrency: the number of requests in flight at the same time.
+    """
+    send(server.url, requests[:1], deadline=deadline)
+    # The other probes, such as `no_check`, count nothing.
+    watches = [probe for probe in server.settings.probes if probe.endswith("_watch")]
+    pages.reset(server.url, *watches)
+    mark = server.log_size()
+    result = send(server.url, requests[1:], deadline=deadline, concurrency=concurrency)
+    seen = None if result.unfinished else report(server.url)
+    return LoadTest(Measurement(name, result, deadline), server.log_since(mark), seen)

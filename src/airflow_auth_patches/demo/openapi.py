@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from airflow_auth_patches.util.errors import Exit, Problem
-
 METHODS = ("get", "post", "put", "patch", "delete")
+#: Where a parameter can be.
+PLACES = ("path", "query", "header")
 
 
 @dataclass(frozen=True)
@@ -30,39 +30,20 @@ class Operation:
         return f"{self.method} {self.path}"
 
 
-def operations(document: Mapping[str, Any], prefix: str = "/api/v2/") -> list[Operation]:
+def operations(document: Mapping[str, Any]) -> list[Operation]:
     """
-    Return the operations of a server, in the order of its document.
+    Return the operations of the public API of a server, in the order of its document.
 
     :param document: the OpenAPI document.
-    :param prefix: the prefix of the returned paths.
     """
-    return [
-        Operation(
-            method.upper(), path, _needs([*each.get("parameters", ()), *operation.get("parameters", ())])
-        )
-        for path, each in document["paths"].items()
-        if path.startswith(prefix)
-        for method, operation in each.items()
-        if method in METHODS
-    ]
-
-
-def _needs(parameters: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
-    return tuple((each["in"], each["name"]) for each in parameters if each.get("required"))
-
-
-@dataclass(frozen=True)
-class Address:
-    """
-    The address of a request.
-
-    :param path: path and query.
-    :param headers: the required headers.
-    """
-
-    path: str
-    headers: Mapping[str, str]
+    found = []
+    for path, each in document["paths"].items():
+        for method, operation in each.items() if path.startswith("/api/v2/") else ():
+            if method in METHODS:
+                given = [*each.get("parameters", ()), *operation.get("parameters", ())]
+                needs = tuple((one["in"], one["name"]) for one in given if one.get("required"))
+                found.append(Operation(method.upper(), path, needs))
+    return found
 
 
 def unknown(known: Iterable[str], found: Sequence[Operation]) -> list[str]:
@@ -82,23 +63,15 @@ def unknown(known: Iterable[str], found: Sequence[Operation]) -> list[str]:
     return [f"{name} of {operation}" for name, operation in first.items()]
 
 
-def address(operation: Operation, values: Mapping[str, str]) -> Address:
+def address(operation: Operation, values: Mapping[str, str]) -> tuple[str, dict[str, str]]:
     """
-    Return the address of an operation, with values for its parameters.
+    Return the address of an operation: its path with the query, and the required headers.
 
     :param operation: the operation.
-    :param values: a value for each parameter name.
-    :raises Problem: when a value is missing.
+    :param values: a value for each of its parameters, see `unknown`.
     """
-    if missing := unknown(values, [operation]):
-        raise Problem(f"There is no value for {missing[0]}.", "Add one in demo/sweep.py.", Exit.FAILED)
-    path = operation.path
-    query, headers = {}, {}
-    for place, name in operation.needs:
-        if place == "path":
-            path = path.replace(f"{{{name}}}", quote(values[name], safe=""))
-        elif place == "query":
-            query[name] = values[name]
-        else:
-            headers[name] = values[name]
-    return Address(f"{path}?{urlencode(query)}" if query else path, headers)
+    given = {
+        kind: {name: values[name] for where, name in operation.needs if where == kind} for kind in PLACES
+    }
+    path = operation.path.format_map({name: quote(value, safe="") for name, value in given["path"].items()})
+    return f"{path}?{urlencode(given['query'])}" if given["query"] else path, given["header"]

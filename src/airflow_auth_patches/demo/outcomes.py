@@ -75,6 +75,22 @@ class Observation:
     details: Mapping[str, Any] = field(default_factory=dict)
     inconclusive: bool = False
 
+    @classmethod
+    def of(
+        cls, measurements: Sequence[Measurement], *notes: str, failed: bool = False, **more: Any
+    ) -> Observation:
+        """
+        Return the observation of measurements. It failed if a request failed.
+
+        :param measurements: the measurements.
+        :param notes: more sentences on what a user sees.
+        :param failed: whether it failed for another reason.
+        :param more: more fields.
+        """
+        lost = any(each.result.failures for each in measurements)
+        sees = "; ".join((*map(str, measurements), *notes))
+        return cls(sees, lost or failed, measurements, **more)
+
 
 class Kind(str, Enum):
     """The purpose of a scenario."""

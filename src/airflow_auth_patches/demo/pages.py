@@ -1,4 +1,4 @@
-"""Request single pages of a server, also those of the in-process probes."""
+"""Request single pages of a server, and read the counts of its in-process probes, see ``demo/probes``."""
 
 from __future__ import annotations
 
@@ -36,3 +36,26 @@ def ask(method: str, url: str, body: Any = None, headers: Mapping[str, str] = HE
         what = f"{method} {url} returned {answer.status_code}: {answer.text[:300]}"
         raise Problem(what, SEE_LOG, Exit.FAILED)
     return answer.json() if answer.content else None
+
+
+def reset(url: str, *probes: str) -> None:
+    """
+    Reset the counts of probes.
+
+    :param url: the URL of a server booted with the probes.
+    :param probes: their names.
+    :raises Problem: when the server does not respond.
+    """
+    for probe in probes:
+        ask("POST", f"{url}/{probe.replace('_', '-')}/reset")
+
+
+def report(url: str, probe: str) -> Any:
+    """
+    Return the counts of a probe since the reset, as its page returns them.
+
+    :param url: the URL of a server booted with the probe.
+    :param probe: its name.
+    :raises Problem: when the server does not respond.
+    """
+    return ask("GET", f"{url}/{probe.replace('_', '-')}/report")

@@ -138,29 +138,21 @@ class Settings:
 
     def variables(self) -> dict[str, str]:
         """Return the environment variables for these settings."""
-        section = "AIRFLOW__DATABASE__SQL_ALCHEMY_"
-        variables = {
-            f"{section}POOL_SIZE": str(self.pool_size),
-            f"{section}MAX_OVERFLOW": str(self.max_overflow),
-            f"{section}POOL_RECYCLE": "60",
-            f"{section}POOL_PRE_PING": "True",
-            f"{section}ENGINE_ARGS": json.dumps({"pool_timeout": self.pool_timeout}),
+        values = {
+            "DATABASE__SQL_ALCHEMY_POOL_SIZE": self.pool_size,
+            "DATABASE__SQL_ALCHEMY_MAX_OVERFLOW": self.max_overflow,
+            "DATABASE__SQL_ALCHEMY_POOL_RECYCLE": 60,
+            "DATABASE__SQL_ALCHEMY_POOL_PRE_PING": True,
+            "DATABASE__SQL_ALCHEMY_ENGINE_ARGS": json.dumps({"pool_timeout": self.pool_timeout}),
+            "FAB__CACHE_TTL": self.user_cache_ttl,
+            "FAB__SESSION_BACKEND": self.session_backend,
+            "FAB__AUTH_ROLE_PUBLIC": self.public_role,
+            "API__MAX_CONCURRENT_REQUESTS": self.max_concurrent_requests,
+            "API_AUTH__REVOKED_TOKEN_CACHE_TTL_SECONDS": self.revocation_cache_ttl,
+            "API_AUTH__JWT_EXPIRATION_TIME": self.token_lifetime,
+            "API_AUTH__JWT_LEEWAY": self.token_leeway,
         }
-        if self.user_cache_ttl is not None:
-            variables["AIRFLOW__FAB__CACHE_TTL"] = str(self.user_cache_ttl)
-        if self.revocation_cache_ttl is not None:
-            variables["AIRFLOW__API_AUTH__REVOKED_TOKEN_CACHE_TTL_SECONDS"] = str(self.revocation_cache_ttl)
-        if self.token_lifetime is not None:
-            variables["AIRFLOW__API_AUTH__JWT_EXPIRATION_TIME"] = str(self.token_lifetime)
-        if self.token_leeway is not None:
-            variables["AIRFLOW__API_AUTH__JWT_LEEWAY"] = str(self.token_leeway)
-        if self.session_backend is not None:
-            variables["AIRFLOW__FAB__SESSION_BACKEND"] = self.session_backend
-        if self.max_concurrent_requests is not None:
-            variables["AIRFLOW__API__MAX_CONCURRENT_REQUESTS"] = str(self.max_concurrent_requests)
-        if self.public_role is not None:
-            variables["AIRFLOW__FAB__AUTH_ROLE_PUBLIC"] = self.public_role
-        return variables
+        return {f"AIRFLOW__{key}": str(value) for key, value in values.items() if value is not None}
 
 
 def install_plugins(home: Path, settings: Settings) -> None:
@@ -179,42 +171,6 @@ def install_plugins(home: Path, settings: Settings) -> None:
         shutil.copy(PROBES / f"{module}.py", plugins)
     if settings.admission_plugin:
         plugin.write(plugin.source(series.load()), plugins)
-
-
-def airflow_environment(
-    home: Path, dags: Path, database: DatabaseServer, name: str, keys: Keys, settings: Settings
-) -> dict[str, str]:
-    """
-    Return the environment variables of an Airflow process, without Airflow and Python variables of the user.
-
-    :param home: the ``AIRFLOW_HOME`` of the process.
-    :param dags: the folder of the Dags.
-    :param database: the database server.
-    :param name: the name of the database.
-    :param keys: the secrets.
-    :param settings: the settings.
-    """
-    removed = ("AIRFLOW_", "PYTHON", "VIRTUAL_ENV")
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(removed)}
-    return {
-        **inherited,
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
-        "AIRFLOW__CORE__FERNET_KEY": keys.fernet,
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__PLUGINS_FOLDER": str(home / "plugins"),
-        "AIRFLOW__API__SECRET_KEY": keys.api,
-        "AIRFLOW__API_AUTH__JWT_SECRET": keys.jwt,
-        "AIRFLOW__API_AUTH__JWT_ISSUER": "airflow-auth-patches",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database.url(name),
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": database.async_url(name),
-        "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
-        "NO_COLOR": "1",
-        "PYTHONUNBUFFERED": "1",
-        **database.variables,
-        **settings.variables(),
-    }
 
 
 class Preparation:
@@ -254,23 +210,54 @@ class Preparation:
                 f"users create {user} -f Ada -l Admin -r Admin -e admin@example.invalid",
                 "dags reserialize",
             ],
-            env=airflow_environment(
-                self.folder / "home", dags, self.database, self.name, self.keys, Settings()
-            ),
+            env=self.variables(self.folder / "home", self.database, self.name, Settings()),
             cwd=self.folder,
             log=self.folder / "prepare.log",
         )
         return self
 
-    def wait(self, deadline: float = PREPARE_DEADLINE) -> None:
+    def variables(
+        self, home: Path, database: DatabaseServer, name: str, settings: Settings
+    ) -> dict[str, str]:
+        """
+        Return the environment of an Airflow process, without Airflow and Python variables of the user.
+
+        :param home: the ``AIRFLOW_HOME`` of the process.
+        :param database: the database server.
+        :param name: the name of its database.
+        :param settings: its settings.
+        """
+        removed = ("AIRFLOW_", "PYTHON", "VIRTUAL_ENV")
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(removed)}
+        manager = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
+        return {
+            **inherited,
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__AUTH_MANAGER": manager,
+            "AIRFLOW__CORE__DAGS_FOLDER": str(self.folder / "dags"),
+            "AIRFLOW__CORE__FERNET_KEY": self.keys.fernet,
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(home / "plugins"),
+            "AIRFLOW__API__SECRET_KEY": self.keys.api,
+            "AIRFLOW__API_AUTH__JWT_SECRET": self.keys.jwt,
+            "AIRFLOW__API_AUTH__JWT_ISSUER": "airflow-auth-patches",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database.url(name),
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": database.async_url(name),
+            "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
+            "NO_COLOR": "1",
+            "PYTHONUNBUFFERED": "1",
+            **database.variables,
+            **settings.variables(),
+        }
+
+    def wait(self) -> None:
         """
         Wait until the database is ready.
 
-        :param deadline: seconds.
         :raises Problem: when one of Airflow's commands fails or the deadline passes; with the end of the log.
         """
         assert self._process is not None
-        self._process.finish(deadline, f"Preparing {self.name}")
+        self._process.finish(PREPARE_DEADLINE, f"Preparing {self.name}")
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None:

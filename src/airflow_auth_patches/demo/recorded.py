@@ -105,14 +105,12 @@ def table(rows: Iterable[Result]) -> str:
         if row["plugin"]:
             stock += f"<br>with the plugin: {_seen(row['plugin'])}"
         database = "" if row["database"] == "PostgreSQL" else f" on {row['database']}"
-        cells = [
-            f"`{row['scenario']}`",
-            f"{row['core']}+{row['fab']}{database}",
-            stock,
-            _seen(row["patched"]),
-        ]
-        lines.append([*cells, _day(date.fromisoformat(row["measured"]))] if len(days) > 1 else cells)
-    head = ["scenario", "releases", "stock", "patched", *(["measured"] if len(days) > 1 else [])]
+        releases = f"{row['core']}+{row['fab']}{database}"
+        day = _day(date.fromisoformat(row["measured"]))
+        lines.append([f"`{row['scenario']}`", releases, stock, _seen(row["patched"]), day])
+    head = ["scenario", "releases", "stock", "patched", "measured"]
+    if len(days) == 1:
+        head, lines = head[:-1], [line[:-1] for line in lines]
     cpus = sorted({row["cpus"] for row in rows})
     intro = f"Measured on {' and '.join(map(_day, days))}" if len(days) == 1 else "Measured"
     intro += f" on {' and '.join(map(str, cpus))} cores"

@@ -14,16 +14,6 @@ from rich.table import Table
 from airflow_auth_patches.demo.outcomes import Measurement, Observation, Outcome
 from airflow_auth_patches.demo.scenario import Build, Scenario
 
-STYLES = {
-    Outcome.CURED: "green",
-    Outcome.WORKS: "green",
-    Outcome.NOT_CURED: "bold red",
-    Outcome.NOT_SHOWN: "bold red",
-    Outcome.BROKEN: "bold red",
-    Outcome.INCONCLUSIVE: "yellow",
-    Outcome.NOT_RUN: "yellow",
-}
-
 
 @dataclass(frozen=True)
 class Row:
@@ -83,9 +73,8 @@ def brief(rows: Sequence[Row]) -> Table:
         grid.add_row(
             f"[bold]{row.scenario.name}[/]",
             row.releases.replace("+", "\n+"),
-            escape(row.stock.sees.replace("; ", "\n")),
-            escape(row.patched.sees.replace("; ", "\n")),
-            f"[{STYLES[row.outcome]}]{row.outcome.value}[/]",
+            *(_seen(each) for each in (row.stock, row.patched)),
+            _outcome(row),
         )
     return grid
 
@@ -108,19 +97,23 @@ def table(rows: Sequence[Row]) -> Table:
         grid.add_row(
             f"[bold]{row.scenario.name}[/]\n{row.scenario.about}",
             row.releases.replace("+", "\n+").replace(" on ", "\n"),
-            escape(row.stock.sees.replace("; ", "\n"))
-            + _more("with the minimal patches", row.minimal)
-            + _more("with the plugin", row.plugin),
-            escape(row.patched.sees.replace("; ", "\n")),
-            f"[{STYLES[row.outcome]}]{row.outcome.value}[/]",
+            _seen(row.stock)
+            + _seen(row.minimal, "\n[bold]with the minimal patches:[/]\n")
+            + _seen(row.plugin, "\n[bold]with the plugin:[/]\n"),
+            _seen(row.patched),
+            _outcome(row),
         )
     return grid
 
 
-def _more(title: str, observation: Observation | None) -> str:
-    if observation is None:
-        return ""
-    return f"\n[bold]{title}:[/]\n" + escape(observation.sees.replace("; ", "\n"))
+def _seen(observation: Observation | None, title: str = "") -> str:
+    return "" if observation is None else title + escape(observation.sees.replace("; ", "\n"))
+
+
+def _outcome(row: Row) -> str:
+    good = row.outcome in (Outcome.CURED, Outcome.WORKS)
+    style = "green" if good else "yellow" if row.outcome.good else "bold red"
+    return f"[{style}]{row.outcome.value}[/]"
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
@@ -158,22 +151,21 @@ def as_data(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "database": row.database,
             "settings": vars(row.scenario.settings),
             "outcome": row.outcome.value,
-            "stock": _observation(row.stock, row.logs.get("stock")),
-            "minimal": row.minimal and _observation(row.minimal, row.logs[Build.MINIMAL.value]),
-            "plugin": row.plugin and _observation(row.plugin, row.logs[Build.PLUGIN.value]),
-            "patched": _observation(row.patched, row.logs.get("patched")),
+            **{
+                build.value: _observation(getattr(row, build.value), row.logs.get(build.value))
+                for build in Build
+            },
         }
         for row in rows
     ]
 
 
-def _observation(observation: Observation, log: Path | None) -> dict[str, Any]:
+def _observation(observation: Observation | None, log: Path | None) -> dict[str, Any] | None:
+    if observation is None:
+        return None
+    same = ("sees", "failed", "pool_timeouts", "warnings", "log_errors")
     return {
-        "sees": observation.sees,
-        "failed": observation.failed,
-        "pool_timeouts": observation.pool_timeouts,
-        "warnings": observation.warnings,
-        "log_errors": observation.log_errors,
+        **{name: getattr(observation, name) for name in same},
         "log": log and str(log),
         "measurements": [measurement_data(each) for each in observation.measurements],
         "details": dict(observation.details),

@@ -11,10 +11,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_auth_patches.demo.databases import DatabaseServer, NotInstalled
+from airflow_auth_patches.demo.databases import DatabaseServer, NotInstalled, traversable
 from airflow_auth_patches.demo.managed import all_stopped
 from airflow_auth_patches.demo.mariadb import MariaDB
-from airflow_auth_patches.demo.networked import traversable
 from airflow_auth_patches.demo.outcomes import Kind, Observation, Outcome, outcome_of
 from airflow_auth_patches.demo.postgresql import PostgreSQL
 from airflow_auth_patches.demo.preparation import Keys, Preparation
@@ -152,11 +151,10 @@ def run(
                 if product in missing_databases:
                     row = _not_run(scenario, pair, product, missing_databases[product])
                 else:
-                    row = _compare(scenario, targets[pair.name, product], progress=progress, folder=folder)
+                    target = targets[pair.name, product]
+                    row = _compare(scenario, target, progress=progress, folder=folder)
                     if row.outcome is Outcome.INCONCLUSIVE:
-                        row = _compare(
-                            scenario, targets[pair.name, product], progress=progress, folder=folder
-                        )
+                        row = _compare(scenario, target, progress=progress, folder=folder)
                 rows.append(row)
                 on_row(row)
                 advance(1)

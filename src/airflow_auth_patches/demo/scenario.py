@@ -1,4 +1,4 @@
-"""The class `Scenario`, and a helper that repeats requests."""
+"""The class `Scenario`, and helpers that repeat requests."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Scenario:
     :param about: a description, with the important settings and deadlines.
     :param bugs: slugs of the bugs that it shows, from ``bugs.toml``.
     :param pairs: the pairs of releases to run it on, core first: ``3.1.6+3.3.0``.
-    :param run: runs the scenario on a running server and returns the observation.
+    :param run: runs the scenario on a newly booted server and returns the observation.
     :param settings: the settings of the server.
     :param databases: the database products to run it on.
     :param minimal: whether to also run it with only the minimal patches.
@@ -86,6 +86,41 @@ class Scenario:
         if build is Build.PATCHED and self.run_patched is not None:
             return self.run_patched(server)
         return self.run(server)
+
+
+class Tally:
+    """
+    The requests of a scenario that sends them in turn with other actions, by measurement.
+
+    :param url: the server.
+    :param deadline: seconds for each call of `send`.
+    :param rounds: the number of rounds.
+    :param names: the names of the measurements, in their order.
+    """
+
+    def __init__(self, url: str, deadline: float, rounds: int, *names: str) -> None:
+        self._url = url
+        self._deadline = deadline
+        self._rounds = rounds
+        self._results = {name: Result([], 0) for name in names}
+
+    def send(self, name: str, request: Request, url: str = "") -> None:
+        """
+        Send a request, and add the result to a measurement.
+
+        :param name: the name of the measurement.
+        :param request: the request.
+        :param url: another server to send it to.
+        """
+        self._results[name] += send(url or self._url, [request], deadline=self._deadline)
+
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """The measurements."""
+        return tuple(
+            Measurement(name, result, self._deadline, self._rounds, self._rounds)
+            for name, result in self._results.items()
+        )
 
 
 def rounds(

@@ -13,13 +13,14 @@ import jwt
 from airflow_auth_patches.demo.databases import DatabaseServer
 from airflow_auth_patches.demo.managed import ManagedProcess
 from airflow_auth_patches.demo.ports import free_port
-from airflow_auth_patches.demo.preparation import Preparation, Settings, airflow_environment, install_plugins
+from airflow_auth_patches.demo.preparation import Preparation, Settings, install_plugins
 from airflow_auth_patches.demo.reached import Reached
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.signals import check, shield
 
 BOOT_DEADLINE = 180.0
+RUN_DEADLINE = 120.0
 #: Seconds to shut down before it is killed; short, because its state is not used again.
 GRACE = 0.5
 
@@ -107,8 +108,7 @@ class Server(Reached):
         return other
 
     def _start(self) -> None:
-        made = self._prepared
-        home = made.folder / "-".join(filter(None, (self.name, self._sibling)))
+        home = self._prepared.folder / "-".join(filter(None, (self.name, self._sibling)))
         home.mkdir(exist_ok=True)
         install_plugins(home, self.settings)
         self._process = ManagedProcess(
@@ -116,9 +116,7 @@ class Server(Reached):
                 *(self._environment.airflow, "api-server", "--workers", "1"),
                 *("--host", "127.0.0.1", "--port", str(self._port)),
             ],
-            env=airflow_environment(
-                home, made.folder / "dags", self.database, self.name, made.keys, self.settings
-            ),
+            env=self._prepared.variables(home, self.database, self.name, self.settings),
             cwd=home,
             log=self.log,
             grace=GRACE,
@@ -154,26 +152,22 @@ class Server(Reached):
             self._process.stop()
             self._process = None
 
-    def run(self, program: Path, *arguments: str, deadline: float = 120.0) -> None:
+    def run(self, program: Path, *arguments: str) -> None:
         """
         Run a Python program in the server's environment, with its configuration and its database.
 
         :param program: the file.
         :param arguments: the arguments of the program.
-        :param deadline: seconds.
-        :raises Problem: when it fails or takes longer; with the end of its output.
+        :raises Problem: when it fails or takes longer than `RUN_DEADLINE`; with the end of its output.
         """
-        made = self._prepared
-        home = made.folder / f"{self.name}-{program.stem}"
+        home = self._prepared.folder / f"{self.name}-{program.stem}"
         home.mkdir(exist_ok=True)
         ManagedProcess(
             [self._environment.python, program, *arguments],
-            env=airflow_environment(
-                home, made.folder / "dags", self.database, self.name, made.keys, Settings()
-            ),
+            env=self._prepared.variables(home, self.database, self.name, Settings()),
             cwd=home,
             log=home / "log",
-        ).finish(deadline, f"{program.stem} for {self.pair}")
+        ).finish(RUN_DEADLINE, f"{program.stem} for {self.pair}")
 
     def restart(self) -> None:
         """Restart the server with the same database, and wait until it responds."""
@@ -211,28 +205,14 @@ class Server(Reached):
         secret = self._prepared.keys.jwt
         return jwt.encode({**known, **claims}, secret, algorithm=header["alg"], headers=header)
 
-    def kill_connections(self) -> int:
-        """
-        Close all connections of the server on the database's side.
-
-        :return: the number of closed connections.
-        """
-        return self.database.kill_connections(self.name)
-
     def memory(self) -> int:
         """Return the total resident memory of its processes, in bytes; 0 if it is stopped."""
         return self._process.memory() if self._process is not None else 0
 
     def log_size(self) -> int:
-        """Return the size of the log in bytes, for ``log_since``."""
         return self.log.stat().st_size
 
     def log_since(self, mark: int = 0) -> str:
-        """
-        Return the log after a position.
-
-        :param mark: the position, a value of ``log_size``.
-        """
         with self.log.open("rb") as file:
             file.seek(mark)
             return file.read().decode(errors="replace")

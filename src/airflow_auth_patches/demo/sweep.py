@@ -29,8 +29,6 @@ OTHER_STATUS: Mapping[str, tuple[int, str]] = {
         "logs are local files without an external URL",
     ),
 }
-#: GET routes that may access the database on the event loop, with the reason: none.
-EXEMPT: Mapping[str, str] = {}
 #: Parameter values for some GET routes, by a part of their path. They replace the general values.
 OTHER_VALUES: Mapping[str, Mapping[str, str]] = {
     "/dags/{dag_id}/assets/": {"dag_id": f"{SWEEP}_started_0"},
@@ -140,7 +138,7 @@ def get_steps(found: Sequence[Operation], values: Mapping[str, str]) -> list[Req
     :param values: a value for each parameter name.
     :raises Problem: when a GET operation needs a parameter without a value.
     """
-    gets = [each for each in found if each.method == "GET" and each.path not in EXEMPT]
+    gets = [each for each in found if each.method == "GET"]
     if missing := unknown(values, gets):
         raise Problem(
             f"The route sweep has no value for {'; '.join(missing)}.",
@@ -155,7 +153,7 @@ def get_steps(found: Sequence[Operation], values: Mapping[str, str]) -> list[Req
             if part in each.path
             for name, value in own.items()
         }
-        target = address(each, {**values, **other})
+        path, headers = address(each, {**values, **other})
         expect = OTHER_STATUS.get(each.path, (200, ""))[0]
-        steps.append(Request("GET", target.path, expect, route=each.path, more_headers=target.headers))
+        steps.append(Request("GET", path, expect, route=each.path, more_headers=headers))
     return steps

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_auth_patches.demo.pages import ask
+from airflow_auth_patches.demo import pages
 from airflow_auth_patches.demo.server import Server
 
 ADD = Path(__file__).with_name("add_users.py")
@@ -44,16 +44,6 @@ class Read:
     on_loop: int
 
 
-def reset(url: str) -> None:
-    """
-    Reset the counts.
-
-    :param url: the URL of a server booted with ``WATCH``.
-    :raises Problem: when the server does not respond.
-    """
-    ask("POST", f"{url}/user-watch/reset")
-
-
 def report(url: str) -> Read:
     """
     Return the counts since the reset.
@@ -61,4 +51,4 @@ def report(url: str) -> Read:
     :param url: the URL of a server booted with ``WATCH``.
     :raises Problem: when the server does not respond.
     """
-    return Read(**ask("GET", f"{url}/user-watch/report"))
+    return Read(**pages.report(url, WATCH))

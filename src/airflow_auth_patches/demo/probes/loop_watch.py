@@ -331,7 +331,7 @@ def _do_get(pool: Any) -> Any:
 
 
 _stock_do_get = QueuePool._do_get
-QueuePool._do_get = _do_get
+QueuePool._do_get = _do_get  # type: ignore[method-assign, assignment]
 
 gc.callbacks.append(watch.collect)
 event.listen(Engine, "before_cursor_execute", _statement)

@@ -47,7 +47,7 @@ async def reset() -> dict[str, int]:
 
 
 _stock_do_get = QueuePool._do_get
-QueuePool._do_get = _do_get
+QueuePool._do_get = _do_get  # type: ignore[method-assign, assignment]
 
 app = FastAPI(title="pool-watch")
 app.add_api_route("/reset", reset, methods=["POST"])

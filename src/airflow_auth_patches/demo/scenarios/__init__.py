@@ -28,27 +28,13 @@ from airflow_auth_patches.demo.scenarios import (
 )
 from airflow_auth_patches.util.errors import Exit, Problem
 
-ALL: tuple[Scenario, ...] = (
-    *session_cleanup.SCENARIOS,
-    *token_race.SCENARIOS,
-    *token_throughput.SCENARIOS,
-    *second_app_builder.SCENARIOS,
-    *sequence.SCENARIOS,
-    *fab_routes.SCENARIOS,
-    *memory_growth.SCENARIOS,
-    *truncated_page.SCENARIOS,
-    *pool_exhaustion.SCENARIOS,
-    *user_cache_misses.SCENARIOS,
-    *check_cost.SCENARIOS,
-    *database_waits.SCENARIOS,
-    *public_user.SCENARIOS,
-    *logout.SCENARIOS,
-    *dropped_connections.SCENARIOS,
-    *route_sweep.SCENARIOS,
-    *admission_plugin.SCENARIOS,
-    *ui_load.SCENARIOS,
+#: In the order of the demonstration.
+MODULES = (
+    *(session_cleanup, token_race, token_throughput, second_app_builder, sequence, fab_routes),
+    *(memory_growth, truncated_page, pool_exhaustion, user_cache_misses, check_cost, database_waits),
+    *(public_user, logout, dropped_connections, route_sweep, admission_plugin, ui_load),
 )
-
+ALL: tuple[Scenario, ...] = tuple(scenario for module in MODULES for scenario in module.SCENARIOS)
 
 #: The scenarios of the short demonstration, and its pairs: the oldest and the newest one. It takes minutes.
 SHORT = ("session-cleanup", "token-race", "table-locked", "logout-leeway", "browser-sessions")

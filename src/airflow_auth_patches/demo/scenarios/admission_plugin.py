@@ -17,21 +17,13 @@ SETTINGS = Settings(pool_timeout=30)
 
 
 def run(server: Server) -> Observation:
-    """
-    Request the Dags concurrently with many tokens.
-
-    :param server: a newly booted server with a small pool.
-    """
+    """Request the Dags concurrently with many tokens."""
     requests = [Request("GET", PATH, token=token) for token in server.tokens(REQUESTS)]
     mark = server.log_size()
     result = send(server.url, requests, deadline=DEADLINE, concurrency=CONCURRENCY)
     measurement = Measurement(f"{CONCURRENCY} at once", result, DEADLINE)
-    return Observation(
-        sees=f"{measurement}; all in {result.wall:.1f} s",
-        failed=bool(result.failures),
-        measurements=(measurement,),
-        pool_timeouts=pool_timeouts(server.log_since(mark)),
-    )
+    given_up = pool_timeouts(server.log_since(mark))
+    return Observation.of((measurement,), f"all in {result.wall:.1f} s", pool_timeouts=given_up)
 
 
 SCENARIOS = (

@@ -31,11 +31,7 @@ THREADS = (1, 8)
 
 
 def ratio(server: Server) -> Observation:
-    """
-    Compare a server with the check and one without it, with a different token per request.
-
-    :param server: a newly booted server with a small pool and the cache off.
-    """
+    """Compare a server with the check and one without it, with a different token per request."""
     total = {"check": Result([], 0), "no check": Result([], 0)}
     ratios: list[float] = []
     with server.sibling("no-check", probes=("no_check",)) as unchecked:
@@ -72,24 +68,17 @@ def compare(total: dict[str, Result], ratios: list[float], rounds: int) -> Obser
         for name, result in total.items()
         if result.answers
     )
-    parts = [str(each) for each in measurements]
-    finished = len(ratios) == ROUNDS
-    if finished:
-        compared = Ratios(ratios)
-        slower = compared.exceed(MOST)
-        parts.append(compared.text("the wall time of no check"))
-        parts.append(
-            f"{total['check'].wall / ROUNDS:.1f} s a round, no check {total['no check'].wall / ROUNDS:.1f} s"
-        )
-    else:
-        slower = True
-        parts.append("did not finish, so there is no ratio")
-    lost = any(each.result.failures for each in measurements)
-    return Observation(
-        sees="; ".join(parts),
-        failed=lost or slower is not False,
-        inconclusive=slower is None and not lost,
-        measurements=measurements,
+    if len(ratios) < ROUNDS:
+        return Observation.of(measurements, "did not finish, so there is no ratio", failed=True)
+    compared = Ratios(ratios)
+    slower = compared.exceed(MOST)
+    check, no_check = (total[name].wall / ROUNDS for name in ("check", "no check"))
+    return Observation.of(
+        measurements,
+        compared.text("the wall time of no check"),
+        f"{check:.1f} s a round, no check {no_check:.1f} s",
+        failed=slower is not False,
+        inconclusive=slower is None and not any(each.failures for each in total.values()),
     )
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
-from airflow_auth_patches.demo.databases import Lock
 from airflow_auth_patches.demo.load import NO_ANSWER, VERSION, Request, Result, run_flows
 from airflow_auth_patches.demo.outcomes import Measurement, Observation
-from airflow_auth_patches.demo.postgresql import PostgreSQL
 from airflow_auth_patches.demo.preparation import Settings
 from airflow_auth_patches.demo.proxy import Proxy
 from airflow_auth_patches.demo.scenario import Scenario
 from airflow_auth_patches.demo.server import Server
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import Problem
 
 PAIRS = ("3.2.2+3.6.5", "3.3.2+3.10.2")
 #: Seconds for which the table is locked or the database does not respond.
@@ -65,44 +63,61 @@ def later(action: Callable[[], None], seconds: float = HELD) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-        action()
         timer.join(seconds)
+        action()
 
 
-def compare(name: str, before: Result, during: Result) -> tuple[str, bool, Measurement]:
+def ways(sent: Result) -> str:
+    """Return a summary of the outcomes of requests."""
+    text = ", ".join(f"{count} x {way}" for way, count in sorted(sent.outcomes.items()))
+    return f"{text}, {sent.left} not sent" if sent.left else text
+
+
+def refused(sent: Result) -> bool:
+    """Check for failed requests for the version. The last one is cancelled, so it has no response."""
+    return any(answer.failed and answer.outcome != NO_ANSWER for answer in sent.versions)
+
+
+def compare(before: Result, disturbed: Mapping[str, Result]) -> Observation:
     """
-    Compare the responses during a disturbance of the database with those before.
+    Compare the responses during disturbances of the database with those before.
 
-    :param name: the name of the disturbance.
-    :param before: the requests before the disturbance.
-    :param during: the requests during the disturbance.
-    :return: the observation as text, whether it is a failure, and the measurement.
+    :param before: the requests before the disturbances.
+    :param disturbed: the requests during each disturbance, by its name.
     """
-    usual, slowest = before.slowest_version, during.slowest_version
-    unanswered = during.unfinished + during.left
-    ways = ", ".join(f"{count} x {way}" for way, count in sorted(during.outcomes.items()))
-    if during.left:
-        ways += f", {during.left} not sent"
-    text = f"{name}: version up to {slowest * 1000:.0f} ms (before {usual * 1000:.0f}), Dags {ways}"
-    # The last request for the version is cancelled at the end of the load: ignore that it has no response.
-    refused = any(answer.failed and answer.outcome != NO_ANSWER for answer in during.versions)
-    failed = slowest > usual + MORE or refused or bool(unanswered)
-    return text, failed, Measurement(name, during, DEADLINE)
+    usual = before.slowest_version
+    return Observation(
+        sees="; ".join(
+            f"{name}: version up to {during.slowest_version * 1000:.0f} ms (before {usual * 1000:.0f}), "
+            f"Dags {ways(during)}"
+            for name, during in disturbed.items()
+        ),
+        failed=any(
+            during.slowest_version > usual + MORE or refused(during) or during.unfinished or during.left
+            for during in disturbed.values()
+        ),
+        measurements=[Measurement(name, during, DEADLINE) for name, during in disturbed.items()],
+    )
 
 
-def locked(server: Server, name: str, table: str) -> Lock:
+@contextmanager
+def locked(server: Server, table: str, seconds: float = HELD) -> Iterator[None]:
     """
-    Lock a table. If another transaction uses it, close the connections of the server and try again.
+    Lock a table of a server for some seconds, at most until the end of a ``with`` block.
+
+    If another transaction uses it, close the connections of the server and try again.
 
     :param server: the server.
-    :param name: the name of the database.
     :param table: the name of the table.
+    :param seconds: the time.
     """
     try:
-        return server.database.lock(name, table)
+        lock = server.database.lock(server.name, table)
     except Problem:
-        server.kill_connections()
-        return server.database.lock(name, table)
+        server.database.kill_connections(server.name)
+        lock = server.database.lock(server.name, table)
+    with later(lock.close, seconds):
+        yield
 
 
 def tables(server: Server, *, names: tuple[str, ...]) -> Observation:
@@ -113,28 +128,18 @@ def tables(server: Server, *, names: tuple[str, ...]) -> Observation:
     :param names: the names of the tables.
     """
     before = load(server, server.tokens(REQUESTS))
-    seen = []
+    during = {}
     for table in names:
         tokens = server.tokens(REQUESTS)
-        with locked(server, server.name, table) as lock, later(lock.release):
-            seen.append(compare(f"{table} locked", before, load(server, tokens)))
-        if seen[-1][2].result.unfinished:
+        with locked(server, table):
+            during[f"{table} locked"] = sent = load(server, tokens)
+        if sent.unfinished:
             break
-    return Observation(
-        sees="; ".join(text for text, _, _ in seen),
-        failed=any(failed for _, failed, _ in seen),
-        measurements=tuple(measurement for _, _, measurement in seen),
-    )
+    return compare(before, during)
 
 
 def silent(server: Server) -> Observation:
-    """
-    Block the traffic between the database and a second server process, with a proxy.
-
-    :param server: a server whose database listens on a port.
-    """
-    if not isinstance(server.database, PostgreSQL):
-        raise Problem(f"{server.database.product} does not support a proxy.", "Use PostgreSQL.", Exit.FAILED)
+    """Block the traffic between the database and a second server process, with a proxy."""
     with Proxy(server.database.port) as proxy:
         with server.sibling("proxied", database=server.database.through(proxy.port)) as other:
             other.wait()
@@ -142,8 +147,8 @@ def silent(server: Server) -> Observation:
             tokens = other.tokens(REQUESTS)
             proxy.hold()
             with later(proxy.release):
-                text, failed, measurement = compare("database silent", before, load(other, tokens))
-    return Observation(sees=text, failed=failed, measurements=(measurement,))
+                during = load(other, tokens)
+    return compare(before, {"database silent": during})
 
 
 SCENARIOS = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from airflow_auth_patches.demo import users
 from airflow_auth_patches.demo.load import Request, send
@@ -21,32 +21,12 @@ USERS = 5
 DEADLINE = 20.0
 
 
-@dataclass(frozen=True)
-class Drop:
-    """
-    The results of the requests before and after a drop.
-
-    :param before: the requests before it.
-    :param after: the requests after it, one by one.
-    :param in_transaction: the number of connections that were idle in a transaction at the drop.
-    """
-
-    before: Measurement
-    after: Measurement
-    in_transaction: int
-
-    @property
-    def failed(self) -> bool:
-        """Whether any request failed."""
-        return bool(self.before.result.failures or self.after.result.failures)
+#: The requests before a drop and after it, and the number of connections idle in a transaction at the drop.
+Drop = tuple[Measurement, Measurement, int]
 
 
 def run(server: Server) -> Observation:
-    """
-    Send requests before and after the database drops every connection, with and without the user cache.
-
-    :param server: a newly booted server with the default user cache.
-    """
+    """Send requests before and after the database drops every connection, with and without the user cache."""
     people = users.add(server, 4 * USERS)
     fresh = [people[first : first + USERS] for first in range(0, len(people), USERS)]
     drops = both_ways(server, "cache on", fresh[:2])
@@ -55,26 +35,21 @@ def run(server: Server) -> Observation:
     uncached = replace(server.settings, user_cache_ttl=0)
     with server.sibling("no-cache", settings=uncached) as other:
         drops += both_ways(other.wait(), "cache off", fresh[2:])
-    measurements = [each.before for each in drops if each.before.result.failures]
-    measurements += [each.after for each in drops]
-    return Observation(
-        sees="; ".join(map(str, measurements)),
-        failed=any(each.failed for each in drops),
-        measurements=measurements,
-        details={"in_transaction": {each.after.name: each.in_transaction for each in drops}},
-    )
+    measurements = [before for before, _, _ in drops if before.result.failures]
+    measurements += [after for _, after, _ in drops]
+    in_transaction = {after.name: count for _, after, count in drops}
+    return Observation.of(measurements, details={"in_transaction": in_transaction})
 
 
 def both_ways(server: Server, cache: str, people: Sequence[Sequence[int]]) -> list[Drop]:
     """
     Send requests before and after a kill of every connection and a restart of the database server.
 
-    :param server: a running server.
-    :param cache: the display name of the state of its user cache.
+    :param cache: the display name of the state of the user cache of the server.
     :param people: users without earlier requests, a list for each kind of drop.
     """
     killed = around(server, f"killed, {cache}", people[0], restart=False)
-    if killed.failed:
+    if any(each.result.failures for each in killed[:2]):
         # The failure after the kill must not affect the result of the restart.
         server.restart()
     return [killed, around(server, f"restarted, {cache}", people[1], restart=True)]
@@ -96,18 +71,12 @@ def around(server: Server, name: str, people: Sequence[int], *, restart: bool) -
     if restart:
         server.database.restart()
     else:
-        server.kill_connections()
-    return Drop(before, one_by_one(server, name, late), in_transaction)
+        server.database.kill_connections(server.name)
+    return before, one_by_one(server, name, late), in_transaction
 
 
 def one_by_one(server: Server, name: str, tokens: Sequence[str]) -> Measurement:
-    """
-    Request Dags in sequence.
-
-    :param server: a running server.
-    :param name: the name of the measurement.
-    :param tokens: the token of each request.
-    """
+    """Request Dags in sequence, once with each token."""
     requests = [Request("GET", PATH, token=token) for token in tokens]
     deadline = DEADLINE * len(requests)
     return Measurement(name, send(server.url, requests, deadline=deadline, concurrency=1), deadline)

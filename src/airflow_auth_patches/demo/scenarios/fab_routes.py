@@ -5,7 +5,7 @@ from __future__ import annotations
 from airflow_auth_patches.demo.load import Request, Result, send
 from airflow_auth_patches.demo.outcomes import Measurement, Observation
 from airflow_auth_patches.demo.preparation import USER
-from airflow_auth_patches.demo.scenario import Scenario
+from airflow_auth_patches.demo.scenario import Scenario, Tally, rounds
 from airflow_auth_patches.demo.server import Server
 
 DEADLINE = 30.0
@@ -18,41 +18,19 @@ MANY = 50
 
 
 def users(server: Server) -> Observation:
-    """
-    Request FAB's users without other load.
-
-    :param server: a newly booted server.
-    """
-    token, total = server.token(), Result([], 0)
-    for _ in range(ROUNDS):
-        total += send(server.url, [Request("GET", "/auth/fab/v1/users", token=token)], deadline=DEADLINE)
-    measurement = Measurement("one by one", total, DEADLINE, ROUNDS, ROUNDS)
-    return Observation(sees=str(measurement), failed=bool(total.failures), measurements=(measurement,))
+    """Request FAB's users without other load."""
+    request = Request("GET", "/auth/fab/v1/users", token=server.token())
+    return Observation.of((rounds(server, "one by one", [request], count=ROUNDS, deadline=DEADLINE),))
 
 
 def roles(server: Server) -> Observation:
-    """
-    Create and delete roles without other load.
-
-    :param server: a newly booted server.
-    """
-    token = server.token()
-    made, deleted = Result([], 0), Result([], 0)
-    for number in range(ROUNDS):
-        role = {"name": f"made_{number}", "actions": []}
-        path = "/auth/fab/v1/roles"
-        made += send(server.url, [Request("POST", path, token=token, json=role)], deadline=DEADLINE)
-        path = f"{path}/{role['name']}"
-        deleted += send(server.url, [Request("DELETE", path, token=token)], deadline=DEADLINE)
-    measurements = (
-        Measurement("made", made, DEADLINE, ROUNDS, ROUNDS),
-        Measurement("deleted", deleted, DEADLINE, ROUNDS, ROUNDS),
-    )
-    return Observation(
-        sees="; ".join(map(str, measurements)),
-        failed=any(each.result.failures for each in measurements),
-        measurements=measurements,
-    )
+    """Create and delete roles without other load."""
+    token, path = server.token(), "/auth/fab/v1/roles"
+    sent = Tally(server.url, DEADLINE, ROUNDS, "made", "deleted")
+    for name in (f"made_{number}" for number in range(ROUNDS)):
+        sent.send("made", Request("POST", path, token=token, json={"name": name, "actions": []}))
+        sent.send("deleted", Request("DELETE", f"{path}/{name}", token=token))
+    return Observation.of(sent.measurements)
 
 
 def refused_logins(server: Server) -> Observation:
@@ -73,10 +51,10 @@ def refused_logins(server: Server) -> Observation:
         after = server.database.connections(server.name)
     measurement = Measurement("one by one", total, DEADLINE, done, REFUSED)
     rest = "" if done == REFUSED else ", the rest was not sent"
-    return Observation(
-        sees=f"{measurement}; connections to the database: {before} before, {after} after {done}{rest}",
-        failed=bool(total.failures) or after > max(before, server.settings.pool_size),
-        measurements=(measurement,),
+    return Observation.of(
+        (measurement,),
+        f"connections to the database: {before} before, {after} after {done}{rest}",
+        failed=after > max(before, server.settings.pool_size),
         details={"connections": {"before": before, "after": after}},
     )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 import uuid
 
-from airflow_auth_patches.demo.load import Request, Result, send
+from airflow_auth_patches.demo.load import Request, send
 from airflow_auth_patches.demo.outcomes import Kind, Measurement, Observation
 from airflow_auth_patches.demo.preparation import Settings
-from airflow_auth_patches.demo.scenario import Scenario
+from airflow_auth_patches.demo.scenario import Scenario, Tally
 from airflow_auth_patches.demo.server import Server
 
 ROUNDS = 20
@@ -29,18 +29,15 @@ def log_out(server: Server, other: Server) -> Observation:
     :param server: the server to log out of.
     :param other: the server that receives the token; it can be the same.
     """
-    valid, ended, refused = Result([], 0), Result([], 0), Result([], 0)
+    sent = Tally(server.url, DEADLINE, ROUNDS, "before", "logout", "after")
     for token in server.tokens(ROUNDS):
         # Send the token to both servers first, so that both can cache that it is valid.
         for each in {server.url, other.url}:
-            valid += send(each, [Request("GET", PATH, token=token)], deadline=DEADLINE)
-        ended += send(server.url, [Request("GET", LOGOUT, 307, cookie=token)], deadline=DEADLINE)
-        refused += send(other.url, [Request("GET", PATH, REFUSED, token=token)], deadline=DEADLINE)
-    measurements = (
-        Measurement("before", valid, DEADLINE, ROUNDS, ROUNDS),
-        Measurement("logout", ended, DEADLINE, ROUNDS, ROUNDS),
-        Measurement("after", refused, DEADLINE, ROUNDS, ROUNDS),
-    )
+            sent.send("before", Request("GET", PATH, token=token), each)
+        sent.send("logout", Request("GET", LOGOUT, 307, cookie=token))
+        sent.send("after", Request("GET", PATH, REFUSED, token=token), other.url)
+    measurements = sent.measurements
+    refused = measurements[2].result
     accepted = refused.outcomes["200"]
     summary = f"{ROUNDS - len(refused.failures)} of {ROUNDS} refused after logout, {accepted} accepted"
     others = [str(each) for each in measurements[:2] if each.result.failures]
@@ -61,15 +58,6 @@ def elsewhere(server: Server) -> Observation:
         return log_out(server, other.wait())
 
 
-def here(server: Server) -> Observation:
-    """
-    Log out of a server, and send the token to it again.
-
-    :param server: a server with the revocation cache off.
-    """
-    return log_out(server, server)
-
-
 def in_leeway(server: Server) -> Observation:
     """
     Log out with tokens that then expire, and send them again within the leeway, after a cleanup.
@@ -80,15 +68,12 @@ def in_leeway(server: Server) -> Observation:
     expires = int(time.time()) + LIFETIME
     tokens = [server.sign({"jti": uuid.uuid4().hex, "exp": expires}, like) for _ in range(ROUNDS)]
     send(server.url, [Request("GET", LOGOUT, 307, cookie=token) for token in tokens], deadline=DEADLINE)
-    before = send(
-        server.url, [Request("GET", PATH, REFUSED, token=token) for token in tokens], deadline=DEADLINE
-    )
+    refused = [Request("GET", PATH, REFUSED, token=token) for token in tokens]
+    before = send(server.url, refused, deadline=DEADLINE)
     # The next check after twice the lifetime runs the cleanup. All tokens have expired by then.
     time.sleep(2 * LIFETIME + 1)
     send(server.url, [Request("GET", PATH, token=server.token())], deadline=DEADLINE)
-    after = send(
-        server.url, [Request("GET", PATH, REFUSED, token=token) for token in tokens], deadline=DEADLINE
-    )
+    after = send(server.url, refused, deadline=DEADLINE)
     measurements = (
         Measurement("before", before, DEADLINE, ROUNDS, ROUNDS),
         Measurement("after", after, DEADLINE, ROUNDS, ROUNDS),
@@ -117,7 +102,7 @@ SCENARIOS = (
         about=f"{ROUNDS} tokens: request, GET {LOGOUT} with the cookie, the same request again",
         bugs=("logout-not-revoked",),
         pairs=("3.2.0+3.6.0",),
-        run=here,
+        run=lambda server: log_out(server, server),
         settings=Settings(revocation_cache_ttl=0),
     ),
     Scenario(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from airflow_auth_patches.demo.load import Request, Result, send
 from airflow_auth_patches.demo.outcomes import Measurement, Observation
@@ -23,39 +22,14 @@ STOP_AT = 5 * LIMIT
 DEADLINE = 60.0
 
 
-@dataclass(frozen=True)
-class Growth:
-    """
-    The memory growth of a server after requests of one kind.
-
-    :param measurement: the requests.
-    :param before: memory after the warm-up, in bytes.
-    :param after: memory at the end, in bytes.
-    """
-
-    measurement: Measurement
-    before: int
-    after: int
-
-    @property
-    def bytes(self) -> int:
-        """The growth in bytes."""
-        return self.after - self.before
-
-    def __str__(self) -> str:
-        """Return a short summary of what an operator sees."""
-        sent = len(self.measurement.result.answers)
-        text = f"{self.measurement.name}: {self.bytes / MIB:+.1f} MiB in {sent} requests"
-        return text if sent == REQUESTS else f"{text}, the rest was not sent"
-
-
-def grow(server: Server, name: str, requests: Sequence[Request]) -> Growth:
+def grow(server: Server, name: str, requests: Sequence[Request]) -> tuple[Measurement, int, int]:
     """
     Send requests in sequence after a warm-up, until all are sent or the memory has grown by `STOP_AT`.
 
     :param server: the server.
     :param name: the name of the measurement.
     :param requests: the requests to repeat.
+    :return: the measurement, and the memory after the warm-up and at the end, in bytes.
     """
     sequence = [requests[number % len(requests)] for number in range(WARM_UP + REQUESTS)]
     send(server.url, sequence[:WARM_UP], deadline=DEADLINE, concurrency=1)
@@ -67,30 +41,31 @@ def grow(server: Server, name: str, requests: Sequence[Request]) -> Growth:
         after = server.memory()
         if after - before > STOP_AT or total.unfinished:
             break
-    return Growth(Measurement(name, total, DEADLINE, rounds, REQUESTS // STEP), before, after)
+    return Measurement(name, total, DEADLINE, rounds, REQUESTS // STEP), before, after
 
 
 def run(server: Server) -> Observation:
-    """
-    Request tokens, then FAB's users and roles in turn.
-
-    :param server: a newly booted server.
-    """
+    """Request tokens, then FAB's users and roles in turn."""
     token = server.token()
     users, roles = (Request("GET", f"/auth/fab/v1/{name}", token=token) for name in ("users", "roles"))
     grown = (
         grow(server, "tokens", [Request("POST", "/auth/token", 201, json=USER)]),
         grow(server, "users and roles", [users, roles]),
     )
-    failing = [each.measurement for each in grown if each.measurement.result.failures]
+    failing = [each for each, _, _ in grown if each.result.failures]
+    seen = []
+    for each, before, after in grown:
+        sent = len(each.result.answers)
+        rest = "" if sent == REQUESTS else ", the rest was not sent"
+        seen.append(f"{each.name}: {(after - before) / MIB:+.1f} MiB in {sent} requests{rest}")
     return Observation(
-        sees="; ".join([*map(str, grown), *map(str, failing)]),
-        failed=bool(failing) or any(each.bytes > LIMIT for each in grown),
-        measurements=tuple(each.measurement for each in grown),
+        sees="; ".join([*seen, *map(str, failing)]),
+        failed=bool(failing) or any(after - before > LIMIT for _, before, after in grown),
+        measurements=[each for each, _, _ in grown],
         details={
             "memory": {
-                each.measurement.name: {"before": each.before, "after": each.after, "grown": each.bytes}
-                for each in grown
+                each.name: {"before": before, "after": after, "grown": after - before}
+                for each, before, after in grown
             }
         },
     )

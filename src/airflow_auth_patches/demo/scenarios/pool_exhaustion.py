@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from airflow_auth_patches.demo import checks, loop
-from airflow_auth_patches.demo.load import Request, Result, send
+from airflow_auth_patches.demo.load import Request, send
 from airflow_auth_patches.demo.outcomes import Measurement, Observation, pool_timeouts
 from airflow_auth_patches.demo.preparation import Settings
 from airflow_auth_patches.demo.scenario import Scenario
@@ -38,77 +37,24 @@ BEYOND = 0.1
 
 
 def warm_token(server: Server) -> Observation:
-    """
-    Request the Dags concurrently, with one token that was used before.
-
-    :param server: a newly booted server with a small pool.
-    """
+    """Request the Dags concurrently, with one token that was used before."""
     request = Request("GET", "/api/v2/dags", token=server.token())
     send(server.url, [request], deadline=WARM_DEADLINE)
     mark = server.log_size()
     result = send(server.url, [request] * WARM_REQUESTS, deadline=WARM_DEADLINE, concurrency=CONCURRENCY)
     given_up = pool_timeouts(server.log_since(mark))
     measurement = Measurement(f"{CONCURRENCY} at once", result, WARM_DEADLINE)
-    return Observation(
-        sees=f"{measurement}; {given_up} pool time-outs; {times(result)}",
-        failed=bool(result.failures),
-        measurements=(measurement,),
-        pool_timeouts=given_up,
-    )
-
-
-def times(result: Result) -> str:
-    """
-    Return a summary of the durations of requests.
-
-    :param result: the results of the requests.
-    """
     p50, p95, p99 = (result.percentile(percent) or 0.0 for percent in (50, 95, 99))
-    return f"wall {result.wall:.1f} s, p50 {p50:.1f}, p95 {p95:.1f}, p99 {p99:.1f} s"
+    times = f"wall {result.wall:.1f} s, p50 {p50:.1f}, p95 {p95:.1f}, p99 {p99:.1f} s"
+    return Observation.of((measurement,), f"{given_up} pool time-outs", times, pool_timeouts=given_up)
 
 
-@dataclass(frozen=True)
-class Load:
-    """
-    The result of a load test with a different token per request.
-
-    :param measurement: the results of the requests.
-    :param pool_timeouts: the number of pool time-outs.
-    :param seen: the counts of the event loop; ``None`` if the server hangs.
-    :param used: the connections of the check; ``None`` if the server hangs.
-    """
-
-    measurement: Measurement
-    pool_timeouts: int
-    seen: loop.Report | None = None
-    used: checks.Used | None = None
-
-    @property
-    def finished(self) -> bool:
-        """Whether every request got a response."""
-        return self.seen is not None
-
-
-def load(server: Server, name: str, size: int) -> Load:
-    """
-    Request Dags with a different token each time.
-
-    :param server: a running server with the probes.
-    :param name: the name of the measurement.
-    :param size: the number of requests.
-    """
-    tokens = server.tokens(size + 1)
-    requests = [Request("GET", PATH, token=token) for token in tokens]
-    send(server.url, requests[:1], deadline=DISTINCT_DEADLINE)
-    loop.reset(server.url)
-    checks.reset(server.url)
-    mark = server.log_size()
-    result = send(server.url, requests[1:], deadline=DISTINCT_DEADLINE, concurrency=CONCURRENCY)
-    measurement = Measurement(f"{name}, {size}", result, DISTINCT_DEADLINE)
-    given_up = pool_timeouts(server.log_since(mark))
-    if result.unfinished:
-        return Load(measurement, given_up)
-    return Load(measurement, given_up, loop.report(server.url), checks.report(server.url))
+def load(server: Server, name: str, size: int) -> loop.LoadTest:
+    """Send a number of requests for Dags, with a different token each time."""
+    requests = [Request("GET", PATH, token=token) for token in server.tokens(size + 1)]
+    return loop.load_test(
+        server, f"{name}, {size}", requests, deadline=DISTINCT_DEADLINE, concurrency=CONCURRENCY
+    )
 
 
 def distinct_tokens(server: Server) -> Observation:
@@ -119,7 +65,8 @@ def distinct_tokens(server: Server) -> Observation:
 
     :param server: a newly booted server with a small pool and the cache off.
     """
-    loads: list[Load] = []
+    loads: list[loop.LoadTest] = []
+    used: list[checks.Used] = []
     with ExitStack() as stack:
         cached = stack.enter_context(
             server.sibling("cache", settings=replace(server.settings, revocation_cache_ttl=None))
@@ -131,74 +78,52 @@ def distinct_tokens(server: Server) -> Observation:
             each.wait()
             for size in SIZES:
                 loads.append(load(each, name, size))
-                if not loads[-1].finished:
-                    return observe(loads, [])
+                if loads[-1].seen is None:
+                    return observe(loads, used, [])
+                used.append(checks.report(each.url))
         unchecked.wait()
         # Run as many load tests as with the check, because the worst values are compared.
-        return observe(loads, [load(unchecked, "no check", size) for _ in range(2) for size in SIZES])
+        return observe(loads, used, [load(unchecked, "no check", size) for _ in range(2) for size in SIZES])
 
 
-def observe(loads: list[Load], unchecked: list[Load]) -> Observation:
+def observe(
+    loads: list[loop.LoadTest], used: list[checks.Used], unchecked: list[loop.LoadTest]
+) -> Observation:
     """
     Return the observation of the load tests.
 
     :param loads: the load tests with the check.
+    :param used: the connections of the check in each of them; fewer if the server hangs.
     :param unchecked: the load tests without the check; empty if the server with the check hangs.
     """
-    given_up = sum(each.pool_timeouts for each in loads)
+    given_up = sum(pool_timeouts(each.log) for each in loads)
     measurements = tuple(each.measurement for each in loads)
-    parts = [str(each) for each in measurements]
-    parts.append(f"{given_up} pool time-outs")
-    failed = bool(given_up) or any(each.result.failures for each in measurements)
-    if loads[-1].finished:
+    notes = [f"{given_up} pool time-outs"]
+    failed = bool(given_up)
+    if len(used) == len(loads):
         seen = [each.seen for each in loads if each.seen is not None]
-        used = [each.used for each in loads if each.used is not None]
         without = [each.seen for each in unchecked if each.seen is not None]
-        queries = sum(on_loop(each) for each in seen)
+        sites = [site for each in seen for site in each.sites if site.kind == "statements"]
+        queries = sum(site.count for site in sites if "(revoked_token)" in site.site)
         most, held = max(each.most for each in used), max(each.held for each in used)
-        parts += [
-            f"loop blocked for {blocked(seen) * 1000:.0f} ms at most, without a check"
-            f" {blocked(without) * 1000:.0f} ms",
-            f"event-loop lag up to {stopped(seen) * 1000:.0f} ms with garbage collection, without a check"
-            f" {stopped(without) * 1000:.0f} ms",
+        # The highest lags: while other threads of the process ran, and for any reason.
+        blocked, blocked_without, lag, lag_without = (
+            max((getattr(each, name) for each in reports), default=0.0)
+            for name in ("longest_block", "longest_stop")
+            for reports in (seen, without)
+        )
+        notes += [
+            f"loop blocked for {blocked * 1000:.0f} ms at most, without a check"
+            f" {blocked_without * 1000:.0f} ms",
+            f"event-loop lag up to {lag * 1000:.0f} ms with garbage collection, without a check"
+            f" {lag_without * 1000:.0f} ms",
             f"{queries} of the check's {sum(each.queries for each in used)} queries on the loop",
             f"it had {most} connections at once at most, {held} when idle",
         ]
-        failed = failed or blocked(seen) > blocked(without) + BEYOND or bool(queries) or held > 0
+        failed = failed or blocked > blocked_without + BEYOND or bool(queries) or held > 0
     else:
-        parts.append("the server hangs, the rest was not tried")
-    return Observation(
-        sees="; ".join(parts), failed=failed, measurements=measurements, pool_timeouts=given_up
-    )
-
-
-def stopped(seen: Sequence[loop.Report]) -> float:
-    """
-    Return the highest event-loop lag, in seconds.
-
-    :param seen: the counts of the event loop.
-    """
-    return max((each.longest_stop for each in seen), default=0.0)
-
-
-def blocked(seen: Sequence[loop.Report]) -> float:
-    """
-    Return the highest event-loop lag during which other threads of the process ran, in seconds.
-
-    :param seen: the counts of the event loop.
-    """
-    return max((each.longest_block for each in seen), default=0.0)
-
-
-def on_loop(seen: loop.Report) -> int:
-    """
-    Return the number of queries of the check that blocked the event loop.
-
-    :param seen: the counts of the event loop.
-    """
-    return sum(
-        site.count for site in seen.sites if site.kind == "statements" and "(revoked_token)" in site.site
-    )
+        notes.append("the server hangs, the rest was not tried")
+    return Observation.of(measurements, *notes, failed=failed, pool_timeouts=given_up)
 
 
 SCENARIOS = (

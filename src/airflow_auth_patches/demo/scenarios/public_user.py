@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from airflow_auth_patches.demo import loop
-from airflow_auth_patches.demo.load import NO_ANSWER, VERSION, Request, Result, run_flows
+from airflow_auth_patches.demo import loop, pages
+from airflow_auth_patches.demo.load import VERSION, Request, Result, run_flows
 from airflow_auth_patches.demo.outcomes import Measurement, Observation, pool_timeouts
 from airflow_auth_patches.demo.preparation import Settings
 from airflow_auth_patches.demo.scenario import Scenario
@@ -12,8 +12,9 @@ from airflow_auth_patches.demo.scenarios.database_waits import (
     HELD,
     MORE,
     REQUESTS,
-    later,
     locked,
+    refused,
+    ways,
 )
 from airflow_auth_patches.demo.server import Server
 
@@ -35,13 +36,7 @@ SETTINGS = Settings(pool_timeout=10, probes=(loop.WATCH,), public_role=ROLE)
 
 
 def load(server: Server, *, count: int, concurrency: int) -> Result:
-    """
-    Send requests without a token, and request the version at the same time, also without a token.
-
-    :param server: a running server.
-    :param count: the number of requests.
-    :param concurrency: the number of concurrent requests.
-    """
+    """Send requests without a token, and request the version at the same time, also without a token."""
     return run_flows(server.url, [[REQUEST]] * count, concurrency=concurrency, deadline=DEADLINE)
 
 
@@ -52,9 +47,9 @@ def run(server: Server) -> Observation:
     :param server: a newly booted server with the probe `loop.WATCH` and a public role.
     """
     mark = server.log_size()
-    loop.reset(server.url)
+    pages.reset(server.url, loop.WATCH)
     few = load(server, count=REQUESTS, concurrency=CONCURRENCY)
-    with locked(server, server.name, TABLE) as lock, later(lock.release):
+    with locked(server, TABLE):
         during = load(server, count=REQUESTS, concurrency=CONCURRENCY)
     many = load(server, count=MANY_REQUESTS, concurrency=MANY)
     seen = loop.report(server.url)
@@ -68,10 +63,12 @@ def run(server: Server) -> Observation:
                 f"{seen.waits} waits",
                 f"{TABLE} locked: version up to {during.slowest_version * 1000:.0f} ms "
                 f"(before {few.slowest_version * 1000:.0f})",
-                *(f"{name} {_ways(sent)}" for name, sent in runs.items()),
+                *(f"{name} {ways(sent)}" for name, sent in runs.items()),
             )
         ),
-        failed=slow or not seen.clean or any(_wrong(sent) for sent in runs.values()),
+        failed=slow
+        or not seen.clean
+        or any(refused(sent) or sent.left or sent.failures for sent in runs.values()),
         measurements=tuple(Measurement(name, sent, DEADLINE) for name, sent in runs.items()),
         pool_timeouts=pool_timeouts(server.log_since(mark)),
         details={
@@ -79,17 +76,6 @@ def run(server: Server) -> Observation:
             "slowest_version": {name: sent.slowest_version for name, sent in runs.items()},
         },
     )
-
-
-def _ways(sent: Result) -> str:
-    ways = ", ".join(f"{count} x {way}" for way, count in sorted(sent.outcomes.items()))
-    return f"{ways}, {sent.left} not sent" if sent.left else ways
-
-
-def _wrong(sent: Result) -> bool:
-    """Check for missing and unexpected responses; the last request for the version is cancelled."""
-    refused = any(answer.failed and answer.outcome != NO_ANSWER for answer in sent.versions)
-    return refused or bool(sent.left) or bool(sent.failures)
 
 
 SCENARIOS = (

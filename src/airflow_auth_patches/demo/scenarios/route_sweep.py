@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from airflow_auth_patches.demo import loop
+from airflow_auth_patches.demo import loop, pages
 from airflow_auth_patches.demo.load import Request, Result, run_flows
 from airflow_auth_patches.demo.openapi import operations
 from airflow_auth_patches.demo.outcomes import Measurement, Observation, pool_timeouts
 from airflow_auth_patches.demo.preparation import Settings
 from airflow_auth_patches.demo.scenario import Scenario
 from airflow_auth_patches.demo.server import Server
-from airflow_auth_patches.demo.sweep import EXEMPT, SeedData, get_steps
+from airflow_auth_patches.demo.sweep import SeedData, get_steps
 from airflow_auth_patches.demo.writes import flows, left_out
 
 PAIRS = ("3.1.8+3.4.0", "3.2.2+3.6.5", "3.3.2+3.10.2")
@@ -43,7 +43,7 @@ def run(server: Server) -> Observation:
     random.Random(66493).shuffle(planned)
     tokens = iter(server.tokens(sum(map(len, planned))))
     mark = server.log_size()
-    loop.reset(server.url)
+    pages.reset(server.url, loop.WATCH)
     sent = run_flows(server.url, planned, lambda: next(tokens), concurrency=CONCURRENCY, deadline=DEADLINE)
     seen = loop.report(server.url)
     wrong = sent.failures
@@ -56,7 +56,7 @@ def run(server: Server) -> Observation:
             "loop": seen.data(),
             "slowest_version": sent.slowest_version,
             "versions_asked": len(sent.versions),
-            "routes": {"GET": len(gets), "exempt": dict(EXEMPT)},
+            "routes": {"GET": len(gets)},
             "writes_left_out": left_out(found, writes),
             "steps_left": sent.left,
             "wrong": Counter(f"{each.outcome} {each.request}" for each in wrong),
@@ -66,12 +66,7 @@ def run(server: Server) -> Observation:
 
 
 def summary(sent: Result, seen: loop.Report) -> str:
-    """
-    Return a summary of the route sweep.
-
-    :param sent: the results of the requests.
-    :param seen: the counts of the event loop.
-    """
+    """Return a summary of the route sweep, from the results of the requests and the event-loop counts."""
     wrong = Counter(each.outcome for each in sent.failures)
     failures = ", ".join(f"{count} x {outcome}" for outcome, count in sorted(wrong.items())) or "none fail"
     parts = [

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from airflow_auth_patches.demo.load import Request, Result, send
-from airflow_auth_patches.demo.outcomes import Measurement, Observation, race_errors
+from airflow_auth_patches.demo.load import Request, send
+from airflow_auth_patches.demo.outcomes import Observation
 from airflow_auth_patches.demo.pages import SEE_LOG
 from airflow_auth_patches.demo.preparation import USER, Settings
-from airflow_auth_patches.demo.scenario import Scenario
+from airflow_auth_patches.demo.scenario import Scenario, Tally
+from airflow_auth_patches.demo.scenarios.token_race import observe
 from airflow_auth_patches.demo.server import Server
 from airflow_auth_patches.util.errors import Exit, Problem
 
@@ -25,7 +26,7 @@ def run(server: Server) -> Observation:
     :raises Problem: when a set-up does not pause half-way.
     """
     mark = server.log_size()
-    tokens, set_ups = Result([], 0), Result([], 0)
+    sent = Tally(server.url, DEADLINE, ROUNDS, "app builders", "tokens")
     for _ in range(ROUNDS):
         begun = send(server.url, [BEGIN], deadline=DEADLINE)
         if begun.failures:
@@ -35,22 +36,9 @@ def run(server: Server) -> Observation:
                 SEE_LOG,
                 Exit.FAILED,
             )
-        tokens += send(server.url, [LOG_IN], deadline=DEADLINE)
-        set_ups += send(server.url, [END], deadline=DEADLINE)
-    measurements = (
-        Measurement("app builders", set_ups, DEADLINE, ROUNDS, ROUNDS),
-        Measurement("tokens", tokens, DEADLINE, ROUNDS, ROUNDS),
-    )
-    errors = race_errors(server.log_since(mark))
-    parts = [str(each) for each in measurements]
-    if errors:
-        parts.append("logged: " + ", ".join(f"{count} x {name}" for name, count in errors.items()))
-    return Observation(
-        sees="; ".join(parts),
-        failed=bool(errors) or any(each.result.failures for each in measurements),
-        measurements=measurements,
-        log_errors=errors,
-    )
+        sent.send("tokens", LOG_IN)
+        sent.send("app builders", END)
+    return observe(server, mark, sent.measurements)
 
 
 SCENARIOS = (

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from airflow_auth_patches.demo.load import Request, Result, send
-from airflow_auth_patches.demo.outcomes import Kind, Measurement, Observation
+from airflow_auth_patches.demo.load import Request
+from airflow_auth_patches.demo.outcomes import Kind, Observation
 from airflow_auth_patches.demo.reached import Reached
-from airflow_auth_patches.demo.scenario import Scenario
+from airflow_auth_patches.demo.scenario import Scenario, Tally
 from airflow_auth_patches.demo.scenarios.token_race import NO_USERS, PAIRS, fab_requests, observe
 
 ROUNDS = 3
@@ -13,13 +13,9 @@ DEADLINE = 20.0
 
 
 def run(server: Reached) -> Observation:
-    """
-    Request tokens, FAB's users and roles, and core's routes, in sequence.
-
-    :param server: a newly booted server.
-    """
+    """Request tokens, FAB's users and roles, and core's routes, in sequence."""
     mark = server.log_size()
-    total = Result([], 0)
+    sent = Tally(server.url, DEADLINE, ROUNDS, "one by one")
     for _ in range(ROUNDS):
         token = server.token()
         requests = [
@@ -31,8 +27,8 @@ def run(server: Reached) -> Observation:
             Request("GET", "/auth/login/"),
         ]
         for request in requests:
-            total += send(server.url, [request], deadline=DEADLINE)
-    return observe(server, mark, (Measurement("one by one", total, DEADLINE, ROUNDS, ROUNDS),))
+            sent.send("one by one", request)
+    return observe(server, mark, sent.measurements)
 
 
 SCENARIOS = (

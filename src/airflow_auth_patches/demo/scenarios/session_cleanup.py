@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from airflow_auth_patches.demo.load import Request, Result, send
-from airflow_auth_patches.demo.outcomes import Measurement, Observation
+from airflow_auth_patches.demo.load import Request
+from airflow_auth_patches.demo.outcomes import Observation
 from airflow_auth_patches.demo.preparation import Settings
-from airflow_auth_patches.demo.scenario import Scenario
+from airflow_auth_patches.demo.scenario import Scenario, Tally
 from airflow_auth_patches.demo.server import Server
 
 ROUNDS = 20
@@ -23,21 +23,18 @@ def run(server: Server) -> Observation:
     bearer = Request("GET", "/api/v2/dags", token=server.token())
     login = Request("GET", "/auth/login/")
     mark = server.log_size()
-    api, page = Result([], 0), Result([], 0)
+    sent = Tally(server.url, DEADLINE, ROUNDS, "login page", "API before it")
     for _ in range(ROUNDS):
-        api += send(server.url, [bearer], deadline=DEADLINE)
-        server.kill_connections()
-        page += send(server.url, [login], deadline=DEADLINE)
-    measurements = (
-        Measurement("login page", page, DEADLINE, ROUNDS, ROUNDS),
-        Measurement("API before it", api, DEADLINE, ROUNDS, ROUNDS),
-    )
+        sent.send("API before it", bearer)
+        server.database.kill_connections(server.name)
+        sent.send("login page", login)
     warnings = server.log_since(mark).count(WARNING)
-    text = "; ".join(str(each) for each in measurements if each.result.failures) or str(measurements[0])
+    failing = [each for each in sent.measurements if each.result.failures]
+    text = "; ".join(map(str, failing)) or str(sent.measurements[0])
     return Observation(
         sees=f"{text}; {warnings} warnings logged" if warnings else text,
-        failed=bool(page.failures or api.failures),
-        measurements=measurements,
+        failed=bool(failing),
+        measurements=sent.measurements,
         warnings=warnings,
     )
 

@@ -27,33 +27,19 @@ def observe(server: Reached, mark: int, measurements: tuple[Measurement, ...]) -
     :param measurements: the measurements.
     """
     errors = race_errors(server.log_since(mark))
-    text = "; ".join(str(each) for each in measurements)
-    if errors:
-        text += "; logged: " + ", ".join(f"{count} x {name}" for name, count in errors.items())
-    return Observation(
-        sees=text,
-        failed=bool(errors) or any(each.result.failures for each in measurements),
-        measurements=measurements,
-        log_errors=errors,
-    )
+    logged = ", ".join(f"{count} x {name}" for name, count in errors.items())
+    notes = [f"logged: {logged}"] if errors else []
+    return Observation.of(measurements, *notes, failed=bool(errors), log_errors=errors)
 
 
 def five_tokens(server: Reached) -> Measurement:
-    """
-    Send 5 concurrent logins, in three rounds.
-
-    :param server: the server.
-    """
+    """Send 5 concurrent logins, in three rounds."""
     log_in = Request("POST", "/auth/token", 201, json=server.user)
     return rounds(server, "5 at once", [log_in] * 5, count=3, deadline=FEW_DEADLINE)
 
 
 def tokens_at_once(server: Server) -> Observation:
-    """
-    Send 5 and then 20 concurrent logins, without earlier requests.
-
-    :param server: a newly booted server.
-    """
+    """Send 5 and then 20 concurrent logins, without earlier requests."""
     mark = server.log_size()
     log_in = Request("POST", "/auth/token", 201, json=server.user)
     few = five_tokens(server)
@@ -94,11 +80,7 @@ def three_mixed(server: Reached, token: str) -> Measurement:
 
 
 def mixed(server: Server) -> Observation:
-    """
-    Request tokens, FAB's pages and Dags concurrently: three requests as in the bug report, then more.
-
-    :param server: a newly booted server.
-    """
+    """Request tokens, FAB's pages and Dags concurrently: three requests as in the bug report, then more."""
     token = server.token()
     mark = server.log_size()
     few = three_mixed(server, token)

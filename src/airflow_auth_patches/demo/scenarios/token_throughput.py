@@ -19,11 +19,7 @@ TIMES = 2.5
 
 
 def run(server: Server) -> Observation:
-    """
-    Send concurrent logins in several rounds.
-
-    :param server: a newly booted server.
-    """
+    """Send concurrent logins in several rounds."""
     mark = server.log_size()
     log_in = Request("POST", "/auth/token", 201, json=USER)
     measurement = rounds(server, f"{AT_ONCE} at once", [log_in] * AT_ONCE, count=ROUNDS, deadline=DEADLINE)

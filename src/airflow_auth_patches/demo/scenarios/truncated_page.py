@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 
 import httpx
 
-from airflow_auth_patches.demo.load import Request, Result, send
-from airflow_auth_patches.demo.outcomes import Measurement, Observation
+from airflow_auth_patches.demo.load import Request, send
+from airflow_auth_patches.demo.outcomes import Observation
 from airflow_auth_patches.demo.pages import SEE_LOG
 from airflow_auth_patches.demo.preparation import USER, Settings
-from airflow_auth_patches.demo.scenario import Scenario
+from airflow_auth_patches.demo.scenario import Scenario, rounds
 from airflow_auth_patches.demo.server import Server
 from airflow_auth_patches.util.errors import Exit, Problem
 
@@ -60,40 +61,15 @@ def request_page(server: Server, path: str, status: int) -> Observation:
     if usual.failures:
         outcomes = dict(usual.outcomes)
         raise Problem(f"{path} of {server.pair} fails without a drop: {outcomes}.", SEE_LOG, Exit.FAILED)
-    mark, total = server.log_size(), Result([], 0)
+    mark = server.log_size()
     page = replace(page, path=f"{path}?drop-connection")
-    for _ in range(ROUNDS):
-        total += send(server.url, [page], deadline=DEADLINE)
+    measurement = rounds(server, "pages", [page], count=ROUNDS, deadline=DEADLINE)
     dropped = int(httpx.get(f"{server.url}/drop-connection/count", trust_env=False, timeout=DEADLINE).text)
     if dropped != ROUNDS:
         raise Problem(f"{ROUNDS} pages dropped {dropped} connections.", SEE_LOG, Exit.FAILED)
-    measurement = Measurement("pages", total, DEADLINE, ROUNDS, ROUNDS)
     warnings = server.log_since(mark).count(WARNING)
-    return Observation(
-        sees=f"{measurement}; {warnings} warnings logged" if warnings else str(measurement),
-        failed=bool(total.failures),
-        measurements=(measurement,),
-        warnings=warnings,
-        details={"dropped": dropped},
-    )
-
-
-def securecookie(server: Server) -> Observation:
-    """
-    Request a page that reads the database, with the session in a cookie.
-
-    :param server: a newly booted server.
-    """
-    return request_page(server, PAGE, 200)
-
-
-def database(server: Server) -> Observation:
-    """
-    Request a page whose session is read from the database but not written.
-
-    :param server: a newly booted server.
-    """
-    return request_page(server, UNWRITTEN, 404)
+    notes = [f"{warnings} warnings logged"] if warnings else []
+    return Observation.of((measurement,), *notes, warnings=warnings, details={"dropped": dropped})
 
 
 SCENARIOS = (
@@ -105,7 +81,7 @@ SCENARIOS = (
         ),
         bugs=("truncated-page",),
         pairs=("3.1.6+3.3.0", "3.2.2+3.6.5", "3.3.2+3.10.2"),
-        run=securecookie,
+        run=partial(request_page, path=PAGE, status=200),
         settings=Settings(session_backend="securecookie", probes=("drop_connection",)),
         minimal=True,
     ),
@@ -117,7 +93,7 @@ SCENARIOS = (
         ),
         bugs=("truncated-page",),
         pairs=("3.1.6+3.3.0", "3.3.2+3.10.2"),
-        run=database,
+        run=partial(request_page, path=UNWRITTEN, status=404),
         settings=Settings(session_backend="database", probes=("drop_connection",)),
         minimal=True,
         note="A page whose session is written lets go of its connection before, and is whole on stock too.",

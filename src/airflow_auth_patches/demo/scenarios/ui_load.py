@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from airflow_auth_patches.demo import browsers, pool, tasks
-from airflow_auth_patches.demo.load import Request, send
+from airflow_auth_patches.demo import browsers, pages, tasks
+from airflow_auth_patches.demo.load import Request, Result, send
 from airflow_auth_patches.demo.outcomes import Observation, pool_timeouts
 from airflow_auth_patches.demo.preparation import UI_DAGS, Settings
 from airflow_auth_patches.demo.ratios import Ratios
@@ -38,7 +39,10 @@ PATCHED = "all patches"
 NO_LIMIT = "all patches, no limit"
 LARGE_POOL = "all patches, pool 40+160, no limit"
 
-SETTINGS = Settings(pool_size=5, max_overflow=10, pool_timeout=30, probes=(pool.WATCH,))
+#: The in-process probe that counts the threads that wait for a connection, and its lines in the log.
+WATCH = "pool_watch"
+WAITING = re.compile(r"^pool-watch: (\d+) waiting$", re.MULTILINE)
+SETTINGS = Settings(pool_size=5, max_overflow=10, pool_timeout=30, probes=(WATCH,))
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,12 @@ class Run:
 
     def data(self) -> dict[str, Any]:
         """Return the load test as JSON-serializable data; times are in seconds."""
-        result = self.load.result
-        heartbeats = self.load.heartbeats
+        result, beats = self.load.result, self.load.heartbeats
+        heartbeats = {
+            "heartbeats": len(beats.answers),
+            "heartbeats_lost": len(beats.failures),
+            **{f"heartbeats_p{percent}": _seconds(beats, percent) for percent in (50, 95)},
+        }
         return {
             "form": self.form,
             "sessions": self.load.sessions,
@@ -76,21 +84,16 @@ class Run:
             "lost": self.lost,
             "outcomes": dict(sorted(result.outcomes.items())),
             "requests_per_second": round(self.load.rate, 1),
-            **{f"p{percent}": round(result.percentile(percent) or 0.0, 3) for percent in (50, 95, 99)},
-            "slowest_version": round(self.load.result.slowest_version, 3),
+            **{f"p{percent}": _seconds(result, percent) for percent in (50, 95, 99)},
+            "slowest_version": round(result.slowest_version, 3),
             "waiting_threads": self.waiting,
             "pool_timeouts": self.pool_timeouts,
-            **(
-                {
-                    "heartbeats": len(heartbeats.answers),
-                    "heartbeats_lost": len(heartbeats.failures),
-                    "heartbeats_p50": round(heartbeats.percentile(50) or 0.0, 3),
-                    "heartbeats_p95": round(heartbeats.percentile(95) or 0.0, 3),
-                }
-                if heartbeats.answers
-                else {}
-            ),
+            **(heartbeats if beats.answers else {}),
         }
+
+
+def _seconds(result: Result, percent: int) -> float:
+    return round(result.percentile(percent) or 0.0, 3)
 
 
 class LoadTests:
@@ -99,10 +102,6 @@ class LoadTests:
     def __init__(self) -> None:
         self.runs: list[Run] = []
         self._pages = browsers.stages(UI_DAGS)
-
-    def warm_up(self, server: Server) -> None:
-        """Request each path once, and omit the paths that the release does not support."""
-        self._pages = browsers.available(server.url, server.token(), self._pages)
 
     def measure(
         self,
@@ -118,7 +117,7 @@ class LoadTests:
         If the server lost requests before, it can hang until the pool time-out, so it is restarted first.
 
         :param form: the display name of the server.
-        :param server: a running server with ``pool.WATCH``.
+        :param server: a running server with ``WATCH``.
         :param sessions: the number of sessions.
         :param number: the number of the comparison of two servers.
         :param heartbeats: the heartbeat request of each running task, see :func:`tasks.start`.
@@ -127,21 +126,22 @@ class LoadTests:
         if before and before[-1].lost:
             server.restart()
         if not before or before[-1].lost:
-            self.warm_up(server)
-        pool.reset(server.url)
+            # Request each path once, and omit the paths that the release does not support.
+            self._pages = browsers.available(server.url, server.token(), self._pages)
+        pages.reset(server.url, WATCH)
         tokens, mark = server.tokens(sessions), server.log_size()
         load = browsers.browse(
             server.url, self._pages, tokens, seconds=SECONDS, patience=PATIENCE, tasks=heartbeats
         )
         log = server.log_since(mark)
-        self.runs.append(Run(form, load, pool.most_waiting(log), pool_timeouts(log), number))
+        self.runs.append(Run(form, load, most_waiting(log), pool_timeouts(log), number))
 
     def sweep(self, form: str, server: Server) -> None:
         """
         Run a load test with each number of sessions.
 
         :param form: the display name of the server.
-        :param server: a running server with ``pool.WATCH``.
+        :param server: a running server with ``WATCH``.
         """
         for sessions in SESSIONS:
             self.measure(form, server, sessions)
@@ -151,7 +151,7 @@ class LoadTests:
         Run load tests with heartbeats of running tasks, without sessions and with `REFERENCE` sessions.
 
         :param form: the display name of the server.
-        :param server: a server with ``pool.WATCH`` that was measured before.
+        :param server: a server with ``WATCH`` that was measured before.
         """
         if self.runs[-1].lost:
             server.restart()
@@ -160,6 +160,15 @@ class LoadTests:
         send(server.url, heartbeats[:1], deadline=FIRST_HEARTBEAT)
         for sessions in (0, REFERENCE):
             self.measure(with_tasks(form), server, sessions, heartbeats=heartbeats)
+
+
+def most_waiting(log: str) -> int:
+    """
+    Return the largest number of threads that waited for a connection at the same time.
+
+    :param log: the log of the server since the reset of ``WATCH``.
+    """
+    return max(map(int, WAITING.findall(log)), default=0)
 
 
 def with_tasks(form: str) -> str:
@@ -181,11 +190,7 @@ def run(server: Server) -> Observation:
 
 
 def run_patched(server: Server) -> Observation:
-    """
-    Run the load tests of a server with all patches, and of servers with another limit and pool.
-
-    :param server: a newly booted server with the default limit.
-    """
+    """Run the load tests of a server with all patches, and of servers with another limit and pool."""
     tests = LoadTests()
     tests.sweep(PATCHED, server)
     unlimited = replace(server.settings, max_concurrent_requests=0)
@@ -207,25 +212,25 @@ def run_once(server: Server) -> Observation:
     """
     Run one load test with `REFERENCE` sessions. A lost request is a failure.
 
-    :param server: a newly booted server with ``pool.WATCH``.
+    :param server: a newly booted server with ``WATCH``.
     """
     tests = LoadTests()
     tests.measure(f"{REFERENCE} sessions", server, REFERENCE)
-    lost = any(each.lost for each in tests.runs)
-    return Observation(sees=summary(tests.runs), failed=lost, details=details(tests.runs))
+    return observe_stock(tests.runs)
 
 
 def observe_stock(runs: Sequence[Run]) -> Observation:
     """
-    Return the observation of one server without patches. Lost requests at `REFERENCE` sessions are a failure.
+    Return the observation of one server. Lost requests at `REFERENCE` sessions are a failure.
 
     :param runs: the load tests of the server.
     """
     form = runs[0].form
     decisive = _at_reference(runs, form)
-    parts = [summary(decisive), *heartbeats(runs, form)]
     return Observation(
-        sees="; ".join(parts), failed=any(each.lost for each in decisive), details=details(runs)
+        sees="; ".join([summary(decisive), *heartbeats(runs, form)]),
+        failed=any(each.lost for each in decisive),
+        details=details(runs),
     )
 
 
@@ -239,15 +244,24 @@ def observe_patched(runs: Sequence[Run]) -> Observation:
     :param runs: the load tests of the servers.
     """
     none, limited, large = (_at_reference(runs, form) for form in (NO_LIMIT, PATCHED, LARGE_POOL))
-    compared = Ratios(ratios(runs))
+    rates = {(each.form, each.round): each.load.rate for each in runs if each.round}
+    rounds = sorted({number for _, number in rates})
+    # The throughput with the limit, divided by that with the large pool, in the same round.
+    compared = Ratios(
+        [rates[PATCHED, each] / most if (most := rates[LARGE_POOL, each]) else 0.0 for each in rounds]
+    )
     slower = compared.fall_below(LEAST)
-    parts = [*(summary(each) for each in (none, limited, large)), *heartbeats(runs, PATCHED)]
-    parts.append(compared.text("the throughput of pool 40+160"))
     lost = any(each.lost for each in (*limited, *large)) or any(
         each.load.heartbeats.failures for each in runs if each.form == with_tasks(PATCHED)
     )
     return Observation(
-        sees="; ".join(parts),
+        sees="; ".join(
+            (
+                *map(summary, (none, limited, large)),
+                *heartbeats(runs, PATCHED),
+                compared.text("the throughput of pool 40+160"),
+            )
+        ),
         failed=lost or slower is not False,
         inconclusive=slower is None and not lost,
         details={
@@ -256,19 +270,6 @@ def observe_patched(runs: Sequence[Run]) -> Observation:
             "ratios": [round(each, 3) for each in compared.values],
         },
     )
-
-
-def ratios(runs: Sequence[Run]) -> list[float]:
-    """
-    Return the throughput with the limit divided by the throughput with the large pool, for each round.
-
-    :param runs: the load tests of both.
-    """
-    rates = {(each.form, each.round): each.load.rate for each in runs if each.round}
-    rounds = sorted({number for _, number in rates})
-    return [
-        rates[PATCHED, number] / most if (most := rates[LARGE_POOL, number]) else 0.0 for number in rounds
-    ]
 
 
 def summary(runs: Sequence[Run]) -> str:
@@ -290,15 +291,12 @@ def heartbeats(runs: Sequence[Run], form: str) -> list[str]:
     :param form: the display name of the server to summarize.
     :return: one sentence per load test with tasks.
     """
-    parts = []
-    for each in runs:
-        if each.form == with_tasks(form):
-            result = each.load.heartbeats
-            parts.append(
-                f"{TASKS} tasks next to {each.load.sessions} sessions: {len(result.failures)} of "
-                f"{len(result.answers)} heartbeats lost, p95 {(result.percentile(95) or 0.0) * 1000:.0f} ms"
-            )
-    return parts
+    loads = [each.load for each in runs if each.form == with_tasks(form)]
+    return [
+        f"{TASKS} tasks next to {each.sessions} sessions: {len(each.heartbeats.failures)} of "
+        f"{len(each.heartbeats.answers)} heartbeats lost, p95 {_seconds(each.heartbeats, 95) * 1000:.0f} ms"
+        for each in loads
+    ]
 
 
 def details(runs: Sequence[Run]) -> dict[str, Any]:
