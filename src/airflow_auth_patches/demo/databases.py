@@ -44,7 +44,7 @@ class DatabaseServer(AbstractContextManager["DatabaseServer"]):
     :cvar product: the display name.
     :cvar variables: additional environment variables that Airflow needs for this database.
     :cvar address: the SQLAlchemy URL, without the password, the port and the name of the database.
-    :cvar async_driver: the asyncio driver, and the driver that it replaces in the URL.
+    :cvar async_driver: the driver in the URL, and the asyncio driver that replaces it.
     :cvar stop_signal: the signal that stops the server without waiting for its clients.
     """
 
@@ -187,6 +187,8 @@ class DatabaseServer(AbstractContextManager["DatabaseServer"]):
     def through(self, port: int) -> DatabaseServer:
         """
         Return this server for clients that use another port, for example that of a proxy in front of it.
+
+        Administrative statements still go to the server itself.
 
         :param port: the port.
         """
