@@ -33,7 +33,6 @@ COMMANDS = (
     "prove",
     "demo",
     "test-upstream",
-    "test-matrix",
     "judge",
     "add-release",
     "export",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,8 +17,6 @@ from airflow_auth_patches.releases.releases import FAB
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.progress import Silent
 from airflow_auth_patches.verification import upstream, upstream_runs
-from airflow_auth_patches.verification.cells import Part, choose
-from airflow_auth_patches.verification.run_cell import Runner
 from airflow_auth_patches.verification.unit_tests import tally
 
 HERE = Environment(Path(sys.executable))
@@ -188,15 +184,6 @@ def test_test_that_fails_on_both_in_the_second_run_is_broken():
     stock, patched = {test: "passed", "a": "passed"}, {test: "failed: assert 0", "a": "passed"}
     for second, broken in (("passed", ()), ("failed: assert 0", (test,))):
         assert upstream.compare(stock, patched, (), ({test: second}, {test: second})).broken == broken
-
-
-def test_matrix_counts_unsteady_tests(monkeypatch, root, project, pins):
-    found = upstream.Comparison({"a": "passed"}, {"a": "passed"}, unsteady=("a",))
-    monkeypatch.setattr(upstream_runs, "run_provider_tests", lambda *_, **__: found)
-    (cell,) = choose(root, project, [pins.pair("3.3.2+3.10.2")], ["3.11"], parts=[Part.UPSTREAM])
-    outcome = Runner(root, project, pins, threading.Event())(cell)
-    assert outcome.faults == ()
-    assert outcome.counts == {"pass on stock": 1, "pass when patched": 1, "unsteady": 1}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from airflow_auth_patches.cli import (
     matrix,
     operator,
     series,
-    test_matrix,
     upstream,
 )
 from airflow_auth_patches.cli.common import app
@@ -31,7 +30,6 @@ __all__ = [
     "matrix",
     "operator",
     "series",
-    "test_matrix",
     "upstream",
 ]
 

@@ -140,6 +140,11 @@ class Pair:
         """The two versions, as in ``3.1.6+3.3.0``."""
         return f"{self.core.version}+{self.fab.version}"
 
+    @property
+    def pythons(self) -> tuple[str, ...]:
+        """The Python versions that both releases support."""
+        return tuple(version for version in self.core.pythons if version in self.fab.pythons)
+
 
 @dataclass(frozen=True)
 class Pins:

@@ -1,1 +1,1 @@
-"""Helpers for every package: errors, processes, files, git, disk usage, locks and terminal output."""
+"""Helpers for every package: errors, processes, files, git and terminal output."""

@@ -12,7 +12,7 @@ class Exit(IntEnum):
     """The exit codes of the command line; 129, 130 and 143 are SIGHUP, Ctrl-C and SIGTERM."""
 
     OK = 0
-    FAULT = 1  #: a check, lint, test or cell failed, or a scenario of `demo` is not cured or not shown
+    FAULT = 1  #: a check, lint or test failed, or a scenario of `demo` is not cured or not shown
     USAGE = 2  #: unknown value for an argument (patch, release, path), or a missing program
     REFUSED = 3  #: the installation or the tree is not in the required state; nothing was changed
     UNREACHABLE = 4  #: a release could not be fetched

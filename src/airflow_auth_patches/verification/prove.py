@@ -20,7 +20,6 @@ from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import workers
 from airflow_auth_patches.util.progress import Progress, Silent
 from airflow_auth_patches.verification import expectations, reproduce, unit_tests
-from airflow_auth_patches.verification.cells import supported
 
 
 @dataclass(frozen=True)
@@ -52,10 +51,10 @@ def check_arguments(series: Series, pairs: Sequence[Pair], names: Sequence[str],
     :raises Problem: for the first pair or patch that fails the check.
     """
     for pair in pairs:
-        if python not in supported(pair):
+        if python not in pair.pythons:
             raise Problem(
                 f"{pair.name} does not support Python {python}.",
-                f"Choose one of {', '.join(supported(pair))}.",
+                f"Choose one of {', '.join(pair.pythons)}.",
                 Exit.USAGE,
             )
     every = (*series.patches, *unlisted(series.folder))

@@ -137,6 +137,11 @@ def unpack(root: Path, release: Release, progress: Progress | None = None) -> Pa
     return folder
 
 
+def packages_folder(root: Path, pair: Pair, python: str) -> Path:
+    """Return the folder of :func:`packages`."""
+    return root / "build" / "upstream" / f"packages-{pair.name}-py{python}"
+
+
 def packages(
     root: Path, pair: Pair, python: str, environment: Environment, progress: Progress | None = None
 ) -> Path:
@@ -149,7 +154,7 @@ def packages(
     :param environment: an environment of the pair and Python version.
     :raises Problem: when the packages cannot be installed; the folder is then removed.
     """
-    folder = root / "build" / "upstream" / f"packages-{pair.name}-py{python}"
+    folder = packages_folder(root, pair, python)
     spec = "\n".join([str(pair.exclude_newer), *PACKAGES])
     marker = folder / ".ready"
     if marker.exists() and marker.read_text() == spec:
