@@ -18,7 +18,7 @@ from airflow_auth_patches.releases.checkout import opened
 from airflow_auth_patches.releases.releases import CORE
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.verification import core_tests
-from airflow_auth_patches.verification.unit_tests import tally
+from airflow_auth_patches.verification.run_pytest import tally
 
 #: As upstream's: it begins before Airflow is imported, and has uv write a file.
 PLUGIN = """

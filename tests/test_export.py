@@ -23,7 +23,7 @@ from airflow_auth_patches.releases.releases import to_installed
 from airflow_auth_patches.series import importing, series, tree
 from airflow_auth_patches.series.series import Patch
 from airflow_auth_patches.util.errors import Exit, Problem
-from airflow_auth_patches.verification import upstream
+from airflow_auth_patches.verification import run_pytest
 
 ROOT = Path(__file__).parents[1]
 AUTHOR = "Zoë Łukasz, of the Tests <zoe@example.org>"
@@ -122,7 +122,7 @@ def test_the_tests_of_an_exported_tree_pass_in_it(pins, project, tmp_path):
     def run(*sources: Path) -> dict[str, str]:
         places = os.pathsep.join(map(str, [*sources, standin]))
         words = ["-p", "tests_common.pytest_plugin", "-c", standin / "pytest.ini"]
-        return upstream.run(picture.folder, stock, words, tests, variables={"PYTHONPATH": places})
+        return run_pytest.run(picture.folder, stock, [*words, *tests], variables={"PYTHONPATH": places})
 
     outcomes = run(picture.folder / "airflow-core/src")
     assert {name.partition("::")[0] for name in outcomes} == set(tests)

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.series.series import Bug
-from airflow_auth_patches.verification import reproduce, upstream
+from airflow_auth_patches.verification import reproduce, run_pytest
 
 HERE = Environment(Path(sys.executable))
 SHARED = "seen: list[str] = []\n"
@@ -100,7 +100,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory, root: Path):
             "AUTH_PATCHES_ONLY": "\n".join(only),
             "AUTH_PATCHES_LONGEST": "3",
         }
-        found = upstream.run(folder, HERE, words, variables=variables)
+        found = run_pytest.run(folder, HERE, [*words, "tests"], variables=variables)
         return {test.rpartition("::")[2]: outcome for test, outcome in found.items()}
 
     return run_forked
@@ -162,7 +162,7 @@ def test_outcomes_are_given_by_file_and_by_bug(monkeypatch, root):
         "a/test_a.py::test_w[3]": "failed: assert 3",
         "b/test_a.py": f"error: no such module ({HERE.python.parents[1]}/lib/b.py, {root}/x.py)",
     }
-    monkeypatch.setattr(upstream, "run", lambda *_, **__: told)
+    monkeypatch.setattr(run_pytest, "run", lambda *_, **__: told)
     error = "error: no such module (lib/b.py, x.py)"
     assert reproduce.run_files(root, HERE, ["a/test_a.py", "b/test_a.py", "c/test_a.py"]) == {
         "a/test_a.py": {"test_x": "passed", "test_y": "failed: assert 1", "test_w": "failed: assert 2"},

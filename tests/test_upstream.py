@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ from airflow_auth_patches.releases import fetching
 from airflow_auth_patches.releases.releases import FAB
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.progress import Silent
-from airflow_auth_patches.verification import upstream, upstream_runs
-from airflow_auth_patches.verification.unit_tests import tally
+from airflow_auth_patches.verification import run_pytest, upstream, upstream_runs
+from airflow_auth_patches.verification.run_pytest import tally
 
 HERE = Environment(Path(sys.executable))
 TESTS = """
@@ -102,7 +103,8 @@ STEADY = [test for test in BROKEN if test not in UNSTEADY]
 
 def run(folder: Path, patched: bool = False, only: Sequence[str] = (), turn: int = 1) -> dict[str, str]:
     variables = {"PATCHED": "yes" if patched else "no", "ROUND": str(turn)}
-    return upstream.run(folder, HERE, ["-p", "no:cacheprovider"], only, variables=variables, timeout=120)
+    words = ["-p", "no:cacheprovider", *(only or ["tests"])]
+    return run_pytest.run(folder, HERE, words, variables=variables, timeout=120)
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +226,7 @@ def test_refuses_incomplete_run(tmp_path, text, only, code):
 
 def test_refuses_run_without_a_report(folder):
     with pytest.raises(Problem, match="unrecognized arguments: --nonsense") as raised:
-        upstream.run(folder, HERE, ["--nonsense"], variables={"PATCHED": "no", "ROUND": "1"})
+        run_pytest.run(folder, HERE, ["--nonsense"], variables={"PATCHED": "no", "ROUND": "1"})
     assert raised.value.exit_code == Exit.FAILED
 
 

@@ -14,7 +14,7 @@ from airflow_auth_patches.releases.releases import Pair
 from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.verification import upstream_results
-from airflow_auth_patches.verification.unit_tests import tally
+from airflow_auth_patches.verification.run_pytest import tally
 from airflow_auth_patches.verification.upstream import Comparison
 from airflow_auth_patches.verification.upstream_runs import run_core_tests, run_provider_tests
 

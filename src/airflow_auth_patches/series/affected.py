@@ -51,7 +51,7 @@ class Result:
     :param installed_with: the release of the other distribution in the same environment.
     :param python: the Python version, as in ``3.11``.
     :param reproducer: the SHA-256 of the reproducer at the time of the run, see `inputs.digest`.
-    :param stock: the outcome on stock, as `unit_tests.run_tests` returns it.
+    :param stock: the outcome on stock, as `run_pytest.cases` returns it.
     :param patched: the outcome with the whole series; ``None`` if no patch cures the bug on the release.
     :param patches: the SHA-256 of the edits of each patch that cures the bug, by name of the patch.
     :param inputs: the hash of the other inputs of both outcomes, see `inputs.fingerprint`.

@@ -17,7 +17,7 @@ from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases.checkout import Checkout
 from airflow_auth_patches.series.series import Patch
 from airflow_auth_patches.util.errors import Exit, Problem
-from airflow_auth_patches.verification import upstream
+from airflow_auth_patches.verification import run_pytest
 
 #: Packages that the tests of core or `[tool.pytest]` need, from `devel-common/pyproject.toml`.
 PACKAGES = (
@@ -132,7 +132,7 @@ def run(
     :param only: files, folders or ids of tests.
     :param expression: pytest's ``-k``; runs all tests if not given.
     :param timeout: seconds.
-    :return: see :func:`airflow_auth_patches.verification.upstream.run`.
+    :return: see :func:`.run_pytest.run`.
     """
     arguments: list[str | Path] = ["-c", folder / "pyproject.toml", "-p", "tests_common.pytest_plugin"]
     arguments += ["--with-db-init", *(["-k", expression] if expression else [])]
@@ -147,4 +147,6 @@ def run(
                 str(folder / each) for each in ("devel-common/src", "airflow-core/src", "airflow-core/tests")
             ),
         }
-        return upstream.run(folder, environment, arguments, only, variables=variables, timeout=timeout)
+        return run_pytest.run(
+            folder, environment, [*arguments, *(only or ["tests"])], variables=variables, timeout=timeout
+        )

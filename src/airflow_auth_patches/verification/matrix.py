@@ -21,7 +21,15 @@ from airflow_auth_patches.releases.releases import Pair, Pins
 from airflow_auth_patches.series import series as series_module
 from airflow_auth_patches.series.series import Patch, Series, unlisted
 from airflow_auth_patches.util.errors import Problem
-from airflow_auth_patches.verification import expectations, inputs, prove, unit_tests, upstream, upstream_runs
+from airflow_auth_patches.verification import (
+    expectations,
+    inputs,
+    prove,
+    run_pytest,
+    unit_tests,
+    upstream,
+    upstream_runs,
+)
 
 #: The Python version on which every pair runs, and those on which the default pairs run.
 USUAL = "3.11"
@@ -123,8 +131,8 @@ def run(
         for test in found.broken
     ]
     return [*faults, *found.wrong], {
-        "passed_stock": unit_tests.tally(found.stock).get("passed", 0),
-        "passed_patched": unit_tests.tally(found.patched).get("passed", 0),
+        "passed_stock": run_pytest.tally(found.stock).get("passed", 0),
+        "passed_patched": run_pytest.tally(found.patched).get("passed", 0),
         "unsteady": len(found.unsteady),
     }
 

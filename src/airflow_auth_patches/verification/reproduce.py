@@ -12,7 +12,7 @@ from pathlib import Path
 
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.series.series import Bug
-from airflow_auth_patches.verification import upstream
+from airflow_auth_patches.verification import run_pytest
 
 
 def reproduce(root: Path, environment: Environment, bugs: Sequence[Bug]) -> dict[str, str]:
@@ -20,7 +20,7 @@ def reproduce(root: Path, environment: Environment, bugs: Sequence[Bug]) -> dict
     Run the reproducers of some bugs, each in a separate process.
 
     :param root: the checkout of this project.
-    :return: ``{bug: outcome}``, with outcomes as in `unit_tests.run_tests`. A parametrised test has its first
+    :return: ``{bug: outcome}``, with outcomes as in `run_pytest.cases`. A parametrised test has its first
         worst outcome. If a file cannot be imported, the outcome is its error.
     :raises Problem: when pytest did not complete.
     """
@@ -41,7 +41,7 @@ def run_files(root: Path, environment: Environment, files: Sequence[str]) -> dic
     Run test files of the series, each in a separate process.
 
     :param root: the checkout of this project.
-    :return: ``{file: {test name: outcome}}``, with outcomes as in `unit_tests.run_tests`. If a file cannot be
+    :return: ``{file: {test name: outcome}}``, with outcomes as in `run_pytest.cases`. If a file cannot be
         imported, its own path has the error.
     :raises Problem: when pytest did not complete.
     """
@@ -57,19 +57,9 @@ def run_files(root: Path, environment: Environment, files: Sequence[str]) -> dic
 def _run(
     root: Path, environment: Environment, files: Sequence[str], only: Sequence[str] = ()
 ) -> dict[str, str]:
-    standin = root / "tests/standin"
-    plugins = [word for name in ("pytest_plugin", "forked") for word in ("-p", f"tests_common.{name}")]
-    found = upstream.run(
-        root,
-        environment,
-        [*plugins, "-c", standin / "pytest.ini"],
-        files,
-        variables={
-            "PYTHONPATH": str(standin),
-            "AUTH_PATCHES_DATABASES": str(root / "build" / "databases"),
-            "AUTH_PATCHES_ONLY": "\n".join(only),
-        },
-    )
+    arguments, variables = run_pytest.with_standin(root, "forked")
+    variables["AUTH_PATCHES_ONLY"] = "\n".join(only)
+    found = run_pytest.run(root, environment, [*arguments, *files], variables=variables)
     # Remove local paths, so that recorded results are the same on every machine and in every environment.
     folders = (f"{environment.python.parents[1]}/", f"{root}/")
     return {test: _without(outcome, folders) for test, outcome in found.items()}
@@ -83,9 +73,7 @@ def _without(outcome: str, folders: Sequence[str]) -> str:
 
 def _by_name(outcomes: Mapping[str, str], file: str) -> dict[str, str]:
     """Return the outcomes of a file's tests by name. A parametrised test has its first worst outcome."""
-    found: dict[str, str] = {}
-    for test, outcome in outcomes.items():
-        where, _, name = test.partition("[")[0].rpartition("::")
-        if where.partition("::")[0] == file:
-            found[name] = min(found.get(name, outcome), outcome, key=upstream.rank)
-    return found
+    parts = [(*test.partition("[")[0].rpartition("::"), outcome) for test, outcome in outcomes.items()]
+    return run_pytest.worst(
+        (name, outcome) for where, _, name, outcome in parts if where.partition("::")[0] == file
+    )

@@ -8,24 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from xml.etree import ElementTree
 
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases.releases import to_installed
 from airflow_auth_patches.series.affected import fails_by_assertion
-from airflow_auth_patches.util.errors import Exit, Problem
-from airflow_auth_patches.util.processes import attempt
+from airflow_auth_patches.util.errors import Problem
+from airflow_auth_patches.verification import run_pytest
 from airflow_auth_patches.verification.expectations import Expectations, Mutant
 
-#: Unset variables of the user that could select other tests or stop a run early.
-UNSET = {"PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": ""}
-#: No source code in tracebacks: to show it, pytest parses the file. On Python 3.11 this crashes if a garbage
-#: collection runs a finalizer that parses code too (SystemError: AST constructor recursion depth mismatch).
-BRIEF = "--tb=line"
 #: The values of `Result.what` other than the names of mutants.
 WHOLE = ("stock", "patched", "alone")
-#: What to do when pytest fails by itself.
-RUN_BY_HAND = "Correct the error above and run the command again."
 
 
 @dataclass(frozen=True)
@@ -58,75 +50,22 @@ def run_tests(
 
     :param only: the names of the tests to run, without a parameter for all parameters; all tests if empty.
     :param variables: more environment variables of the run, see :func:`mutated`.
-    :return: ``{test name: outcome}``; an outcome is ``passed``, ``skipped``, ``error: ...``, ``failed: ...``
-        or ``not run``. A parametrised test is one entry, with its first outcome that is not ``passed``.
+    :return: ``{test name: outcome}``; an outcome is one of `run_pytest.cases` or ``not run``. A parametrised
+        test is one entry, with its first outcome that is not ``passed``.
     :raises Problem: when pytest wrote no report.
     """
-    with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-", ignore_cleanup_errors=True) as folder:
-        report = Path(folder) / "report.xml"
-        words: list[str | Path] = [
-            environment.python,
-            "-m",
-            "pytest",
-            "-q",
-            BRIEF,
-            "-p",
-            "tests_common.pytest_plugin",
-        ]
-        words += ["-c", root / "tests/standin/pytest.ini", f"--rootdir={root}", f"--junitxml={report}"]
-        words += [f"{root / file}::{name}" for name in only] or [root / file]
-        done = attempt(
-            words,
-            cwd=root,
-            env={
-                **UNSET,
-                "TMPDIR": folder,  # removed with the folder, also if pytest is killed
-                "PYTHONPATH": str(root / "tests/standin"),
-                "AUTH_PATCHES_DATABASES": str(root / "build" / "databases"),
-                **(variables or {}),
-            },
-            timeout=timeout,
-        )
-        if not report.exists():
-            tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
-            raise Problem(f"pytest wrote no report of {file}:\n{tail}", RUN_BY_HAND, Exit.FAILED)
-        cases = ElementTree.parse(report).getroot().iter("testcase")
-        outcomes = dict.fromkeys(only, "not run")
-        for case in cases:
-            name = case.get("name") or ""
-            if name not in only:
-                name = name.partition("[")[0]
-            outcome = outcome_of(case)
-            if outcomes.get(name, "not run") in ("not run", "passed"):
-                outcomes[name] = outcome
+    arguments, given = run_pytest.with_standin(root)
+    arguments += [f"{file}::{name}" for name in only] or [file]
+    given |= variables or {}
+    outcomes = dict.fromkeys(only, "not run")
+    cases = run_pytest.cases(root, environment, arguments, variables=given, timeout=timeout, whole=False)
+    for test, outcome in cases:
+        name = test.removeprefix(f"{file}::")
+        if name not in only:
+            name = name.partition("[")[0]
+        if outcomes.get(name, "not run") in ("not run", "passed"):
+            outcomes[name] = outcome
     return outcomes
-
-
-def outcome_of(case: ElementTree.Element) -> str:
-    """Return the outcome of a test case of a JUnit report, in the format of :func:`run_tests`."""
-    for tag in ("error", "failure", "skipped"):
-        if (node := case.find(tag)) is not None:
-            word = {"error": "error: ", "failure": "failed: ", "skipped": "skipped"}[tag]
-            return word + _message(node) * (tag != "skipped")
-    return "passed"
-
-
-def _message(node: ElementTree.Element) -> str:
-    """Return the first line of a failure. If a file could not be collected, return the line of its error."""
-    message: str = ((node.get("message") or "").splitlines() or [""])[0]
-    if message == "collection failure":
-        errors = [line[1:].strip() for line in (node.text or "").splitlines() if line.startswith("E ")]
-        return errors[-1] if errors else message
-    return message
-
-
-def tally(outcomes: Mapping[str, str]) -> dict[str, int]:
-    """Return the number of outcomes by their first word."""
-    counts: dict[str, int] = {}
-    for outcome in outcomes.values():
-        word = outcome.partition(":")[0]
-        counts[word] = counts.get(word, 0) + 1
-    return counts
 
 
 def compare_stock(expected: Expectations, slug: str, outcomes: Mapping[str, str]) -> Result:
@@ -141,7 +80,7 @@ def compare_stock(expected: Expectations, slug: str, outcomes: Mapping[str, str]
         for name in expected.regression
         if outcomes.get(name) != "passed"
     ]
-    return Result(slug, "stock", tuple(wrong), tally(outcomes))
+    return Result(slug, "stock", tuple(wrong), run_pytest.tally(outcomes))
 
 
 def compare_patched(
@@ -154,7 +93,7 @@ def compare_patched(
         for name in listed
         if outcomes.get(name) != "passed"
     ]
-    return Result(slug, what, tuple(wrong), tally(outcomes))
+    return Result(slug, what, tuple(wrong), run_pytest.tally(outcomes))
 
 
 def run_alone(root: Path, expected: Expectations, slug: str, environment: Environment) -> Result:
@@ -201,4 +140,5 @@ def run_mutant(
         for name, outcome in outcomes.items()
         if not fails_by_assertion(outcome)
     ]
-    return Result(slug, mutant.name, tuple(wrong) if outcomes else ("no test ran",), tally(outcomes))
+    counts = run_pytest.tally(outcomes)
+    return Result(slug, mutant.name, tuple(wrong) if outcomes else ("no test ran",), counts)

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from xml.etree import ElementTree
 
 from packaging.specifiers import SpecifierSet
 
@@ -25,9 +23,8 @@ from airflow_auth_patches.releases.releases import Distribution, Pair, Release, 
 from airflow_auth_patches.series.tree import write_files
 from airflow_auth_patches.util import toml
 from airflow_auth_patches.util.errors import Exit, Problem
-from airflow_auth_patches.util.processes import attempt
 from airflow_auth_patches.util.progress import Progress, Silent
-from airflow_auth_patches.verification.unit_tests import BRIEF, RUN_BY_HAND, UNSET, outcome_of, tally
+from airflow_auth_patches.verification import run_pytest
 
 #: Packages that upstream's tests need in addition to the extras of every environment.
 PACKAGES = ("authlib", "joserfc")
@@ -36,10 +33,6 @@ IGNORED = {
     "tests/unit/fab/auth_manager/api/auth/backend/test_kerberos_auth.py": "needs Kerberos",
     "tests/unit/fab/plugins/test_plugin.py": "has no tests, and imports unreleased tests of core",
 }
-#: Exit codes of a complete pytest run: no failures, some failures or collection errors, no tests.
-WHOLE = (0, 1, 5)
-#: Outcomes, worst first. A test can have several, for its call and its teardown; the worst one counts.
-WORST = ("error", "failed", "skipped", "passed")
 
 
 @dataclass(frozen=True)
@@ -72,7 +65,7 @@ class Comparison:
     """
     The comparison of upstream's tests on a stock and a patched environment.
 
-    :param stock: outcomes on stock by test id, in the format of :func:`.unit_tests.run_tests`.
+    :param stock: outcomes on stock by test id, in the format of :func:`.run_pytest.run`.
     :param patched: outcomes on the patched release, in the same format.
     :param broken: tests that pass only on stock and are not listed.
     :param listed: tests that pass only on stock and are listed, with the reason.
@@ -172,46 +165,6 @@ def packages(
     return folder
 
 
-def run(
-    folder: Path,
-    environment: Environment,
-    arguments: Sequence[str | Path] = (),
-    only: Sequence[str] = (),
-    *,
-    variables: Mapping[str, str] | None = None,
-    timeout: float = 3600,
-) -> dict[str, str]:
-    """
-    Run the tests below a folder.
-
-    :param folder: the folder that contains ``tests/``.
-    :param arguments: arguments of pytest.
-    :param only: ids of tests; all tests if empty.
-    :param variables: environment variables of the run.
-    :return: ``{test id: outcome}``; a file that cannot be collected has an ``error`` under its path.
-    :raises Problem: when pytest did not complete, or a given test does not exist.
-    """
-    with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-", ignore_cleanup_errors=True) as scratch:
-        report = Path(scratch) / "report.xml"
-        words: list[str | Path] = [environment.python, "-m", "pytest", "-q", BRIEF, *arguments]
-        words += [f"--rootdir={folder}", f"--junitxml={report}", "-o", "junit_family=xunit1"]
-        words += ["--continue-on-collection-errors", *(only or ["tests"])]
-        # Files that pytest does not remove when it is killed are removed with this folder.
-        given = {**UNSET, "TMPDIR": scratch, **(variables or {})}
-        done = attempt(words, cwd=folder, env=given, timeout=timeout)
-        tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
-        if not report.exists():
-            raise Problem(f"pytest wrote no report of {folder}:\n{tail}", RUN_BY_HAND, Exit.FAILED)
-        if done.returncode not in WHOLE:
-            what = f"pytest did not run all tests of {folder} and exited with {done.returncode}"
-            raise Problem(f"{what}:\n{tail}", RUN_BY_HAND, Exit.FAILED)
-        outcomes: dict[str, str] = {}
-        for case in ElementTree.parse(report).getroot().iter("testcase"):
-            test, outcome = _id(case), outcome_of(case)
-            outcomes[test] = min(outcomes.get(test, outcome), outcome, key=rank)
-    return outcomes
-
-
 def run_sdist(
     root: Path,
     folder: Path,
@@ -226,31 +179,16 @@ def run_sdist(
     :param folder: the folder that :func:`unpack` returned.
     :param extra: the folder that :func:`packages` returned.
     :param expression: pytest's ``-k``; runs all tests if not given.
-    :return: see :func:`run`.
+    :return: see :func:`.run_pytest.run`.
     """
-    standin = root / "tests/standin"
-    arguments: list[str | Path] = ["-c", standin / "pytest.ini"]
-    arguments += ["-p", "tests_common.pytest_plugin", "-p", "tests_common.upstream_plugin"]
+    arguments, _ = run_pytest.with_standin(root, "upstream_plugin")
     arguments += [f"--ignore={path}" for path in IGNORED]
     arguments += ["-k", expression] if expression else []
     variables = {
-        "PYTHONPATH": os.pathsep.join(map(str, (standin, folder / "tests", extra))),
+        "PYTHONPATH": os.pathsep.join(map(str, (root / run_pytest.STANDIN, folder / "tests", extra))),
         "TESTS_COMMON_AUTH_MANAGER": "simple",  # upstream's default; FAB's tests set it themselves
     }
-    return run(folder, environment, arguments, variables=variables)
-
-
-def _id(case: ElementTree.Element) -> str:
-    file, where = case.get("file") or "", case.get("classname") or ""
-    if not where:
-        return file  # the file could not be collected
-    classes = where.removeprefix(file.removesuffix(".py").replace("/", ".")).strip(".")
-    return "::".join([file, *(classes.split(".") if classes else ()), case.get("name") or ""])
-
-
-def rank(outcome: str) -> int:
-    """Return the rank of an outcome; 0 is the worst."""
-    return WORST.index(outcome.partition(":")[0])
+    return run_pytest.run(folder, environment, [*arguments, "tests"], variables=variables)
 
 
 def differing(stock: Mapping[str, str], patched: Mapping[str, str]) -> list[str]:
@@ -287,7 +225,7 @@ def compare(
         unsteady += [test for test in unlisted(differing(*again), listed) if test not in differ]
     reasons = {test: entry.reason for test in differ for entry in listed if entry.covers(test)}
     wrong = []
-    counts = tally(stock)
+    counts = run_pytest.tally(stock)
     passed, ran = counts.get("passed", 0), sum(counts.values()) - counts.get("skipped", 0)
     if not ran:
         wrong.append("No test ran on stock. Check the -k expression and the paths.")

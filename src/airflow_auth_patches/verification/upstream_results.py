@@ -11,7 +11,7 @@ from typing import Any
 from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.util.files import write_whole
 from airflow_auth_patches.util.show import markdown_table
-from airflow_auth_patches.verification.unit_tests import tally
+from airflow_auth_patches.verification.run_pytest import tally
 from airflow_auth_patches.verification.upstream import Comparison
 
 FILE = "docs/results/upstream-tests.json"
