@@ -56,7 +56,7 @@ lint: setup ## ruff, mypy, shellcheck, the generated tables and lint-upstream
 	$(VENV)/bin/cog --check --diff $(GENERATED)
 	$(TOOL) lint-upstream
 
-lint-upstream: setup ## check the series by the rules of upstream's hooks and reviewers: ARGS=--all for every form
+lint-upstream: setup ## ruff and mypy with upstream's settings: ARGS=--all for every form, '--checkout PATH' for its hooks
 	$(TOOL) lint-upstream $(ARGS)
 
 test-upstream: setup ## the provider's own tests, stock and patched, a pair of each minor, or PAIR=3.3.2+3.10.2

@@ -1,16 +1,19 @@
-"""The command that checks the series by upstream's rules: lint-upstream."""
+"""The command that checks the series as upstream's hooks do: lint-upstream."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from airflow_auth_patches.cli.common import UPSTREAM, Json, app, checkout, known
+from airflow_auth_patches.cli.common import UPSTREAM, Json, Names, app, checkout, known
+from airflow_auth_patches.contribute import lint_checkout
 from airflow_auth_patches.contribute import lint_upstream as command
 from airflow_auth_patches.util import show
-from airflow_auth_patches.util.errors import Exit
+from airflow_auth_patches.util.errors import Exit, Problem
 
 
 @app.command("lint-upstream", rich_help_panel=UPSTREAM)
@@ -21,22 +24,63 @@ def lint_upstream(
     python: Annotated[
         str, typer.Option("--python", metavar="X.Y", help="The Python version of the environments for mypy.")
     ] = "3.11",
+    path: Annotated[
+        Path | None,
+        typer.Option("--checkout", metavar="PATH", help="Run the hooks of this checkout of Airflow instead."),
+    ] = None,
+    at: Annotated[
+        str, typer.Option("--at", metavar="COMMIT", help="The commit of the checkout to put patches on.")
+    ] = "HEAD",
+    release: Annotated[
+        str | None,
+        typer.Option(
+            "--release",
+            metavar="RELEASE",
+            help="The release whose forms to put on the checkout; by default the newest that fits.",
+        ),
+    ] = None,
+    names: Names = None,
+    every_hook: Annotated[
+        bool, typer.Option("--every-hook", help="Also run hooks that need Breeze, Docker, node or a network.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """
-    Check tests, newsfragments and patches by the rules of upstream's hooks and reviewers.
+    Check added and patched files with ruff and mypy as upstream does, or run upstream's hooks in a checkout.
+
+    The hooks run with prek in a temporary clone. Without --release and --patch, it gets the patches for core.
 
     Example: airflow-auth-patches lint-upstream --all
+
+    Example: airflow-auth-patches lint-upstream --checkout path/to/airflow --at main
     """
+    if path is None and (at != "HEAD" or release or names or every_hook):
+        raise Problem(
+            "--at, --release, --patch and --every-hook need a checkout.", "Add --checkout PATH.", Exit.USAGE
+        )
+    if path is not None and every:
+        raise Problem("--all is not for a checkout.", "Leave out --all or --checkout.", Exit.USAGE)
     root = checkout()
     series, pins = known()
     with show.Bars() as bars:
-        linted = command.lint_upstream(root, series, pins, every=every, python=python, progress=bars)
+        if path is not None:
+            hooked = lint_checkout.run_hooks(
+                *(root, series, pins, path, at),
+                release=release,
+                names=names,
+                every=every_hook,
+                progress=bars,
+            )
+        else:
+            linted = command.lint_upstream(root, series, pins, every=every, python=python, progress=bars)
+    if path is not None:
+        _print_hooks(hooked, json=json)
+        raise typer.Exit(Exit.FAULT if hooked.failed else Exit.OK)
     if json:
-        rows = [(finding, "") for finding in linted.findings] + list(linted.excused)
+        rows = [(finding, "") for finding in linted.findings] + list(linted.accepted)
         show.as_json(
             {
-                "releases": [str(release) for release in linted.releases],
+                "releases": [str(each) for each in linted.releases],
                 "findings": [
                     {
                         "path": str(finding.path.relative_to(root)),
@@ -52,11 +96,38 @@ def lint_upstream(
         )
     else:
         for finding in linted.findings:
-            text = str(finding).removeprefix(f"{root}/")
-            show.out.print(escape(text), soft_wrap=True, highlight=False)
-        for finding, why in linted.excused:
-            text = f"{finding.path.relative_to(root)}:{finding.line}: {finding.rule}: accepted: {why}"
-            show.out.print(escape(text), soft_wrap=True, highlight=False)
+            _print(str(finding).removeprefix(f"{root}/"))
+        for finding, why in linted.accepted:
+            _print(f"{finding.path.relative_to(root)}:{finding.line}: {finding.rule}: accepted: {why}")
         count = len(linted.findings)
         show.out.print("no findings" if not count else f"{count} finding{'s' * (count > 1)}")
     raise typer.Exit(Exit.FAULT if linted.findings else Exit.OK)
+
+
+def _print(text: str) -> None:
+    show.out.print(escape(text), soft_wrap=True, highlight=False)
+
+
+def _print_hooks(hooked: lint_checkout.Hooked, *, json: bool) -> None:
+    if json:
+        show.as_json(
+            {
+                "release": str(hooked.release),
+                "failed": list(hooked.failed),
+                "failed_without_patches": list(hooked.failed_before),
+                "left_out": dict(hooked.left_out),
+                "output": hooked.output,
+            }
+        )
+        return
+    _print(hooked.output)
+    reasons = defaultdict(list)
+    for hook, why in hooked.left_out.items():
+        reasons[why].append(hook)
+    for why, hooks in reasons.items():
+        _print(f"not run, {why}: {', '.join(hooks)}")
+    if hooked.failed_before:
+        _print(f"fails without the patches too: {', '.join(hooked.failed_before)}")
+    _print(
+        f"{hooked.release}: " + (f"failed: {', '.join(hooked.failed)}" if hooked.failed else "no hook failed")
+    )

@@ -1,44 +1,26 @@
-"""Check the series by the rules of upstream's hooks and reviewers, before it is sent."""
+"""Check the series with ruff and mypy as upstream configures them, before it is sent."""
 
 from __future__ import annotations
 
+import collections
+import re
+import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from airflow_auth_patches.contribute.hooks import added, files, registry, source, tests, tools
-from airflow_auth_patches.contribute.hooks.added import Finding
+from airflow_auth_patches.contribute.export import NEWS, news_lines
+from airflow_auth_patches.contribute.lint_tools import Finding, mypy, ruff
 from airflow_auth_patches.installation import environments
 from airflow_auth_patches.installation.pair_environments import folder_of
-from airflow_auth_patches.releases.releases import CORE, FAB, Pins, Release
+from airflow_auth_patches.releases.fetching import sources
+from airflow_auth_patches.releases.releases import CORE, DISTRIBUTIONS, FAB, Pins, Release
 from airflow_auth_patches.series import tree
-from airflow_auth_patches.series.series import Series
+from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util import toml
 from airflow_auth_patches.util.progress import Progress, Silent
 
-
-@dataclass(frozen=True)
-class Excuse:
-    """
-    An accepted finding, from ``upstream-lint.toml``.
-
-    :param file: the file of this project. ``slug.patch`` means every form of that patch.
-    :param rule: the rule.
-    :param says: a part of the text of the finding.
-    :param why: why it is accepted.
-    """
-
-    file: str
-    rule: str
-    says: str
-    why: str
-
-    def covers(self, root: Path, finding: Finding) -> bool:
-        """Check whether this entry accepts a finding."""
-        name = finding.path.relative_to(root)
-        if name.suffix == ".patch":
-            name = name.with_name(name.name.partition("~")[0].removesuffix(".patch") + ".patch")
-        return (name.as_posix(), finding.rule) == (self.file, self.rule) and self.says in finding.what
+ACCEPTED = "upstream-lint.toml"
 
 
 @dataclass(frozen=True)
@@ -49,24 +31,12 @@ class Linted:
     :param releases: the releases that were checked.
     :param findings: the findings to fix. With ``every`` these include entries of ``upstream-lint.toml``
         without a finding.
-    :param excused: the accepted findings, each with the reason.
+    :param accepted: the accepted findings, each with the reason.
     """
 
     releases: tuple[Release, ...]
     findings: tuple[Finding, ...]
-    excused: tuple[tuple[Finding, str], ...]
-
-
-def excuses(folder: Path) -> list[Excuse]:
-    """
-    Read ``upstream-lint.toml``.
-
-    :param folder: the folder of the series.
-    :raises Problem: if the file is missing or broken.
-    """
-    path = folder / "upstream-lint.toml"
-    with toml.opened(path) as raw:
-        return [Excuse(e["file"], e["rule"], e["says"], e["why"]) for e in raw.get("finding", [])]
+    accepted: tuple[tuple[Finding, str], ...]
 
 
 def chosen(series: Series, pins: Pins, *, every: bool) -> list[Release]:
@@ -82,9 +52,9 @@ def chosen(series: Series, pins: Pins, *, every: bool) -> list[Release]:
         line = release.version.release[:2] if release.distribution is CORE else FAB
         if line not in newest or newest[line].version < release.version:
             newest[line] = release
-    wanted = dict.fromkeys(newest.values())
+    wanted = set(newest.values())
     if every:
-        wanted.update(dict.fromkeys(tree.newest(patch, pins) for patch in series.patches))
+        wanted |= {tree.newest(patch, pins) for patch in series.patches}
     return [release for release in pins.releases if release in wanted]
 
 
@@ -98,7 +68,7 @@ def lint_upstream(
     progress: Progress | None = None,
 ) -> Linted:
     """
-    Check the lines that patches add to releases, and the files that the series adds.
+    Check the files that the series adds, and patched files for findings that the stock files do not have.
 
     :param root: the checkout of this project.
     :param every: check each form of each patch, not only those of the newest releases.
@@ -109,76 +79,119 @@ def lint_upstream(
     """
     progress = progress or Silent()
     releases = chosen(series, pins, every=every)
-    found: dict[tuple[Path, int, str, str], Finding] = {}
-    with progress.task("checking the series by upstream's rules", len(releases) + 1) as advance:
-        for finding in _ours(root, series, releases):
-            found.setdefault(_same(finding), finding)
-        advance(1)
-        latest = {release.distribution: release for release in releases}
-        for release in reversed(releases):
-            typed = python if every or release is latest[release.distribution] else None
+    found: list[Finding] = []
+    seen: set[tuple[Path, int, str]] = set()
+    latest = {release.distribution: release for release in releases}
+    with progress.task("checking the series with upstream's settings", len(releases) + 1) as advance:
+        for release in (None, *reversed(releases)):
+            if release is None:
+                check = added(root, series)
+            else:
+                typed = (every or release is latest[release.distribution]) and series.serving(release)
+                interpreter = (
+                    _interpreter(root, pins, release, python, progress) if python and typed else None
+                )
+                check = edited(series, release, interpreter, progress)
             # A form for several releases has the finding on each of them: report only the newest.
-            for finding in _release(root, series, pins, release, typed, progress):
-                found.setdefault(_same(finding), finding)
+            new = [each for each in check if (each.path, each.line, each.rule) not in seen]
+            seen |= {(each.path, each.line, each.rule) for each in new}
+            found += new
             advance(1)
-    known = excuses(series.folder)
-    left: list[Finding] = []
-    excused: list[tuple[Finding, str]] = []
-    for finding in sorted(found.values(), key=lambda each: (str(each.path), each.line, each.rule)):
-        why = next((excuse.why for excuse in known if excuse.covers(root, finding)), None)
-        if why is None:
-            left.append(finding)
-        else:
-            excused.append((finding, why))
-    if every:
-        left += _idle(root, series, known, [finding for finding, _ in excused])
-    return Linted(tuple(releases), tuple(left), tuple(excused))
+    told = sorted(found, key=lambda each: (str(each.path), each.line, each.rule))
+    with toml.opened(series.folder / ACCEPTED) as raw:
+        entries = [(e["file"], e["rule"], e["says"], e["why"]) for e in raw.get("finding", [])]
+    accepted: dict[Finding, str] = {}
+    for file, rule, says, why in entries:
+        # The name of a patch is for all its forms.
+        names = {each: re.sub(r"~[^/]*$", ".patch", each.path.relative_to(root).as_posix()) for each in told}
+        covered = [each for each in told if (names[each], each.rule) == (file, rule) and says in each.what]
+        accepted.update(dict.fromkeys(covered, why))
+        if every and not covered:
+            what = f"{file} no longer has the finding {rule}: {says}."
+            told.append(Finding(series.folder / ACCEPTED, 1, what, "accepted", "Remove the entry."))
+    left = tuple(each for each in told if each not in accepted)
+    return Linted(tuple(releases), left, tuple(accepted.items()))
 
 
-def _same(finding: Finding) -> tuple[Path, int, str, str]:
-    """Return the key of a finding that is the same on every release: without the release and its line."""
-    _, _, said = finding.what.rpartition("==")
-    return finding.path, finding.line, finding.rule, said.partition(": ")[2] or finding.what
+def added(root: Path, series: Series) -> Iterator[Finding]:
+    """
+    Yield what ruff and mypy find in the files that the series adds, and wrong newsfragments.
+
+    For mypy, imports from Airflow have the type ``Any``.
+
+    :param root: the checkout of this project.
+    """
+    ours = (file for dist in DISTRIBUTIONS for file in (root / dist.root).rglob("*.py"))
+    files = sorted(file.relative_to(root).as_posix() for file in ours)
+    for each in ruff(root, files) + mypy(root, files):
+        yield replace(each, path=root / each.path)
+    for file in sorted((root / NEWS).glob("*")):
+        one = ".significant." in file.name or re.fullmatch(rb".+\n", file.read_bytes())
+        if file.name not in news_lines(series.folder).values() or not one:
+            what = "It belongs to no patch, or does not have exactly one line."
+            yield Finding(file, 1, what, "news", "List it in patches/news.toml, and write it in one line.")
 
 
-def _ours(root: Path, series: Series, releases: Sequence[Release]) -> Iterator[Finding]:
-    yield from tools.ruff_on_added(root)
-    yield from tools.mypy_on_added(root)
-    yield from files.news(root, series)
-    for dist in (CORE, FAB):
-        release = max((r for r in releases if r.distribution is dist), key=lambda r: r.version)
-        ours = tree.added_files(root, release)
-        yield from files.licence(release, ours)
-        for path, file in ours.items():
-            if path.endswith(".py"):
-                yield from tests.check(root, path, file)
-
-
-def _release(
-    root: Path, series: Series, pins: Pins, release: Release, python: str | None, progress: Progress
+def edited(
+    series: Series, release: Release, python: Path | None = None, progress: Progress | None = None
 ) -> Iterator[Finding]:
-    patched = added.look(root, series, release, progress)
-    yield from tools.ruff_on_edits(patched)
-    if python:
-        pairs = (pair for pair in pins.pairs if release in (pair.core, pair.fab))
-        pair = max(pairs, key=lambda pair: (pair.core.version, pair.fab.version))
-        environment = environments.make(pair, python, folder_of(root, pair, python, "stock"), progress)
-        yield from tools.mypy_on_edits(patched, environment.python)
-    yield from registry.check(patched, pins)
-    yield from files.licence_of_patched(patched)
-    for path, file in patched.files.items():
-        if path.endswith(".py"):
-            yield from source.check(file)
+    """
+    Yield what ruff and mypy find in the patched files of a release but not in the stock ones.
+
+    :param python: the interpreter of an environment with the packages of the release, for mypy; ``None`` to
+        run only ruff.
+    :raises Problem: if a patch does not apply.
+    """
+    stock, patches = sources(release, progress), series.serving(release)
+    edits = {path for patch in patches for path in patch.edits}
+    paths = sorted(path for path in edits if path.endswith(".py"))
+    with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as name:
+        work = tree.Tree(Path(name), release)
+        tree.write_files(
+            work.folder, stock if python else {path: stock[path] for path in edits & stock.keys()}
+        )
+        before = _findings(work, [path for path in paths if path in stock], python)
+        for patch in patches:
+            tree.edit(work, patch)
+        known = collections.Counter(map(_same, before))
+        for each in _findings(work, paths, python):
+            if known[_same(each)] > 0:
+                known[_same(each)] -= 1
+            else:
+                yield _in_patch(each, release, patches)
 
 
-def _idle(
-    root: Path, series: Series, known: Sequence[Excuse], excused: Sequence[Finding]
-) -> Iterator[Finding]:
-    path = series.folder / "upstream-lint.toml"
-    lines = path.read_text(encoding="utf-8").splitlines()
-    for excuse in known:
-        if not any(excuse.covers(root, finding) for finding in excused):
-            line = next(number for number, text in enumerate(lines, 1) if excuse.says in text)
-            yield Finding(
-                path, line, f"{excuse.file} no longer has this finding.", "excuse", "Remove the entry."
-            )
+def _interpreter(root: Path, pins: Pins, release: Release, python: str, progress: Progress) -> Path:
+    pairs = (pair for pair in pins.pairs if release in (pair.core, pair.fab))
+    pair = max(pairs, key=lambda pair: (pair.core.version, pair.fab.version))
+    return environments.make(pair, python, folder_of(root, pair, python, "stock"), progress).python
+
+
+def _findings(work: tree.Tree, files: Sequence[str], python: Path | None) -> list[Finding]:
+    source = f"{work.release.distribution.root}/src"
+    return ruff(work.folder, files) + (mypy(work.folder, files, source, python) if python else [])
+
+
+def _same(finding: Finding) -> tuple[Path, str, str, str]:
+    """Return what is equal for a finding that a patch only moves to another line."""
+    return finding.path, finding.rule, finding.what, finding.text.strip()
+
+
+def _in_patch(finding: Finding, release: Release, patches: Sequence[Patch]) -> Finding:
+    """
+    Return a finding of a patched file at a line of the last patch that adds this line.
+
+    If no patch adds it, as for an import that is no longer used, the line is the head of the last diff of the
+    file.
+    """
+    head, wanted = f"+++ b/{finding.path.as_posix()}", f"+{finding.text}"
+    spots: dict[str, tuple[Path, int]] = {}
+    for patch in patches:
+        file = ""
+        for number, line in enumerate(patch.content.decode().split("\n"), 1):
+            file = line if line.startswith("+++ b/") else file
+            if file == head and line in (head, wanted):
+                spots[line] = patch.path, number
+    path, number = spots.get(wanted) or spots[head]
+    what = f"{finding.path.as_posix()}:{finding.line} of {release}: {finding.what}"
+    return replace(finding, path=path, line=number, what=what)

@@ -12,7 +12,7 @@ It checks that
   a patch adds only files that the distribution installs;
 * no two variants give the same files on the same releases, and no two variants serve the same release;
 * every test of a patch is listed in ``expectations/``, and no added file is already in a pinned sdist;
-* core patches have a news fragment (`lint-upstream` checks its text, and the added files);
+* core patches have a news fragment (`lint-upstream` checks its lines, and the added files);
 * the recorded results of the reproducers are up to date, and docs/affected.md matches them.
 """
 
