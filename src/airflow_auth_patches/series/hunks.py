@@ -201,31 +201,6 @@ def apply(content: bytes, hunks: Sequence[Hunk]) -> bytes:
     return b"".join(patch_ng.PatchSet().patch_stream(io.BytesIO(content), placed))
 
 
-def origins(content: bytes, hunks: Sequence[Hunk]) -> list[int]:
-    """
-    Return the origin of each line of the result of :func:`apply`.
-
-    :param content: the file before the patch.
-    :return: for each line of the patched file, its line number in ``content``, from 1, or, for an added line,
-        the negative line number in the patch file.
-    :raises HunkFault: as :func:`apply` does.
-    """
-    lines = _lines(content)
-    told: list[int] = []
-    following = 1
-    for hunk, start in zip(hunks, places(content, hunks), strict=True):
-        told += range(following, start)
-        following = start
-        for number, line in enumerate(hunk.parsed.text, hunk.line + 1):
-            if line[:1] == b"+":
-                told.append(-number)
-                continue
-            if line[:1] == b" ":
-                told.append(following)
-            following += 1
-    return [*told, *range(following, len(lines) + 1)]
-
-
 def base(files: Mapping[str, bytes], path: str, hunks: Sequence[Hunk]) -> bytes:
     """
     Return the content to which the hunks of one file apply. It is empty for a file that they create.
