@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from airflow_auth_patches.cli import app
 from airflow_auth_patches.installation.environments import Environment
-from airflow_auth_patches.releases.checkout import opened
+from airflow_auth_patches.releases.checkout import commit_of
 from airflow_auth_patches.releases.releases import CORE
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.verification import core_tests
@@ -115,8 +115,9 @@ def environment(request, tmp_path_factory: pytest.TempPathFactory) -> Environmen
 
 @pytest.fixture
 def unpacked(airflow, environment, pins, tmp_path) -> Path:
-    with opened(airflow, pins.find(CORE, "3.3.2")) as checkout:
-        core_tests.unpack(checkout, environment, tmp_path / "unpacked")
+    core_tests.unpack(
+        airflow, commit_of(airflow, pins.find(CORE, "3.3.2")), environment, tmp_path / "unpacked"
+    )
     return tmp_path / "unpacked"
 
 
@@ -159,8 +160,7 @@ def test_utilities_call_a_newer_release_by_keyword(unpacked):
 
 def test_unpacking_again_replaces_the_first(airflow, unpacked, environment, pins):
     (unpacked / "left.py").touch()
-    with opened(airflow, pins.find(CORE, "3.3.2")) as checkout:
-        core_tests.unpack(checkout, environment, unpacked)
+    core_tests.unpack(airflow, commit_of(airflow, pins.find(CORE, "3.3.2")), environment, unpacked)
     assert not (unpacked / "left.py").exists()
 
 
@@ -176,11 +176,9 @@ def test_a_commit_without_tests_of_core_is_refused(airflow, environment, pins, t
     git(airflow, "rm", "-r", "--quiet", "airflow-core/tests")
     git(airflow, "commit", "--quiet", "--message=without tests")
     try:
-        with (
-            opened(airflow, pins.find(CORE, "3.3.2"), "without") as checkout,
-            pytest.raises(Problem, match=r"has no airflow-core/tests/unit") as raised,
-        ):
-            core_tests.unpack(checkout, environment, tmp_path / "unpacked")
+        commit = commit_of(airflow, pins.find(CORE, "3.3.2"), "without")
+        with pytest.raises(Problem, match=r"has no airflow-core/tests/unit") as raised:
+            core_tests.unpack(airflow, commit, environment, tmp_path / "unpacked")
     finally:
         git(airflow, "switch", "--quiet", "main")
         git(airflow, "branch", "--quiet", "-D", "without")

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_auth_patches.contribute import branch
-from airflow_auth_patches.contribute.checkout import name_branch
-from airflow_auth_patches.releases.checkout import opened
+from airflow_auth_patches.contribute import branch, worktree
+from airflow_auth_patches.releases.checkout import commit_of
 from airflow_auth_patches.releases.releases import CORE, DISTRIBUTIONS, Pins
 
 
@@ -64,9 +63,9 @@ def test_a_branch_is_looked_at_where_it_is_named(named: Path) -> None:
 
 
 def test_a_branch_is_made_where_it_is_named(named: Path, pins: Pins) -> None:
-    with opened(named, pins.release("apache-airflow-core==3.3.2")) as named_checkout:
-        assert named_checkout.read("airflow-core/src/airflow/named.py") == b"x = 1\n"
-        made = named_checkout.git("hash-object", "-w", "--stdin", stdin="new\n").strip()
-        name_branch(named_checkout, "made", named_checkout.base)
-    assert git(named, "rev-parse", "made") == git(named, "rev-parse", "named")
-    assert git(named, "cat-file", "blob", made) == "new\n"
+    release = pins.release("apache-airflow-core==3.3.2")
+    commit = commit_of(named, release)
+    with worktree.applied(named, commit, release, []) as applied:
+        assert (applied.folder / "airflow-core/src/airflow/named.py").read_bytes() == b"x = 1\n"
+        worktree.create_branch(named, "made", applied.head)
+    assert git(named, "rev-parse", "made") == git(named, "rev-parse", "named") == f"{commit}\n"

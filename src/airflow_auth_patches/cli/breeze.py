@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from airflow_auth_patches.cli.common import UPSTREAM, Json, Names, app, known
+from airflow_auth_patches.cli.common import UPSTREAM, Json, Names, SkipConflicts, app, known
 from airflow_auth_patches.contribute import breeze as breeze_module
 from airflow_auth_patches.contribute import breeze_server as command
 from airflow_auth_patches.contribute.breeze_server import Step
@@ -82,6 +82,7 @@ def apply_to_checkout(
             "--author", metavar="'NAME <MAIL>'", help="The author of the commits; by default git's user."
         ),
     ] = None,
+    skip_conflicts: SkipConflicts = False,
     dry_run: DryRun = False,
 ) -> None:
     """
@@ -94,7 +95,14 @@ def apply_to_checkout(
     """
     series, pins = known()
     step = command.apply_to_checkout(
-        series, pins, checkout, release=release, names=names, name=branch, author=author
+        series,
+        pins,
+        checkout,
+        release=release,
+        names=names,
+        name=branch,
+        author=author,
+        skip_conflicts=skip_conflicts,
     )
     if dry_run:
         _print(step.words)

@@ -99,6 +99,9 @@ Names = Annotated[
     list[str] | None,
     typer.Option("--patch", metavar="NAME", help="Use only this patch; can be repeated.", show_default=False),
 ]
+SkipConflicts = Annotated[
+    bool, typer.Option("--skip-conflicts", help="Create the branch without the patches that do not apply.")
+]
 All = Annotated[bool, typer.Option("--all", help="Include optional patches and patches with a trade-off.")]
 
 

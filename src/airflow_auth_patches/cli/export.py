@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from airflow_auth_patches.cli.common import UPSTREAM, Names, app, checkout, known
+from airflow_auth_patches.cli.common import UPSTREAM, Names, SkipConflicts, app, checkout, known
 from airflow_auth_patches.contribute import send as command
 from airflow_auth_patches.contribute import send_backports as backports
 from airflow_auth_patches.util import show
@@ -57,6 +57,7 @@ def export(
         str | None,
         typer.Option("--at", metavar="COMMIT", help="The commit to start the branch from; by default HEAD."),
     ] = None,
+    skip_conflicts: SkipConflicts = False,
     older: Annotated[
         bool, typer.Option("--backports", help="Export for main and each older release line of core.")
     ] = False,
@@ -73,8 +74,12 @@ def export(
 
     Example: airflow-auth-patches export --backports --range-diff --patch pool-slots-session --output outgoing
     """
-    if path is None and (branch is not None or at is not None):
-        raise Problem("--branch and --at need a checkout.", "Name the checkout with --checkout.", Exit.USAGE)
+    if path is None and (branch is not None or at is not None or skip_conflicts):
+        raise Problem(
+            "--branch, --at and --skip-conflicts need a checkout.",
+            "Name the checkout with --checkout.",
+            Exit.USAGE,
+        )
     if older or range_diff:
         _backports(release, output, names, author, number, path, bodies=bodies, range_diff=range_diff)
         return
@@ -97,15 +102,21 @@ def export(
             author=author,
             number=number,
             bodies=bodies,
-            target=None if path is None else command.Target(path, branch, at or "HEAD"),
+            target=None if path is None else command.Target(path, branch, at or "HEAD", skip_conflicts),
             progress=bars,
         )
     _say(exported.files, exported.notes)
     for line in exported.told:
         show.out.print(escape(line), highlight=False, soft_wrap=True)
+    for slug, reasons in exported.missing.items():
+        for reason in reasons:
+            show.err.print(escape(f"Left out: {slug}: {reason}"), highlight=False, soft_wrap=True)
     if exported.branch:
+        without = f", without {', '.join(exported.missing)}" if exported.missing else ""
         show.out.print(
-            f"Created the branch {escape(exported.branch)} in {path}.", highlight=False, soft_wrap=True
+            escape(f"Created the branch {exported.branch} in {path}{without}."),
+            highlight=False,
+            soft_wrap=True,
         )
 
 

@@ -42,6 +42,7 @@ def apply_to_checkout(
     names: Sequence[str] | None = None,
     name: str | None = None,
     author: str | None = None,
+    skip_conflicts: bool = False,
 ) -> Step:
     """
     Return the command that puts patches on a branch of an Airflow checkout.
@@ -50,6 +51,7 @@ def apply_to_checkout(
     :param names: exactly these patches; ``None`` for all that are for the release.
     :param name: the name of the branch; by default the name that `export` chooses.
     :param author: the author of the commits, as ``Name <mail>``; by default git's user.
+    :param skip_conflicts: whether to leave out the patches that do not apply.
     :raises Problem: if there is no such checkout, release or patch.
     """
     folder = branch.top(checkout)
@@ -58,7 +60,7 @@ def apply_to_checkout(
     chosen = pins.release(release) if release else branch.release_for(folder, series, pins, listed)
     words = [str(tool()), "export", "--release", str(chosen)]
     words += [word for patch in listed for word in ("--patch", patch)]
-    words += ["--checkout", str(folder)]
+    words += ["--checkout", str(folder), *(["--skip-conflicts"] if skip_conflicts else [])]
     words += [
         word for flag, value in (("--branch", name), ("--author", author)) if value for word in (flag, value)
     ]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from airflow_auth_patches.contribute import backports, checkout, placing, pull_request
+from airflow_auth_patches.contribute import backports, pull_request, worktree
 from airflow_auth_patches.contribute import export as export_module
-from airflow_auth_patches.releases.checkout import opened as open_checkout
+from airflow_auth_patches.releases.checkout import commit_of
 from airflow_auth_patches.releases.releases import CORE, Pins, Release
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util.errors import Exit, Problem
@@ -26,12 +26,14 @@ class Exported:
     :param notes: notes for the sender.
     :param branch: the branch that was created.
     :param told: the hunks that moved and the files that were merged in the checkout.
+    :param missing: ``{slug: reasons}`` of the patches that are not on the branch, because they do not apply.
     """
 
     files: tuple[Path, ...]
     notes: tuple[str, ...]
     branch: str | None = None
     told: tuple[str, ...] = ()
+    missing: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,13 @@ class Target:
     :param path: the checkout.
     :param branch: the name of the branch; ``None`` to name it for its patches.
     :param at: the commit to start from.
+    :param skip_conflicts: whether to create the branch without the patches that do not apply.
     """
 
     path: Path
     branch: str | None = None
     at: str = "HEAD"
+    skip_conflicts: bool = False
 
 
 def export(
@@ -82,11 +86,11 @@ def export(
     if output is not None:
         usable(output)
     with ExitStack() as stack:
-        opened, branch = None, None
+        branch, result = None, None
         if target is not None:
-            opened = stack.enter_context(open_checkout(target.path, release, target.at))
+            start = commit_of(target.path, release, target.at)
             branch = branch_name(release, patches) if target.branch is None else target.branch
-            checkout.free(opened, branch)
+            worktree.check_name(target.path, branch)
         with progress.task(f"making {len(patches)} commits on {release}"):
             commits = export_module.commits(root, series, release, patches, author, number)
         files = {}
@@ -96,18 +100,19 @@ def export(
                 labels = labels_of(series, pins, release, commit.patch)
                 text = pull_request.body(root, series, pins, release, commit, labels)
                 files[body_name(commit)] = text.encode()
-        told: tuple[str, ...] = ()
-        last = ""
-        if opened is not None:
-            with progress.task(f"applying them to {opened.path}"):
-                planned = placing.plan(opened, release, commits)
-                told = tuple(map(str, planned.told))
-                last = checkout.write(opened, planned.steps)
+        if target is not None:
+            with progress.task(f"applying them to {target.path}"):
+                in_worktree = worktree.applied(target.path, start, release, commits, files=False)
+                result = stack.enter_context(in_worktree)
+            if result.failed and (not target.skip_conflicts or len(result.failed) == len(commits)):
+                raise worktree.refusal(target.path, result, len(commits))
         with written(output, files) as paths:
-            if opened is not None and branch is not None:
-                checkout.name_branch(opened, branch, last)
-    notes = export_module.notes(series, pins, release, commits, number)
-    return Exported(paths, tuple(notes), branch, told)
+            if target is not None and branch is not None and result is not None:
+                worktree.create_branch(target.path, branch, result.head)
+    notes = tuple(export_module.notes(series, pins, release, commits, number))
+    if result is None:
+        return Exported(paths, notes)
+    return Exported(paths, notes, branch, result.notes, result.failed)
 
 
 def branch_name(release: Release, patches: Sequence[Patch]) -> str:

@@ -30,22 +30,31 @@ CALLERS: Mapping[str, None] = dict.fromkeys(
 )
 
 
-def attempt(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def attempt(
+    folder: Path, *arguments: str | Path, env: Mapping[str, str | None] | None = None
+) -> subprocess.CompletedProcess[str]:
     """
     Run git in a folder, with the user's settings.
 
+    :param env: variables to add to the environment; ``None`` removes a variable.
     :return: the exit code and the output.
     :raises Problem: if git cannot be started or times out.
     """
-    return processes.attempt(["git", "-C", folder, *arguments], env=CALLERS)
+    return processes.attempt(["git", "-C", folder, *arguments], env={**CALLERS, **(env or {})})
 
 
-def run(folder: Path, *arguments: str | Path, stdin: str | None = None) -> str:
+def run(
+    folder: Path,
+    *arguments: str | Path,
+    env: Mapping[str, str | None] | None = None,
+    stdin: str | None = None,
+) -> str:
     """
     Run git in a folder, with the user's settings, and check that it succeeds.
 
+    :param env: as for :func:`attempt`.
     :param stdin: text for its standard input.
     :return: its standard output.
     :raises Problem: if git cannot be started, times out or fails.
     """
-    return processes.run(["git", "-C", folder, *arguments], env=CALLERS, stdin=stdin)
+    return processes.run(["git", "-C", folder, *arguments], env={**CALLERS, **(env or {})}, stdin=stdin)

@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from airflow_auth_patches.installation.environments import Environment
-from airflow_auth_patches.releases.checkout import Checkout
+from airflow_auth_patches.releases.checkout import PLAIN, contains, worktree
 from airflow_auth_patches.series.series import Patch
+from airflow_auth_patches.util import git
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.verification import run_pytest
 
@@ -70,21 +71,18 @@ exec "{python}" "$@"
 """
 
 
-def unpack(checkout: Checkout, environment: Environment, folder: Path) -> None:
+def unpack(checkout: Path, commit: str, environment: Environment, folder: Path) -> None:
     """
     Write the files of a commit of Airflow, with the installed package as its ``airflow-core/src/airflow``.
 
     :param folder: the target folder; its content is replaced.
     :raises Problem: when git fails, or the commit contains no tests of core.
     """
-    if checkout.entry(f"{ROOT}/__init__.py") is None:
-        raise Problem(
-            f"{checkout.path} at {checkout.base[:10]} has no {ROOT}.", "Choose another commit.", Exit.USAGE
-        )
+    if not contains(checkout, commit, f"{ROOT}/__init__.py"):
+        raise Problem(f"{checkout} at {commit[:10]} has no {ROOT}.", "Choose another commit.", Exit.USAGE)
     shutil.rmtree(folder, ignore_errors=True)
-    # Uses a separate index, so the checkout is not changed. (`git archive` leaves out devel-common.)
-    checkout.git("read-tree", checkout.base)
-    checkout.git("checkout-index", "--all", f"--prefix={folder}/")
+    with worktree(checkout, commit, files=False) as work:  # `git archive` leaves out devel-common
+        git.run(work, *PLAIN, "checkout-index", "--all", f"--prefix={folder}/")
     sources = folder / "airflow-core" / "src" / "airflow"
     shutil.rmtree(sources)
     installed = next(environment.python.parents[1].glob("lib/python*/site-packages/airflow"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from airflow_auth_patches.installation import environments
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.installation.pair_environments import folder_of, patched_environment
-from airflow_auth_patches.releases.checkout import opened
+from airflow_auth_patches.releases.checkout import commit_of
 from airflow_auth_patches.releases.releases import Pair, Pins
 from airflow_auth_patches.series.series import Series
 from airflow_auth_patches.util.processes import workers
@@ -73,17 +73,17 @@ def run_core_tests(
     progress = progress or Silent()
     listed = [entry for entry in upstream.load(series.folder) if entry.serves(pair.core)]
     packages = core_tests.PACKAGES
-    with opened(checkout, pair.core, at) as found:
-        folder = folder_of(root, pair, python, "stock-core-tests")
-        stock = environments.make(pair, python, folder, progress, packages=packages)
-        patched = patched_environment(
-            root, series, pins, pair, python, progress, kind="patched-core-tests", packages=packages
-        )
-        folders = {}
-        for kind, environment in (("stock", stock), ("patched", patched)):
-            folders[environment] = root / "build" / "upstream" / f"core-{pair.core.version}-{kind}"
-            with progress.task(f"unpacking {found.base[:10]} with the {kind} core"):
-                core_tests.unpack(found, environment, folders[environment])
+    commit = commit_of(checkout, pair.core, at)
+    folder = folder_of(root, pair, python, "stock-core-tests")
+    stock = environments.make(pair, python, folder, progress, packages=packages)
+    patched = patched_environment(
+        root, series, pins, pair, python, progress, kind="patched-core-tests", packages=packages
+    )
+    folders = {}
+    for kind, environment in (("stock", stock), ("patched", patched)):
+        folders[environment] = root / "build" / "upstream" / f"core-{pair.core.version}-{kind}"
+        with progress.task(f"unpacking {commit[:10]} with the {kind} core"):
+            core_tests.unpack(checkout, commit, environment, folders[environment])
     paths = [f"{core_tests.ROOT}/{each}" for each in only]
     paths = paths or core_tests.paths(folders[stock], series.serving(pair.core))
 
