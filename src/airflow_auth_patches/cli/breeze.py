@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -10,9 +11,7 @@ import typer
 from rich.markup import escape
 
 from airflow_auth_patches.cli.common import UPSTREAM, Json, Names, SkipConflicts, app, known
-from airflow_auth_patches.contribute import breeze as breeze_module
-from airflow_auth_patches.contribute import breeze_server as command
-from airflow_auth_patches.contribute.breeze_server import Step
+from airflow_auth_patches.contribute import breeze as command
 from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Exit, Problem
 
@@ -41,23 +40,23 @@ Base = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the commands without running them.")]
 
 
-def _values(flag: str) -> str:
-    return "|".join(breeze_module.FLAGS[flag] or ())
-
-
 def _say(text: str) -> None:
     show.err.print(escape(text), highlight=False, soft_wrap=True)
 
 
 def _print(*lines: Sequence[object]) -> None:
     for words in lines:
-        show.out.print(escape(breeze_module.shell(words)), highlight=False, soft_wrap=True)
+        show.out.print(escape(shlex.join(map(str, words))), highlight=False, soft_wrap=True)
 
 
-def _show(step: Step) -> None:
+def _run(step: command.Step, dry_run: bool) -> None:
+    if not dry_run:
+        command.ready()
     for note in step.notes:
         _say(note)
     _print(("cd", step.folder), step.words)
+    if not dry_run:
+        command.become(step)
 
 
 @breeze.command("apply-to-checkout")
@@ -126,19 +125,19 @@ def start_fab(
             show_default=False,
         ),
     ] = None,
-    backend: Annotated[str, typer.Option("--backend", metavar=_values("--backend"))] = "postgres",
+    backend: Annotated[
+        str, typer.Option("--backend", metavar="NAME", help="postgres, mysql or sqlite.")
+    ] = "postgres",
     version: Annotated[
         str | None,
-        typer.Option(
-            "--backend-version",
-            metavar="VERSION",
-            help=f"PostgreSQL {_values('--postgres-version')}, MySQL {_values('--mysql-version')}.",
-        ),
+        typer.Option("--backend-version", metavar="VERSION", help="The version of PostgreSQL or MySQL."),
     ] = None,
     auth_manager: Annotated[
-        str, typer.Option("--auth-manager", metavar=_values("--auth-manager"))
+        str, typer.Option("--auth-manager", metavar="NAME", help="Breeze's option of that name.")
     ] = "FabAuthManager",
-    executor: Annotated[str, typer.Option("--executor", metavar=_values("--executor"))] = "LocalExecutor",
+    executor: Annotated[
+        str, typer.Option("--executor", metavar="NAME", help="Breeze's option of that name.")
+    ] = "LocalExecutor",
     airflow: Annotated[
         str | None,
         typer.Option(
@@ -153,11 +152,11 @@ def start_fab(
     examples: Annotated[bool, typer.Option("--load-example-dags", help="Load the example Dags.")] = False,
     db_reset: Annotated[bool, typer.Option("--db-reset", help="Empty the database first.")] = False,
     answer: Annotated[
-        str | None,
-        typer.Option("--answer", metavar=_values("--answer"), help="The answer to all questions."),
+        str | None, typer.Option("--answer", metavar="y", help="The answer to all questions.")
     ] = None,
     multiplexer: Annotated[
-        str | None, typer.Option("--terminal-multiplexer", metavar=_values("--terminal-multiplexer"))
+        str | None,
+        typer.Option("--terminal-multiplexer", metavar="NAME", help="Breeze's option of that name."),
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -165,31 +164,24 @@ def start_fab(
     Start Airflow in Breeze with the changes of a branch.
 
     If the branch changed core, all sources are mounted. If it changed only the FAB provider, the providers
-    are mounted on a released core.
+    are mounted on a released core. Breeze checks the values of its options.
 
     Example: breeze-scripts/start-fab --backend mysql --backend-version 8.4 --dry-run ~/airflow
     """
     _, pins = known()
-    switches = {
+    options = {
+        "--backend": backend,
+        f"--{backend}-version": version,
+        "--auth-manager": auth_manager,
+        "--executor": executor,
+        "--terminal-multiplexer": multiplexer,
+        "--answer": answer,
         "--load-default-connections": connections,
         "--load-example-dags": examples,
         "--db-reset": db_reset,
     }
-    wish = breeze_module.Wish(
-        backend=backend,
-        version=version,
-        auth_manager=auth_manager,
-        executor=executor,
-        terminal_multiplexer=multiplexer,
-        answer=answer,
-        switches=tuple(flag for flag, wanted in switches.items() if wanted),
-    )
-    step = command.start(pins, checkout, wish, name=branch, base=base, core=core, airflow=airflow)
-    if not dry_run:
-        command.ready()
-    _show(step)
-    if not dry_run:
-        command.become(step)
+    step = command.start(pins, checkout, options, name=branch, base=base, core=core, airflow=airflow)
+    _run(step, dry_run)
 
 
 @breeze.command()
@@ -199,19 +191,14 @@ def stop(checkout: Checkout = Path("."), dry_run: DryRun = False) -> None:
 
     Example: breeze-scripts/stop ~/airflow
     """
-    step = command.stop(checkout)
-    if not dry_run:
-        command.ready()
-    _show(step)
-    if not dry_run:
-        command.become(step)
+    _run(command.stop(checkout), dry_run)
 
 
 @breeze.command()
 def verify(
     url: Annotated[
         str, typer.Option("--url", metavar="URL", help="The URL of the API server, on this machine.")
-    ] = f"http://127.0.0.1:{breeze_module.PORT}",
+    ] = f"http://127.0.0.1:{command.PORT}",
     checkout: Annotated[
         Path | None,
         typer.Option("--checkout", metavar="PATH", help="The Airflow checkout that the server runs."),

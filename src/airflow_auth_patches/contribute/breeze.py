@@ -1,102 +1,192 @@
-"""Build the `breeze` command that runs the changes of a branch."""
+"""Run Airflow in Breeze: put patches on a branch of a checkout, start the server, and stop it."""
 
 from __future__ import annotations
 
-import shlex
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
 
+from airflow_auth_patches.contribute import branch
+from airflow_auth_patches.releases.releases import CORE, Pins
+from airflow_auth_patches.series.series import Series
 from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.processes import attempt, program
 
-START = ("breeze", "start-airflow")
-STOP = ("breeze", "down")
-INSTALL = "uv tool install -e ./dev/breeze"
 PORT = 28080
-#: The flags of `breeze start-airflow` and their values; `None` for a switch, `...` for any value.
-FLAGS: Mapping[str, tuple[str, ...] | None] = {
-    "--backend": ("sqlite", "mysql", "postgres"),
-    "--postgres-version": ("13", "14", "15", "16", "17", "18"),
-    "--mysql-version": ("8.0", "8.4"),
-    "--auth-manager": ("SimpleAuthManager", "FabAuthManager"),
-    "--executor": ("LocalExecutor", "CeleryExecutor", "EdgeExecutor"),
-    "--mount-sources": ("selected", "all", "skip", "remove", "tests", "providers-and-tests"),
-    "--use-airflow-version": ("...",),
-    "--load-default-connections": None,
-    "--load-example-dags": None,
-    "--db-reset": None,
-    "--answer": ("y",),
-    "--terminal-multiplexer": ("mprocs", "tmux"),
-}
-#: The flag for the version of a backend; SQLite has none.
-VERSION_OF = {"postgres": "--postgres-version", "mysql": "--mysql-version"}
-#: The command that a maintainer asked for, which lacks the `--use-airflow-version` that its mounts need, and
-#: the command that was run.
-MAINTAINERS = (
-    *START,
-    *("--mount-sources", "providers-and-tests", "--auth-manager", "FabAuthManager"),
-)
-AUTHORS = (*START, "--auth-manager", "FabAuthManager")
+#: The command that a maintainer asked for, which lacks the `--use-airflow-version` that its mounts need.
+MAINTAINERS = "breeze start-airflow --mount-sources providers-and-tests --auth-manager FabAuthManager"
+#: The command that was run.
+AUTHORS = "breeze start-airflow --auth-manager FabAuthManager"
 
 
 @dataclass(frozen=True)
-class Wish:
+class Step:
     """
-    The options of `breeze start-airflow`: each is the value of the flag of that name, or ``None``.
+    A command to run.
 
-    :param version: the version of the backend.
-    :param switches: the flags without a value.
+    :param words: the program and its arguments.
+    :param folder: the folder to run it in.
+    :param notes: notes for the user, one or two sentences each.
     """
 
-    backend: str = "postgres"
-    version: str | None = None
-    auth_manager: str = "FabAuthManager"
-    executor: str = "LocalExecutor"
-    terminal_multiplexer: str | None = None
-    answer: str | None = None
-    switches: tuple[str, ...] = ()
+    words: tuple[str, ...]
+    folder: Path
+    notes: tuple[str, ...] = ()
 
 
-def start_line(wish: Wish, *, core: bool, airflow: str) -> list[str]:
+def apply_to_checkout(
+    series: Series,
+    pins: Pins,
+    checkout: Path,
+    *,
+    release: str | None = None,
+    names: Sequence[str] | None = None,
+    name: str | None = None,
+    author: str | None = None,
+    skip_conflicts: bool = False,
+) -> Step:
     """
-    Return the command that starts Airflow with the sources of a checkout.
+    Return the command that puts patches on a branch of an Airflow checkout.
 
-    :param core: whether to mount all sources (``selected``). Otherwise only the providers are mounted, on a
-        released core.
-    :param airflow: the version of the released core.
-    :return: the words of the command.
-    :raises Problem: if a flag does not accept a value.
+    :param release: the release whose forms to use; by default the newest that is not newer than the checkout.
+    :param names: exactly these patches; ``None`` for all that are for the release.
+    :param name: the name of the branch; by default the name that `export` chooses.
+    :param author: the author of the commits, as ``Name <mail>``; by default git's user.
+    :param skip_conflicts: whether to leave out the patches that do not apply.
+    :raises Problem: if there is no such checkout, release or patch.
     """
-    mounts = "selected" if core else "providers-and-tests"
-    version = VERSION_OF.get(wish.backend)
-    if wish.version is not None and version is None:
-        raise Problem(
-            f"The backend {wish.backend} has no versions.", "Leave out --backend-version.", Exit.USAGE
-        )
-    pairs = [
-        ("--backend", wish.backend),
-        (str(version), wish.version),
-        ("--auth-manager", wish.auth_manager),
-        ("--executor", wish.executor),
-        ("--mount-sources", mounts),
-        ("--use-airflow-version", None if core else airflow),
-        ("--terminal-multiplexer", wish.terminal_multiplexer),
-        ("--answer", wish.answer),
+    folder = branch.top(checkout)
+    listed = list(names or ())
+    series.known(listed)
+    chosen = pins.release(release) if release else branch.release_for(folder, series, pins, listed)
+    words = [str(tool()), "export", "--release", str(chosen)]
+    words += [word for patch in listed for word in ("--patch", patch)]
+    words += ["--checkout", str(folder), *(["--skip-conflicts"] if skip_conflicts else [])]
+    words += [
+        word for flag, value in (("--branch", name), ("--author", author)) if value for word in (flag, value)
     ]
-    words = [word for flag, value in pairs if value is not None for word in (flag, _checked(flag, value))]
-    return [*START, *words, *(_checked(switch) for switch in wish.switches)]
+    return Step(tuple(words), Path.cwd())
 
 
-def _checked(flag: str, value: str | None = None) -> str:
-    values = FLAGS.get(flag, ())
-    if value is None and values is None:
-        return flag
-    if value is None or values is None:
-        raise Problem(f"`breeze start-airflow` has no such {flag}.", "See --help.", Exit.USAGE)
-    if value not in values and values != ("...",):
-        raise Problem(f"{flag} cannot be {value!r}.", f"Use one of: {', '.join(values)}.", Exit.USAGE)
-    return value
+def tool() -> Path:
+    """
+    Return the path of this tool's command: in the folder of this Python interpreter, else on ``PATH``.
+
+    :raises Problem: if it is not found.
+    """
+    return program("airflow-auth-patches", "Run `make setup`.")
 
 
-def shell(words: Sequence[object]) -> str:
-    """Return a command with its words quoted for a shell."""
-    return shlex.join(map(str, words))
+def start(
+    pins: Pins,
+    checkout: Path,
+    options: Mapping[str, str | bool | None],
+    *,
+    name: str | None = None,
+    base: str | None = None,
+    core: bool | None = None,
+    airflow: str | None = None,
+) -> Step:
+    """
+    Return the command that starts Airflow with the changes of a branch.
+
+    If the branch changed core, all sources are mounted (``selected``). Otherwise only the providers are
+    mounted, on a released core.
+
+    :param options: flags of `breeze start-airflow`: their values, and whether to give those without a value.
+    :param name: the branch; by default the one that is checked out.
+    :param base: the ref from which it starts; by default it is detected.
+    :param core: whether the branch changed core; with ``None`` this is detected.
+    :param airflow: the version of the released core for a changed provider; by default the newest pinned one.
+    :raises Problem: if there is no such checkout or branch, another branch is checked out, or the branch
+        changed neither core nor the provider.
+    """
+    folder = branch.top(checkout)
+    now = branch.current(folder)
+    if name is not None and name != now:
+        raise Problem(
+            f"Breeze runs the branch that is checked out in {folder}, which is {now}, not {name}.",
+            f"Check it out first: git -C {folder} switch {name}",
+            Exit.USAGE,
+        )
+    if core is None:
+        found = branch.look(folder, name, base)
+        if not found.core and not found.provider:
+            raise Problem(
+                f"{found.name} changed neither core nor the FAB provider since {found.base}.",
+                "Check out the branch with the patches, name its base with --base, or choose what to run "
+                "with --core or --provider.",
+                Exit.USAGE,
+            )
+        core = found.core
+        both = " and the provider" if found.provider and core else ""
+        said = f"{found.name} changed {'core' if core else 'the provider'}{both} since {found.base}"
+    else:
+        said = f"Breeze runs the {'core' if core else 'provider'} of the checkout"
+    if core and airflow is not None:
+        raise Problem(
+            "With a released core, patches of core are not loaded.",
+            "Leave out --use-airflow-version, or use --provider.",
+            Exit.USAGE,
+        )
+    newest = max(release.version for release in pins.releases if release.distribution is CORE)
+    wanted = {
+        **options,
+        "--mount-sources": "selected" if core else "providers-and-tests",
+        "--use-airflow-version": None if core else airflow or str(newest),
+    }
+    words = ["breeze", "start-airflow"]
+    for flag, value in wanted.items():
+        words += [flag] if value is True else [flag, value] if value else []
+    why = "all sources are mounted" if core else "only the providers are mounted, on a released core"
+    return Step(
+        tuple(words),
+        folder,
+        (
+            f"{said}: {why}.",
+            f"A maintainer asked for: {MAINTAINERS}",
+            f"The author then ran: {AUTHORS}",
+        ),
+    )
+
+
+def stop(checkout: Path) -> Step:
+    """
+    Return the command that stops Airflow in Breeze.
+
+    :raises Problem: if there is no such checkout.
+    """
+    return Step(("breeze", "down"), branch.top(checkout))
+
+
+def ready() -> None:
+    """
+    Check that Breeze and Docker are available.
+
+    :raises Problem: for the first that is missing.
+    """
+    program("breeze", "Install it from the checkout of Airflow: uv tool install -e ./dev/breeze")
+    program("docker", "Install Docker, which Breeze needs.")
+    asked = attempt(["docker", "info", "--format", "{{.ServerVersion}}"], timeout=60)
+    if asked.returncode:
+        why = (asked.stderr.strip() or "it printed no message").splitlines()[-1]
+        raise Problem(f"Docker does not respond: {why}", "Start Docker.", Exit.FAILED)
+
+
+def become(step: Step) -> NoReturn:
+    """
+    Replace this process by the command of a step, which then uses the terminal.
+
+    :raises Problem: if the command cannot be started.
+    """
+    sys.stdout.flush()
+    try:
+        os.chdir(step.folder)
+        os.execvp(step.words[0], step.words)
+    except OSError as error:
+        raise Problem(
+            f"{step.words[0]} cannot be run: {error.strerror}.", "Check its installation.", Exit.FAILED
+        ) from error

@@ -15,7 +15,7 @@ from typing import Any
 from airflow_auth_patches.contribute import branch, send
 from airflow_auth_patches.contribute.export import NEWS
 from airflow_auth_patches.installation.environments import interpreter
-from airflow_auth_patches.releases.checkout import opened
+from airflow_auth_patches.releases.checkout import commit_of
 from airflow_auth_patches.releases.releases import Pins, Release
 from airflow_auth_patches.series import tree
 from airflow_auth_patches.series.series import Series
@@ -79,10 +79,10 @@ def run_hooks(
     prek = program("prek", INSTALL)
     with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as name:
         folder = Path(name).resolve() / "airflow"
-        with opened(checkout, pins.releases[0], at) as found:
-            common = git.run(checkout, "rev-parse", "--path-format=absolute", "--git-common-dir").strip()
-            git.run(Path(name), "clone", "--quiet", "--shared", "--no-checkout", common, folder)
-            git.run(folder, "checkout", "--quiet", "--detach", found.base)
+        commit = commit_of(checkout, pins.releases[0], at)
+        common = git.run(checkout, "rev-parse", "--path-format=absolute", "--git-common-dir").strip()
+        git.run(Path(name), "clone", "--quiet", "--shared", "--no-checkout", common, folder)
+        git.run(folder, "checkout", "--quiet", "--detach", commit)
         chosen = (
             pins.release(release) if release else branch.release_for(folder, series, pins, list(names or ()))
         )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_auth_patches.contribute import breeze
 from airflow_auth_patches.contribute.expected import Expected, Subject, expect
 from airflow_auth_patches.demo import running
 from airflow_auth_patches.demo.outcomes import Measurement, Observation
@@ -97,13 +97,13 @@ def lines(url: str, subject: Subject, expected: Expected) -> list[str]:
     :raises Problem: if the URL is not of this machine, or the path is not an interpreter.
     """
     port = port_of(url)
-    program = f"< {breeze.shell([running.PROGRAM])}"
+    program = f"< {shlex.quote(str(running.PROGRAM))}"
     said = [f"# then requests to {url}: {', '.join(SCENARIOS)}"]
     if not subject.contained:
-        return [f"{breeze.shell(_place(port, subject).words(list(expected.files)))} {program}", *said]
+        return [f"{shlex.join(_place(port, subject).words(list(expected.files)))} {program}", *said]
     command = running.exec_words(subject.container or "CONTAINER", str(subject.python or "python"))
     looks = Place("", tuple(command), "PORT").words(list(expected.files))
-    return [breeze.shell(running.find_words(port)), f"{breeze.shell(looks)} {program}", *said]
+    return [shlex.join(running.find_words(port)), f"{shlex.join(looks)} {program}", *said]
 
 
 def single(measure: Callable[[Reached], Measurement]) -> Callable[[Reached], Observation]:
