@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,12 +14,12 @@ from typer.testing import CliRunner
 
 from airflow_auth_patches.cli import app
 from airflow_auth_patches.contribute.export import NEWS, message, news_lines
-from airflow_auth_patches.contribute.send import Exported, export
+from airflow_auth_patches.contribute.send import export
 from airflow_auth_patches.installation import environments, wheels
 from airflow_auth_patches.installation.pair_environments import folder_of
 from airflow_auth_patches.releases import fetching, releases
 from airflow_auth_patches.releases.releases import to_installed
-from airflow_auth_patches.series import importing, series, tree
+from airflow_auth_patches.series import series, tree
 from airflow_auth_patches.series.series import Patch
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.verification import run_pytest
@@ -31,157 +30,100 @@ CORE, OLD_CORE = "apache-airflow-core==3.3.2", "apache-airflow-core==3.1.8"
 FAB, OLD_FAB = "apache-airflow-providers-fab==3.10.2", "apache-airflow-providers-fab==3.3.0"
 
 
-@dataclasses.dataclass(frozen=True)
-class Sent:
-    """A release's tree, in which `sent` is the picture of the release with the exported commits on it."""
+@pytest.fixture
+def sent(project, pins, tmp_path):
+    """Return a function that exports patches of a release to a new folder."""
 
-    imported: tree.Tree
-    patches: list[Patch]
-    exported: Exported
+    def make(release, names=None, *, output=tmp_path / "out", root=ROOT, loaded=project, **options):
+        found = pins.release(release)
+        return export(root, loaded, pins, found, output, names, **{"author": AUTHOR, **options})
 
-    @property
-    def commits(self) -> list[str]:
-        return self.imported.git("rev-list", "--reverse", "released..sent").split()
+    return make
 
 
-@pytest.fixture(scope="module", params=[CORE, OLD_CORE, FAB, OLD_FAB])
-def sent(request, tmp_path_factory, pins):
-    root = tmp_path_factory.mktemp("project")
-    for name in ("patches", "airflow-core", "providers"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    loaded = series.load(root / "patches")
-    release = pins.release(request.param)
-    exported = export(root, loaded, pins, release, root / "out", author=AUTHOR)
-    imported = importing.import_patches(root, loaded, pins, release)
-    imported.git("tag", "released", "main~" + str(len(loaded.serving(release)) + 1))
-    imported.git("checkout", "--quiet", "-b", "sent", "released")
-    for file in exported.files:
-        imported.git("apply", "--check", file)
-        imported.git("am", file)
-        imported.git("apply", "--check", "--reverse", file)
-    return Sent(imported, loaded.serving(release), exported)
+@pytest.fixture
+def picture(tmp_path, pins):
+    """Return a function that makes a repository of a release, at the monorepo's paths."""
+
+    def make(release):
+        made = tree.Tree(tmp_path / "picture", pins.release(release))
+        tree.write_files(made.folder, fetching.sources(made.release))
+        made.git("init", "--quiet", "--initial-branch=main")
+        made.commit(f"{release} as released\n")
+        return made
+
+    return make
 
 
 @pytest.mark.parametrize("name", [str(release) for release in releases.load(ROOT / "patches").releases])
-def test_every_pinned_release_takes_its_patches_and_gives_them_back(name, pins, project, tmp_path):
-    """
-    By `git am` and by `git apply`, onto the release's monorepo picture, forwards and back.
+def test_git_applies_and_reverts_the_commits_on_every_pinned_release(name, sent, picture, pins, project):
+    """In between, the tree has the files that the unit tests run on."""
+    patches, files = project.serving(pins.release(name)), sent(name).files
+    made = picture(name)
+    assert len(files) == len(patches) > 0
+    for file, patch in zip(files, patches, strict=True):
+        made.git("apply", "--check", file)
+        made.git("am", file)
+        made.git("apply", "--check", "--reverse", file)
+        check_commit(made, file, patch, news_lines(project.folder).get(patch.slug))
+    proven = wheels.patch_release(made.release, patches).after
+    here = {path: to_installed(path) for patch in patches for path in patch.edits}
+    expected = {path: proven[installed] for path, installed in here.items() if installed is not None}
+    expected |= {test: (ROOT / test).read_bytes() for patch in patches for test in patch.tests}
+    assert {path: (made.folder / path).read_bytes() for path in expected} == expected
+    for file in reversed(files):
+        made.git("apply", "--index", "--reverse", file)
+    assert made.git("write-tree") == made.git("rev-parse", f"main~{len(files)}^{{tree}}")
+    assert "??" not in made.git("status", "--porcelain")
+    for file in files:
+        made.git("apply", "--index", file)
+    assert made.git("write-tree") == made.git("rev-parse", "main^{tree}")
 
-    Between, the tree has the bytes that the unit tests run on, and their files.
-    """
-    release = pins.release(name)
-    exported = export(ROOT, project, pins, release, tmp_path / "out", author=AUTHOR)
-    picture = tree.Tree(tmp_path / "picture", release)
-    tree.write_files(picture.folder, fetching.sources(release))
-    picture.git("init", "--quiet", "--initial-branch=main")
-    picture.commit(f"{release} as released\n")
-    assert len(exported.files) == len(project.serving(release)) > 0
-    for file in exported.files:
-        picture.git("apply", "--check", file)
-        picture.git("am", file)
-        picture.git("apply", "--check", "--reverse", file)
-    for patch in project.serving(release):
-        for path in {*patch.edits, *patch.tests}:
-            assert (
-                picture.git("log", "--format=%s", "main", "--", path).splitlines().count(patch.subject) == 1
-            )
-    proven = wheels.patch_release(release, project.serving(release)).after
-    here = {path: to_installed(path) for patch in project.serving(release) for path in patch.edits}
-    for path, installed in here.items():
-        if installed is not None:
-            assert (picture.folder / path).read_bytes() == proven[installed]
-    for test in {test for patch in project.serving(release) for test in patch.tests}:
-        assert (picture.folder / test).read_bytes() == (ROOT / test).read_bytes()
-    for file in reversed(exported.files):
-        picture.git("apply", "--index", "--reverse", file)
-    released = picture.git("rev-parse", f"main~{len(exported.files)}^{{tree}}")
-    assert picture.git("write-tree") == released
-    assert "??" not in picture.git("status", "--porcelain")
-    for file in exported.files:
-        picture.git("apply", "--index", file)
-    assert picture.git("write-tree") == picture.git("rev-parse", "main^{tree}")
+
+def check_commit(made: tree.Tree, file: Path, patch: Patch, news: str | None) -> None:
+    """Check that the last commit has one distribution's files, and the author and message for upstream."""
+    paths = made.git("diff", "--name-only", "HEAD~1", "HEAD").split()
+    assert sorted(paths) == sorted({*patch.edits, *patch.tests, *([f"{NEWS}/{news}"] if news else [])})
+    root = made.release.distribution.root
+    assert all(path.startswith((f"{root}/", "shared/")[: 1 + (root == "airflow-core")]) for path in paths)
+    shown = made.git("log", "-1", "--format=%an <%ae>%n%aD%n%B").partition("\n" + patch.date + "\n")
+    assert (shown[0], shown[2].strip()) == (AUTHOR, message(patch).strip())
+    assert message(patch).splitlines()[0] == patch.subject
+    assert len(patch.subject) < 70
+    head = file.read_text().partition("\n---\n")[0]
+    assert re.findall(rf"(?m)^(?:{'|'.join(series.TRAILERS)}):", head) == []
+    assert f"\nrelated: #{patch.trailers['Bug'][0].rpartition('/')[2]}\n" in head
+    assert patch.body.partition("\n")[0] in head
+    assert "airflow-auth-patches" not in file.read_text()
 
 
 @pytest.mark.proof
-def test_the_tests_of_an_exported_tree_pass_in_it(pins, project, tmp_path):
+def test_the_tests_of_an_exported_tree_pass_in_it(pins, project, sent, picture):
     """With the tree's own sources before the released ones, and fail without them."""
-    release, pair = pins.release(CORE), pins.pair("3.3.2+3.10.2")
-    names = ["auth-manager-purge-race", "pool-slots-session"]
-    tests = [test for patch in project.select(release, names) for test in patch.tests]
-    exported = export(ROOT, project, pins, release, tmp_path / "out", names, author=AUTHOR)
-    picture = tree.Tree(tmp_path / "picture", release)
-    tree.write_files(picture.folder, fetching.sources(release))
-    picture.git("init", "--quiet", "--initial-branch=main")
-    picture.commit(f"{release} as released\n")
-    picture.git("am", *exported.files)
-    for shared in (picture.folder / "shared").glob("*/src/airflow_shared/*/"):  # links in the monorepo
-        (picture.folder / "airflow-core/src/airflow/_shared" / shared.name).symlink_to(shared)
+    pair, names = pins.pair("3.3.2+3.10.2"), ["auth-manager-purge-race", "pool-slots-session"]
+    tests = [test for patch in project.select(pins.release(CORE), names) for test in patch.tests]
+    made = picture(CORE)
+    made.git("am", *sent(CORE, names).files)
+    for shared in (made.folder / "shared").glob("*/src/airflow_shared/*/"):  # links in the monorepo
+        (made.folder / "airflow-core/src/airflow/_shared" / shared.name).symlink_to(shared)
     stock = environments.make(pair, "3.11", folder_of(ROOT, pair, "3.11", "stock"))
     standin = ROOT / "tests/standin"
 
     def run(*sources: Path) -> dict[str, str]:
         places = os.pathsep.join(map(str, [*sources, standin]))
         words = ["-p", "tests_common.pytest_plugin", "-c", standin / "pytest.ini"]
-        return run_pytest.run(picture.folder, stock, [*words, *tests], variables={"PYTHONPATH": places})
+        return run_pytest.run(made.folder, stock, [*words, *tests], variables={"PYTHONPATH": places})
 
-    outcomes = run(picture.folder / "airflow-core/src")
+    outcomes = run(made.folder / "airflow-core/src")
     assert {name.partition("::")[0] for name in outcomes} == set(tests)
     assert set(outcomes.values()) == {"passed"}
     released = run()
     assert {name.partition("::")[0] for name, said in released.items() if said != "passed"} == set(tests)
 
 
-def test_git_am_leaves_the_files_that_the_tree_has(sent):
-    news = news_lines(ROOT / "patches")
-    mine = {path for patch in sent.patches for path in patch.tests}
-    mine |= {f"{NEWS}/{news[patch.slug]}" for patch in sent.patches if patch.slug in news}
-    others = set(tree.added_files(ROOT, sent.imported.release)) - mine
-    assert len(mine) >= len(sent.patches)
-    difference = sent.imported.git("diff", "--name-status", "sent", "main").splitlines()
-    assert set(difference) == {f"A\t{path}" for path in others}
-    assert sent.imported.git("status", "--porcelain") == ""
-
-
-def test_each_patch_is_one_commit_with_its_edits_tests_and_news(sent):
-    news = news_lines(ROOT / "patches")
-    assert len(sent.commits) == len(sent.patches) == len(sent.exported.files)
-    for patch, commit in zip(sent.patches, sent.commits, strict=True):
-        paths = sent.imported.git("diff", "--name-only", f"{commit}^", commit).split()
-        lines = [f"{NEWS}/{news[patch.slug]}"] if patch.slug in news else []
-        assert sorted(paths) == sorted({*patch.edits, *patch.tests, *lines})
-
-
-def test_core_and_provider_are_never_in_one_commit(sent):
-    root = sent.imported.release.distribution.root
-    for path in sent.imported.git("diff", "--name-only", "released", "sent").split():
-        assert path.startswith(f"{root}/") or (root == "airflow-core" and path.startswith("shared/"))
-
-
-def test_author_date_and_message_pass_through_the_mail(sent):
-    for patch, commit in zip(sent.patches, sent.commits, strict=True):
-        author, date, subject = sent.imported.git(
-            "log", "-1", "--format=%an <%ae>%n%aD%n%s", commit
-        ).splitlines()
-        assert author == AUTHOR
-        assert date == patch.date
-        assert subject == patch.subject
-        assert len(subject) < 70
-        assert sent.imported.git("log", "-1", "--format=%B", commit).strip() == message(patch).strip()
-
-
-def test_no_trailer_of_this_series_goes_out(sent):
-    for file, patch in zip(sent.exported.files, sent.patches, strict=True):
-        head, _, _ = file.read_text().partition("\n---\n")
-        assert re.findall(rf"(?m)^(?:{'|'.join(series.TRAILERS)}):", head) == []
-        number = patch.trailers["Bug"][0].rpartition("/")[2]
-        assert f"\nrelated: #{number}\n" in head
-        assert patch.body.partition("\n")[0] in head
-        assert "airflow-auth-patches" not in file.read_text()
-
-
-def test_the_same_commits_are_the_same_bytes(sent, pins, project, tmp_path):
-    again = export(ROOT, project, pins, sent.imported.release, tmp_path / "again", author=AUTHOR)
-    assert [file.read_bytes() for file in again.files] == [file.read_bytes() for file in sent.exported.files]
+def test_the_same_commits_are_the_same_bytes(sent, tmp_path):
+    first, again = (sent(FAB, output=tmp_path / name).files for name in ("first", "again"))
+    assert [file.read_bytes() for file in again] == [file.read_bytes() for file in first]
 
 
 def test_every_added_file_is_of_a_patch_or_a_reproducer(project):
@@ -202,21 +144,21 @@ def test_every_added_file_is_of_a_patch_or_a_reproducer(project):
     assert added == tests
 
 
-def test_the_news_line_takes_the_number_of_the_pull_request(pins, project, tmp_path):
-    for slug, kind in (("action-logging-off-loop", "bugfix"), ("user-from-token-hook", "feature")):
-        release = pins.release(CORE)
-        done = export(ROOT, project, pins, release, tmp_path / slug, [slug], author=AUTHOR, number=70001)
-        (file,) = done.files
-        assert file.name == f"0001-{slug}.patch"
-        news = re.findall(r"(?m)^\+\+\+ b/(airflow-core/newsfragments/.*)$", file.read_text())
-        assert news == [f"airflow-core/newsfragments/70001.{kind}.rst"]
-        assert not any("numbers of issues" in note for note in done.notes)
+@pytest.mark.parametrize(
+    ("slug", "kind"), [("action-logging-off-loop", "bugfix"), ("user-from-token-hook", "feature")]
+)
+def test_the_newsfragment_has_the_number_of_the_pull_request(slug, kind, sent):
+    done = sent(CORE, [slug], number=70001)
+    (file,) = done.files
+    assert file.name == f"0001-{slug}.patch"
+    news = re.findall(r"(?m)^\+\+\+ b/(airflow-core/newsfragments/.*)$", file.read_text())
+    assert news == [f"airflow-core/newsfragments/70001.{kind}.rst"]
+    assert not any("named for issues" in note for note in done.notes)
 
 
-def test_one_number_is_not_for_two_news_lines(pins, project, tmp_path):
-    names = ["action-logging-off-loop", "pool-slots-session"]
+def test_refuses_one_number_for_two_newsfragments(sent, tmp_path):
     with pytest.raises(Problem, match=r"would both add .*/70001\.bugfix\.rst") as raised:
-        export(ROOT, project, pins, pins.release(CORE), tmp_path / "out", names, author=AUTHOR, number=70001)
+        sent(CORE, ["action-logging-off-loop", "pool-slots-session"], number=70001)
     assert raised.value.exit_code == Exit.USAGE
     assert not (tmp_path / "out").exists()
 
@@ -241,77 +183,60 @@ def test_a_number_in_a_message_is_linked_and_a_count_is_not(project):
         (CORE, ["request-admission"], "The newsfragments of request-admission are named for issues"),
     ],
 )
-def test_the_sender_is_told(release, names, said, pins, project, tmp_path):
-    done = export(ROOT, project, pins, pins.release(release), tmp_path, names, author=AUTHOR)
-    assert any(said in note for note in done.notes)
+def test_the_sender_is_told(release, names, said, sent):
+    assert any(said in note for note in sent(release, names).notes)
 
 
-def test_a_title_that_upstream_would_not_take_is_pointed_out(copy, pins, tmp_path):
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            r"(?m)^Subject: .*\n( .*\n)*",
+            f"Subject: [PATCH] {'x' * 70}\n",
+            "The title of {} has 70 characters",
+        ),
+        (r"(?m)^Subject: .*\n( .*\n)*", f"Subject: [PATCH] {'x' * 69}\n", None),
+        (r"\n\n", "\n\nAs in users-route.\n", "The message of {} mentions users-route"),
+    ],
+)
+def test_notes_what_upstream_would_not_accept_in_a_message(old, new, said, copy, sent):
     path = copy / "patches/providers-fab/security-manager-swap.patch"
-    for length, count in ((69, 0), (70, 1)):
-        title = f"Subject: [PATCH] {'x' * length}\n"
-        path.write_text(re.sub(r"(?m)^Subject: .*\n( .*\n)*", title, path.read_text(), count=1))
-        loaded = series.load(copy / "patches")
-        output, names = tmp_path / str(length), ["security-manager-swap"]
-        done = export(copy, loaded, pins, pins.release(FAB), output, names, author=AUTHOR)
-        assert sum(note.startswith("The title of security-manager-swap has") for note in done.notes) == count
+    path.write_text(re.sub(old, new, path.read_text(), count=1))
+    notes = sent(FAB, [path.stem], root=copy, loaded=series.load(copy / "patches")).notes
+    assert [note.startswith(str(said).format(path.stem)) for note in notes] == ([True] if said else [])
 
 
-def test_a_message_that_names_another_patch_of_ours_is_pointed_out(copy, pins, tmp_path):
-    path = copy / "patches/providers-fab/security-manager-swap.patch"
-    path.write_text(path.read_text().replace("\n\n", "\n\nAs in users-route.\n", 1))
-    names = ["security-manager-swap"]
-    loaded = series.load(copy / "patches")
-    done = export(copy, loaded, pins, pins.release(FAB), tmp_path / "out", names, author=AUTHOR)
-    assert "The message of security-manager-swap mentions users-route" in "".join(done.notes)
-
-
-def test_a_provider_patch_for_the_newest_release_is_for_main(pins, project, tmp_path):
-    names = ["security-manager-swap"]
-    assert export(ROOT, project, pins, pins.release(FAB), tmp_path, names, author=AUTHOR).notes == ()
-
-
-def test_a_commit_of_core_and_provider_is_refused(copy, pins, tmp_path):
+def test_refuses_a_commit_of_core_and_provider(copy, sent, tmp_path):
     path = copy / "patches/providers-fab/security-manager-swap.patch"
     wrong = b"Tests: airflow-core/tests/unit/api_fastapi/test_auth_manager_purge_race.py\nTests: "
     path.write_bytes(path.read_bytes().replace(b"Tests: ", wrong, 1))
-    loaded = series.load(copy / "patches")
-    names = ["security-manager-swap"]
     with pytest.raises(Problem, match="does not belong to apache-airflow-providers-fab"):
-        export(copy, loaded, pins, pins.release(FAB), tmp_path / "out", names, author=AUTHOR)
+        sent(FAB, [path.stem], root=copy, loaded=series.load(copy / "patches"))
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("release", "arguments", "code", "said"),
     [
-        (("--release", "apache-airflow-core==1.0"), Exit.USAGE, "is not pinned"),
-        (("--release", CORE, "--author", "nobody"), Exit.USAGE, "'nobody' is not a valid author"),
-        (("--release", CORE, "--author", "A <a@b>\nBcc: <c@d>"), Exit.USAGE, "is not a valid author"),
-        (("--release", CORE), Exit.USAGE, "The author of the commits is unknown"),
-        (("--release", CORE, "--author", AUTHOR, "--pr", "0"), Exit.USAGE, "--pr"),
-        (("--release", CORE, "--author", AUTHOR, "--patch", "nonsense"), Exit.USAGE, "no patch 'nonsense'"),
+        ("apache-airflow-core==1.0", (), Exit.USAGE, "is not pinned"),
+        (CORE, ("--author", "nobody"), Exit.USAGE, "'nobody' is not a valid author"),
+        (CORE, ("--author", "A <a@b>\nBcc: <c@d>"), Exit.USAGE, "is not a valid author"),
+        (CORE, (), Exit.USAGE, "The author of the commits is unknown"),
+        (CORE, ("--author", AUTHOR, "--pr", "0"), Exit.USAGE, "--pr"),
+        (CORE, ("--author", AUTHOR, "--patch", "nonsense"), Exit.USAGE, "no patch 'nonsense'"),
+        (CORE, ("--author", AUTHOR, "--patch", "users-route"), Exit.REFUSED, "users-route is not for"),
         (
-            ("--release", CORE, "--author", AUTHOR, "--patch", "users-route"),
-            Exit.REFUSED,
-            f"users-route is not for {CORE}",
-        ),
-        (
-            (
-                "--release",
-                "apache-airflow-providers-fab==3.6.5",
-                "--author",
-                AUTHOR,
-                "--patch",
-                "user-cache",
-            ),
+            "apache-airflow-providers-fab==3.6.5",
+            ("--author", AUTHOR, "--patch", "user-cache"),
             Exit.REFUSED,
             "requires user-session",
         ),
     ],
 )
-def test_bad_input_has_its_exit_code_and_makes_no_folder(arguments, code, said, tmp_path, nobody):
-    done = CliRunner().invoke(app, ["export", *arguments, "--output", str(tmp_path / "out")])
+def test_bad_input_has_its_exit_code_and_makes_no_folder(release, arguments, code, said, tmp_path, nobody):
+    done = CliRunner().invoke(
+        app, ["export", "--release", release, *arguments, "--output", str(tmp_path / "out")]
+    )
     problem = done.exception
     assert (problem.exit_code if isinstance(problem, Problem) else done.exit_code) == code
     assert said in (str(problem) if isinstance(problem, Problem) else done.output)
@@ -321,10 +246,10 @@ def test_bad_input_has_its_exit_code_and_makes_no_folder(arguments, code, said, 
 @pytest.mark.parametrize(
     ("name", "code", "said"), [("", Exit.REFUSED, "is not empty"), ("mine", Exit.USAGE, "is not a folder")]
 )
-def test_what_is_in_the_way_is_left_as_it_is(name, code, said, pins, project, tmp_path):
+def test_what_is_in_the_way_is_left_as_it_is(name, code, said, sent, tmp_path):
     (tmp_path / "mine").write_text("mine")
     with pytest.raises(Problem, match=said) as raised:
-        export(ROOT, project, pins, pins.release(CORE), tmp_path / name, author=AUTHOR)
+        sent(CORE, output=tmp_path / name)
     assert raised.value.exit_code == code
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
 
