@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,137 +21,78 @@ from airflow_auth_patches.verification.run_pytest import tally
 
 HERE = Environment(Path(sys.executable))
 TESTS = """
-import os
 import pytest
 
-PATCHED = os.environ["PATCHED"] == "yes"
-
-
-def test_same():
+def test_passes():
     pass
-
-
-def test_asserts_the_bug():
-    assert not PATCHED
-
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_of_many(number):
-    assert not PATCHED or number == 1
-
+    assert number == 1
 
 class TestIn:
     class TestInner:
-        def test_skipped_when_patched(self):
-            if PATCHED:
-                pytest.skip("patched")
-
-    def test_cured(self):
-        assert PATCHED
-
+        def test_skipped(self):
+            pytest.skip("not here")
 
 @pytest.fixture
 def broken_at_the_end():
     yield
-    assert not PATCHED
-
+    raise ValueError("at the end")
 
 def test_teardown(broken_at_the_end):
     pass
-
-
-LEFT = []
-
-
-def test_leaves_something_behind():
-    if PATCHED:
-        LEFT.append("a cache")
-
-
-def test_meets_what_an_earlier_one_left():
-    assert LEFT == []
-
-
-def test_differs_in_the_first_run():
-    assert not PATCHED or os.environ["ROUND"] == "2"
-
-
-def test_differs_in_the_second_run():
-    assert not PATCHED or os.environ["ROUND"] == "1"
-
-
-if not PATCHED:
-    def test_gone_when_patched():
-        pass
 """
-BROKEN = [
-    "tests/test_it.py::test_asserts_the_bug",
-    "tests/test_it.py::test_of_many[2]",
-    "tests/test_it.py::TestIn::TestInner::test_skipped_when_patched",
-    "tests/test_it.py::test_teardown",
-    "tests/test_it.py::test_meets_what_an_earlier_one_left",
-    "tests/test_it.py::test_differs_in_the_first_run",
-    "tests/test_it.py::test_gone_when_patched",
-]
-
-
-NAMES = [test.partition("[")[0] for test in BROKEN]
-UNSTEADY = [f"tests/test_it.py::test_differs_in_the_{turn}_run" for turn in ("first", "second")]
+#: Tests, and their outcomes in two runs: stock, patched, stock, patched.
+RUNS: dict[str, tuple[str | None, ...]] = {
+    "t.py::test_same": ("passed",) * 4,
+    "t.py::test_asserts_the_bug": ("passed", "failed: assert 0") * 2,
+    "t.py::test_of_many[1]": ("passed",) * 4,
+    "t.py::test_of_many[2]": ("passed", "error: ValueError") * 2,
+    "t.py::TestIn::test_skipped_when_patched": ("passed", "skipped") * 2,
+    "t.py::test_differs_in_the_first_run": ("passed", "failed: assert 1", "passed", "passed"),
+    "t.py::test_gone_when_patched": ("passed", None) * 2,
+    "t.py::test_cured": ("failed: assert 0", "passed") * 2,
+    "t.py::test_differs_in_the_second_run": ("passed", "passed", "passed", "failed: assert 1"),
+}
+BROKEN = [test for test, found in RUNS.items() if found[0] == "passed" != found[1]]
+UNSTEADY = [f"t.py::test_differs_in_the_{turn}_run" for turn in ("first", "second")]
 STEADY = [test for test in BROKEN if test not in UNSTEADY]
 
 
-def run(folder: Path, patched: bool = False, only: Sequence[str] = (), turn: int = 1) -> dict[str, str]:
-    variables = {"PATCHED": "yes" if patched else "no", "ROUND": str(turn)}
-    words = ["-p", "no:cacheprovider", *(only or ["tests"])]
-    return run_pytest.run(folder, HERE, words, variables=variables, timeout=120)
+def outcomes(number: int) -> dict[str, str]:
+    return {test: outcome for test, found in RUNS.items() if (outcome := found[number])}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("upstream")
-    (folder / "tests").mkdir()
-    (folder / "tests/test_it.py").write_text(TESTS)
-    (folder / "tests/test_other.py").write_text("import nothing_of_that_name\n")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def stock(folder: Path) -> dict[str, str]:
-    return run(folder)
-
-
-@pytest.fixture(scope="module")
-def patched(folder: Path) -> dict[str, str]:
-    return run(folder, True)
+STOCK, PATCHED = outcomes(0), outcomes(1)
 
 
 def listed(*tests: str) -> list[upstream.Listed]:
-    return [upstream.Listed(test, FAB, SpecifierSet("==3.3.0"), "it asserts the bug") for test in tests]
+    """Return entries of the list, without the parameters of the tests."""
+    names = dict.fromkeys(test.partition("[")[0] for test in tests)
+    return [upstream.Listed(test, FAB, SpecifierSet("==3.3.0"), "it asserts the bug") for test in names]
 
 
-def test_finds_tests_that_pass_only_on_stock_or_only_when_patched(stock, patched):
-    found = upstream.compare(stock, patched)
+def test_finds_tests_that_pass_only_on_stock_or_only_when_patched():
+    found = upstream.compare(STOCK, PATCHED)
     assert (list(found.broken), found.wrong, found.holds) == (BROKEN, (), False)
-    assert found.cured == ("tests/test_it.py::TestIn::test_cured",)
-    assert upstream.compare(stock, stock).holds
-    assert stock["tests/test_other.py"].startswith("error")
-    assert patched["tests/test_it.py::test_teardown"].startswith("error")
+    assert found.cured == ("t.py::test_cured",)
+    assert upstream.compare(STOCK, STOCK).holds
 
 
-def test_listed_tests_may_fail_with_all_their_parameters(stock, patched):
-    found = upstream.compare(stock, patched, listed(*NAMES))
+def test_listed_tests_may_fail_with_all_their_parameters():
+    found = upstream.compare(STOCK, PATCHED, listed(*BROKEN))
     assert found.holds
     assert found.listed == dict.fromkeys(BROKEN, "it asserts the bug")
-    found = upstream.compare(stock, patched, listed(*NAMES[1:]))
+    found = upstream.compare(STOCK, PATCHED, listed(*BROKEN[1:]))
     assert (found.broken, found.holds) == ((BROKEN[0],), False)
 
 
-def test_listed_test_that_does_not_differ_is_a_fault_of_a_whole_run(stock):
-    entries = listed("tests/test_it.py::test_same")
-    found = upstream.compare(stock, stock, entries)
-    said = "tests/test_it.py::test_same is listed, but its outcomes do not differ. Remove it from the list."
+def test_listed_test_that_does_not_differ_is_a_fault_of_a_whole_run():
+    found = upstream.compare(STOCK, STOCK, listed("t.py::test_same"))
+    said = "t.py::test_same is listed, but its outcomes do not differ. Remove it from the list."
     assert (found.wrong, found.holds) == ((said,), False)
-    assert upstream.compare(stock, stock, entries, whole=False).holds
+    assert upstream.compare(STOCK, STOCK, listed("t.py::test_same"), whole=False).holds
 
 
 @pytest.mark.parametrize(
@@ -160,25 +100,19 @@ def test_listed_test_that_does_not_differ_is_a_fault_of_a_whole_run(stock):
     [(BROKEN, 1, [], []), (STEADY, 2, UNSTEADY, []), ([], 2, UNSTEADY, STEADY)],
     ids=["all listed", "steady ones listed", "none listed"],
 )
-def test_runs_all_tests_again_when_an_unlisted_one_differs(folder, pins, entries, turns, unsteady, broken):
-    """A test that fails because of another test fails in each complete run, although it passes alone."""
+def test_runs_all_tests_again_when_an_unlisted_one_differs(pins, entries, turns, unsteady, broken):
     ran: list[bool] = []
-    other = Environment(HERE.python.parent / "python")
+    other = Environment(Path("patched"))
 
     def run_in(environment: Environment) -> dict[str, str]:
         ran.append(patched := environment is other)
-        return run(folder, patched, turn=ran.count(patched))
+        return outcomes(2 * (ran.count(patched) - 1) + patched)
 
     pair, entries = pins.pair("3.1.6+3.3.0"), listed(*entries)
     found = upstream_runs.compare_runs(run_in, HERE, other, pair, entries, Silent(), whole=True)
     assert (list(found.unsteady), list(found.broken)) == (unsteady, broken)
-    assert found.holds is not broken
+    assert found.holds is not bool(broken)
     assert sorted(ran) == [False] * turns + [True] * turns
-
-
-def test_test_that_fails_because_of_another_passes_alone(folder):
-    (leak,) = (test for test in BROKEN if "left" in test)
-    assert run(folder, True, [leak]) == {leak: "passed"}
 
 
 def test_test_that_fails_on_both_in_the_second_run_is_broken():
@@ -208,38 +142,46 @@ def test_inconclusive_run_does_not_hold(stock, said):
     assert (found.wrong, found.holds) == ((said,), False)
 
 
-@pytest.mark.parametrize(
-    ("text", "only", "code"),
-    [
-        ("import pytest\ndef test_a():\n    pass\ndef test_b():\n    pytest.exit('enough')\n", (), 2),
-        ("def test_a():\n    pass\n", ("tests/test_a.py", "tests/test_gone.py"), 4),
-        ("def test_a():\n    pass\n", ("tests/test_a.py::test_a", "tests/test_a.py::test_gone"), 4),
-    ],
-)
-def test_refuses_incomplete_run(tmp_path, text, only, code):
-    (tmp_path / "tests").mkdir()
-    (tmp_path / "tests/test_a.py").write_text(text)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("upstream")
+    (folder / "tests").mkdir()
+    (folder / "tests/test_it.py").write_text(TESTS)
+    (folder / "tests/test_other.py").write_text("import nothing_of_that_name\n")
+    (folder / "tests/test_exit.py").write_text("import pytest\ndef test_exit():\n    pytest.exit('now')\n")
+    (folder / "tests/test_none.py").write_text("x = 1\n")
+    return folder
+
+
+def run(folder: Path, *only: str) -> dict[str, str]:
+    return run_pytest.run(folder, HERE, ["-p", "no:cacheprovider", *(only or ["tests"])], timeout=120)
+
+
+def test_run_gives_the_worst_outcome_of_each_test_without_the_callers_settings(folder, monkeypatch):
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--maxfail=1 -k test_o")
+    monkeypatch.setenv("PYTEST_PLUGINS", "no_such_plugin")
+    assert run(folder, "tests/test_it.py", "tests/test_other.py") == {
+        "tests/test_it.py::test_passes": "passed",
+        "tests/test_it.py::test_of_many[1]": "passed",
+        "tests/test_it.py::test_of_many[2]": "failed: assert 2 == 1",
+        "tests/test_it.py::TestIn::TestInner::test_skipped": "skipped",
+        "tests/test_it.py::test_teardown": 'error: failed on teardown with "ValueError: at the end"',
+        "tests/test_other.py": "error: ModuleNotFoundError: No module named 'nothing_of_that_name'",
+    }
+    assert run(folder, "tests/test_none.py") == {}
+
+
+@pytest.mark.parametrize(("name", "code"), [("exit.py", 2), ("gone.py", 4), ("it.py::test_gone", 4)])
+def test_refuses_incomplete_run(folder, name, code):
     with pytest.raises(Problem, match=f"did not run all tests of .* and exited with {code}") as raised:
-        run(tmp_path, only=only)
+        run(folder, "tests/test_it.py::test_passes", f"tests/test_{name}")
     assert raised.value.exit_code == Exit.FAILED
 
 
 def test_refuses_run_without_a_report(folder):
     with pytest.raises(Problem, match="unrecognized arguments: --nonsense") as raised:
-        run_pytest.run(folder, HERE, ["--nonsense"], variables={"PATCHED": "no", "ROUND": "1"})
+        run_pytest.run(folder, HERE, ["--nonsense"])
     assert raised.value.exit_code == Exit.FAILED
-
-
-def test_folder_without_tests_has_no_outcomes(tmp_path):
-    (tmp_path / "tests").mkdir()
-    (tmp_path / "tests/test_a.py").write_text("x = 1\n")
-    assert run(tmp_path) == {}
-
-
-def test_pytest_settings_of_the_caller_have_no_effect(folder, stock, monkeypatch):
-    monkeypatch.setenv("PYTEST_ADDOPTS", "--maxfail=1 -k test_o")
-    monkeypatch.setenv("PYTEST_PLUGINS", "no_such_plugin")
-    assert run(folder) == stock
 
 
 def test_listed_tests_of_the_project_are_in_the_sdists_of_pinned_releases(root, project, pins):
