@@ -47,6 +47,20 @@ class Form:
         return f"derived from {self.source.name}" if self.source else "newest"
 
 
+def before(series: Series, release: Release, slug: str, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    """
+    Return files of a release with the patches before a patch applied.
+
+    :raises HunkFault: if one of them does not apply.
+    """
+    found = dict(files)
+    for earlier in series.serving(release):
+        if earlier.slug == slug:
+            break
+        found.update(hunks.apply_all(found, earlier.edits))
+    return found
+
+
 def derive(series: Series, pins: Pins, slugs: Collection[str] | None = None) -> list[Form]:
     """
     Derive the older forms of patches, and bring the forms that are edited by hand into git's format.
@@ -70,11 +84,7 @@ def derive(series: Series, pins: Pins, slugs: Collection[str] | None = None) -> 
             for patch in forms:
                 release = newest(patch, pins)
                 try:
-                    files = dict(released[release])
-                    for earlier in series.serving(release):
-                        if earlier.slug == patch.slug:
-                            break
-                        files.update(hunks.apply_all(files, earlier.edits))
+                    files = before(series, release, patch.slug, released[release])
                     form, after = _form(Path(folder), patch, release, files, source, forms[0])
                     edits = hunks.parse(form.content)
                 except hunks.HunkFault as fault:  # it does not apply, or changes nothing

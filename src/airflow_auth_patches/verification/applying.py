@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from airflow_auth_patches.releases.fetching import sources
 from airflow_auth_patches.releases.releases import Pins, Release
 from airflow_auth_patches.series import hunks, tree
+from airflow_auth_patches.series.deriving import before
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util.errors import Fault, Problem
 from airflow_auth_patches.util.progress import Progress
@@ -23,30 +24,24 @@ def line_of(patch: Patch, start: str) -> int:
     return 1
 
 
-def _before(series: Series, release: Release, patch: Patch) -> dict[str, bytes]:
-    """Return the files of a release with the patches before this one applied."""
-    files = dict(sources(release))
-    for earlier in series.serving(release):
-        if earlier.slug == patch.slug:
-            break
-        files.update(hunks.apply_all(files, earlier.edits))
-    return files
-
-
-def could_be_one(patch: Patch, other: Patch, series: Series, pins: Pins) -> bool:
-    """Check whether another form of a patch gives the same files on every release that the patch serves."""
+def same_files(patch: Patch, others: Sequence[Patch], series: Series, pins: Pins) -> Sequence[Patch]:
+    """Return the other forms of a patch that give the same files on every release that the patch serves."""
     try:
-        for release in pins.releases:
-            if patch.serves(release):
-                files = _before(series, release, patch)
-                if {**files, **hunks.apply_all(files, patch.edits)} != {
-                    **files,
-                    **hunks.apply_all(files, other.edits),
-                }:
-                    return False
+        for release in filter(patch.serves, pins.releases):
+            files = before(series, release, patch.slug, sources(release))
+            after = {**files, **hunks.apply_all(files, patch.edits)}
+            others = [other for other in others if _after(files, other) == after]
     except hunks.HunkFault:
-        return False
-    return True
+        return ()
+    return others
+
+
+def _after(files: Mapping[str, bytes], patch: Patch) -> Mapping[str, bytes] | None:
+    """Return the files after a patch is applied; ``None`` if it does not apply."""
+    try:
+        return {**files, **hunks.apply_all(files, patch.edits)}
+    except hunks.HunkFault:
+        return None
 
 
 def applies(root: Path, series: Series, release: Release, progress: Progress) -> Iterator[Fault]:

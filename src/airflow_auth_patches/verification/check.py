@@ -38,7 +38,7 @@ from airflow_auth_patches.series.series import (
 from airflow_auth_patches.util.errors import Fault
 from airflow_auth_patches.util.progress import Progress, Silent
 from airflow_auth_patches.verification import affected_page, expectations, outdated
-from airflow_auth_patches.verification.applying import applies, could_be_one, line_of
+from airflow_auth_patches.verification.applying import applies, line_of, same_files
 
 REQUIRED_TRAILERS = ("Bug", "Forwarded", "Applies-To", "Tests")
 
@@ -234,8 +234,6 @@ def _variants(series: Series, pins: Pins) -> Iterator[Fault]:
             yield Fault(patch.path, line_of(patch, "Applies-To:"), "The patch serves no pinned release.")
         if patch.variant is None:
             continue
-        for other in series.patches:
-            if other.slug == patch.slug and other is not patch and could_be_one(patch, other, series, pins):
-                yield Fault(
-                    patch.path, 1, f"{other.name} gives the same files on these releases. Merge the two."
-                )
+        others = [other for other in series.patches if other.slug == patch.slug and other is not patch]
+        for other in same_files(patch, others, series, pins):
+            yield Fault(patch.path, 1, f"{other.name} gives the same files on these releases. Merge the two.")
