@@ -75,7 +75,10 @@ def expected_columns(patch: Patch) -> tuple[str, str, str]:
         sent = linked(sent)
     else:
         sent = "not sent" if sent == "no" else sent.replace("not-needed", "not needed", 1)
-    fixed = (re.sub("^apache-airflow-(providers-)?", "", each) for each in patch.trailers.get("Fixed-In", ()))
+    fixed = (
+        re.sub("^apache-airflow-(providers-)?", "", each)
+        for each in patch.trailers.get("Applied-Upstream", ())
+    )
     return sent, ", ".join(fixed) or "-", ", ".join(map(linked, patch.trailers["Bug"]))
 
 

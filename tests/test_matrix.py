@@ -217,7 +217,7 @@ def recorded(root: Path, pair: str, part: Part) -> str:
         (LISTED, "", ENTRY, UPSTREAM, {OLD}),
         (LISTED, "", "# more\n", UPSTREAM, set()),
         (ROUTE, "Every route that", "Each route which", TESTS, set()),
-        (ROUTE, "Cures: users-route-500", "Cures: other", TESTS, set()),
+        (ROUTE, "Fixes: users-route-500", "Fixes: other", TESTS, set()),
         ("patches/bugs.toml", "", "# more\n", MUTANTS, set()),
     ],
 )

@@ -26,7 +26,7 @@ def three(upstream, project, pins, adding) -> series.Series:
     files = {ADDED: "LIMIT = 1\n", SETTINGS: f"{stock.decode()}# edited\n"}
     first = adding(CORE, files, trailers=f"Tests: {TEST}\n")
     more = {ADDED: "LIMIT = 1\nMORE = 2\n"}
-    second = adding(CORE, more, "more-limits", after=[first], trailers="Requires: added-module\n")
+    second = adding(CORE, more, "more-limits", after=[first], trailers="Depends: added-module\n")
     third = adding(CORE, {OTHER: "X = 1\n"}, "other-module")
     return dataclasses.replace(project, patches=(first, second, third))
 

@@ -309,7 +309,7 @@ def broken_inside_another_repository(imported, monkeypatch):
     ("spoil", "said", "remedy"),
     [
         (without_git, "git was not found", "PATH"),
-        (without_the_tag, "series-laid", "remove it"),
+        (without_the_tag, "series-imported", "remove it"),
         (broken_inside_another_repository, "not a git repository", "remove it"),
     ],
 )

@@ -37,7 +37,7 @@ def _patch_row(series: Series, patch: Patch) -> dict[str, Any]:
         "cures": list(patch.cures),
         "trade_off": patch.trade_off,
         "optional": series.optional(patch),
-        "fixed_in": list(patch.trailers.get("Fixed-In", ())),
+        "fixed_in": list(patch.trailers.get("Applied-Upstream", ())),
         "subject": patch.subject,
     }
 

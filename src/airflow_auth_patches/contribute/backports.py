@@ -125,7 +125,9 @@ def why_not(series: Series, pins: Pins, results: Results, slug: str, line: Line)
     if findings and all(finding.status is Status.NOT_AFFECTED for finding in findings):
         return f"{release.version} is not affected, according to the reproducer"
     fixed = [
-        Version(text.rpartition(" ")[2]) for patch in forms for text in patch.trailers.get("Fixed-In", ())
+        Version(text.rpartition(" ")[2])
+        for patch in forms
+        for text in patch.trailers.get("Applied-Upstream", ())
     ]
     if fixed and min(fixed) <= release.version:
         return f"fixed upstream in {min(fixed)}"

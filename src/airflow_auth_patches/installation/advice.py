@@ -96,7 +96,7 @@ def unmet(
 
 
 def _released(patch: Patch, core: Version) -> bool:
-    versions = [value.rpartition(" ")[2] for value in patch.trailers.get("Fixed-In", ())]
+    versions = [value.rpartition(" ")[2] for value in patch.trailers.get("Applied-Upstream", ())]
     return any(Version(core.public) >= Version(version) for version in versions)
 
 

@@ -139,7 +139,7 @@ def distribution_of(bug: Bug) -> Distribution:
 
 
 def cures(series: Series, bug: Bug, release: Release) -> list[Patch]:
-    """Return the patches that cure a bug on a release, by their ``Cures`` trailers."""
+    """Return the patches that cure a bug on a release, by their ``Fixes`` trailers."""
     return [patch for patch in series.serving(release) if bug.slug in patch.cures]
 
 

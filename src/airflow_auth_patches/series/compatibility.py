@@ -80,9 +80,9 @@ def judge(series: Series, pins: Pins, release: Release, files: Mapping[str, byte
     """
     Check whether each patch applies to a release, on top of the earlier patches that apply.
 
-    A patch is not needed if upstream has the fix, by ``Fixed-In`` or because the release has the patched
-    text, or if no form applies and no form is for the neighbouring release. A patch that does not apply is
-    merged three-way; `import_patches` does the same.
+    A patch is not needed if upstream has the fix, by ``Applied-Upstream`` or because the release has the
+    patched text, or if no form applies and no form is for the neighbouring release. A patch that does not
+    apply is merged three-way; `import_patches` does the same.
 
     :param files: ``{monorepo path: content}``, the sources of the release.
     :return: the compatibility of each slug, in series order.
@@ -149,7 +149,7 @@ def _misfits(patch: Patch, files: Mapping[str, bytes]) -> tuple[Misfit, ...]:
 def _not_needed(forms: Sequence[Patch], release: Release, files: Mapping[str, bytes]) -> str:
     """Return why upstream has the fix, as far as trailers and text show; empty if they do not show it."""
     for patch in forms:
-        for fixed in patch.trailers.get("Fixed-In", ()):
+        for fixed in patch.trailers.get("Applied-Upstream", ()):
             name, _, version = fixed.rpartition(" ")
             if name == release.distribution.name and Version(version) <= release.version:
                 return f"fixed in {version}"

@@ -18,7 +18,7 @@ from airflow_auth_patches.series.tree import Tree, format_commit, merge_file, ne
 #: A form, the files of its release before it is applied, and the edited files after it is applied.
 Step = tuple[Patch, Mapping[str, bytes], Mapping[str, bytes]]
 #: The trailers in which a form may differ from the newest one.
-OWN = ("Applies-To", "Requires", "By-Hand")
+OWN = ("Applies-To", "Depends", "By-Hand")
 
 
 @dataclass(frozen=True)

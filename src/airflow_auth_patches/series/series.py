@@ -19,13 +19,13 @@ from airflow_auth_patches.util.errors import Exit, Problem
 
 #: The trailers of a patch, in their order.
 TRAILERS = (
-    "Cures",
+    "Fixes",
     "Bug",
     "Forwarded",
     "Applies-To",
-    "Fixed-In",
-    "Requires",
-    "With",
+    "Applied-Upstream",
+    "Depends",
+    "Co-Requires",
     "Trade-off",
     "By-Hand",
     "Tests",
@@ -127,17 +127,19 @@ class Patch:
     @property
     def cures(self) -> tuple[str, ...]:
         """The slugs of the bugs that the patch cures."""
-        return tuple(slug.strip() for value in self.trailers.get("Cures", ()) for slug in value.split(","))
+        return tuple(slug.strip() for value in self.trailers.get("Fixes", ()) for slug in value.split(","))
 
     @property
     def requires(self) -> tuple[str, ...]:
         """The slugs of the patches that it requires."""
-        return tuple(slug.strip() for value in self.trailers.get("Requires", ()) for slug in value.split(","))
+        return tuple(slug.strip() for value in self.trailers.get("Depends", ()) for slug in value.split(","))
 
     @property
     def together_with(self) -> tuple[str, ...]:
         """The slugs of the patches of the other distribution that it co-requires on their releases."""
-        return tuple(slug.strip() for value in self.trailers.get("With", ()) for slug in value.split(","))
+        return tuple(
+            slug.strip() for value in self.trailers.get("Co-Requires", ()) for slug in value.split(",")
+        )
 
     @property
     def trade_off(self) -> str | None:

@@ -18,10 +18,10 @@ IDENTITY = "airflow-auth-patches"
 EMAIL = "airflow-auth-patches@users.noreply.example"
 #: The tag of the commit below the patches.
 BASE = "series-base"
-#: The tag of the last patch after the import; renaming it would break existing trees.
-IMPORTED = "series-laid"
-#: The tag of the last patch after an export; renaming it would break existing trees.
-EXPORTED = "series-written"
+#: The tag of the last patch after the import.
+IMPORTED = "series-imported"
+#: The tag of the last patch after an export.
+EXPORTED = "series-exported"
 NOTES = "refs/notes/patch"
 FORMAT = (
     "--zero-commit",

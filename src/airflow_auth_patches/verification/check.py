@@ -145,13 +145,13 @@ def _words(patch: Patch, series: Series, root: Path) -> Iterator[Fault]:
             yield Fault(patch.path, line_of(patch, f"{name}:"), f"{name} is not a trailer of this series.")
     for slug in patch.cures:
         if slug not in series.bugs:
-            yield Fault(patch.path, line_of(patch, "Cures:"), f"{slug} is not in bugs.toml.")
+            yield Fault(patch.path, line_of(patch, "Fixes:"), f"{slug} is not in bugs.toml.")
     for slug in patch.requires:
         before = series.patches[: series.patches.index(patch)]
         if slug not in {earlier.slug for earlier in before}:
             yield Fault(
                 patch.path,
-                line_of(patch, "Requires:"),
+                line_of(patch, "Depends:"),
                 f"{slug} is not listed before this patch in the series.",
             )
     for slug in patch.together_with:
