@@ -96,7 +96,9 @@ def mypy(folder: Path, files: Sequence[str], source: str = "", python: Path | No
         return []
     options = ["--config-file", str(MYPY), "--output", "json"]
     options += ["--python-executable", str(python)] if python else []
-    with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as cache:
+    with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as name:
+        # The stock and the patched files of a release, in one temporary folder, share a cache.
+        cache = str(folder / ".mypy_cache") if python else name
         words = [str(program("mypy", INSTALL)), "--cache-dir", cache, *options, *files]
         told = attempt(words, cwd=folder, env={"MYPYPATH": source or None})
     found = [json.loads(line) for line in told.stdout.splitlines() if line.startswith("{")]
