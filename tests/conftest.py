@@ -24,6 +24,7 @@ from airflow_auth_patches.releases.releases import CORE, Pins, Release
 from airflow_auth_patches.series import affected, series, tree
 from airflow_auth_patches.series.affected import Result
 from airflow_auth_patches.series.series import Bug, Patch, Series
+from airflow_auth_patches.verification import run_pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -86,7 +87,7 @@ def pins() -> Pins:
 def copy(tmp_path: Path) -> Path:
     """Return a copy of the project's own files that a test may break."""
     target = tmp_path / "project"
-    for name in ("patches", "airflow-core", "providers", "tests/standin"):
+    for name in ("patches", "airflow-core", "providers", run_pytest.PLUGIN_STUB):
         shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", target)
     return target

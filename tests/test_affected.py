@@ -17,7 +17,7 @@ from airflow_auth_patches.series import affected
 from airflow_auth_patches.series.affected import Result, Results, Status
 from airflow_auth_patches.series.series import Bug, Series
 from airflow_auth_patches.util.errors import Problem
-from airflow_auth_patches.verification import affected_page, inputs, judge, outdated, reproduce
+from airflow_auth_patches.verification import affected_page, inputs, judge, outdated, reproduce, run_pytest
 from airflow_auth_patches.verification import check as lint
 
 FAILED, PASSED = "failed: assert 5 == 1", "passed"
@@ -190,7 +190,7 @@ def test_result_with_another_series_is_outdated_except_for_its_messages(faults, 
 
 def test_result_with_another_plugin_stub_is_outdated(faults, copy: Path):
     assert faults(root=copy) == []
-    with (copy / "tests/standin/pytest.ini").open("a") as file:
+    with (copy / run_pytest.PLUGIN_STUB / "pytest.ini").open("a") as file:
         file.write("# changed\n")
     assert faults(root=copy) == OTHER_INPUTS
 

@@ -14,7 +14,7 @@ from airflow_auth_patches.series import series
 from airflow_auth_patches.series.affected import fails_by_assertion
 from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.util.processes import run
-from airflow_auth_patches.verification import expectations, prove, unit_tests
+from airflow_auth_patches.verification import expectations, prove, run_pytest, unit_tests
 
 OLDEST, NEWEST, REPORTED = "3.1.6+3.3.0", "3.3.2+3.10.2", "3.2.0+3.6.0"
 OTHERS = ("3.1.8+3.4.0", "3.2.2+3.6.5")
@@ -122,7 +122,7 @@ def mutant(old: str) -> expectations.Mutant:
 
 def test_mutant_is_used_only_by_its_run(root, tmp_path, module):
     code = "import airflow.x.y as y; print(y.held, y.__file__)"
-    places = f"{root / 'tests/standin'}{os.pathsep}{tmp_path}"
+    places = f"{root / run_pytest.PLUGIN_STUB}{os.pathsep}{tmp_path}"
 
     def held(**variables: str) -> str:
         return run([sys.executable, "-c", code], env={"PYTHONPATH": places, **variables}).strip()

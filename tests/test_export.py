@@ -107,11 +107,11 @@ def test_the_tests_of_an_exported_tree_pass_in_it(pins, project, sent, picture):
     for shared in (made.folder / "shared").glob("*/src/airflow_shared/*/"):  # links in the monorepo
         (made.folder / "airflow-core/src/airflow/_shared" / shared.name).symlink_to(shared)
     stock = environments.make(pair, "3.11", folder_of(ROOT, pair, "3.11", "stock"))
-    standin = ROOT / "tests/standin"
+    stub = ROOT / run_pytest.PLUGIN_STUB
 
     def run(*sources: Path) -> dict[str, str]:
-        places = os.pathsep.join(map(str, [*sources, standin]))
-        words = ["-p", "tests_common.pytest_plugin", "-c", standin / "pytest.ini"]
+        places = os.pathsep.join(map(str, [*sources, stub]))
+        words = ["-p", "tests_common.pytest_plugin", "-c", stub / "pytest.ini"]
         return run_pytest.run(made.folder, stock, [*words, *tests], variables={"PYTHONPATH": places})
 
     outcomes = run(made.folder / "airflow-core/src")

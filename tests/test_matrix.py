@@ -17,6 +17,7 @@ import pytest
 
 from airflow_auth_patches.verification import expectations, matrix, unit_tests, upstream
 from airflow_auth_patches.verification.matrix import Part
+from airflow_auth_patches.verification.run_pytest import PLUGIN_STUB
 
 OLD, NEW, PAIR = "3.1.6+3.3.0", "3.3.2+3.10.2", "3.3.2+3.8.0"
 CELL, SAME_PROVIDER = f"{PAIR}-py3.11-tests", "3.3.0+3.8.0-py3.11-tests"
@@ -103,7 +104,7 @@ def test_skips_cell_that_passed_until_its_inputs_change(cells):
     assert (skipped[:12], skipped[-21:]) == ("passed on 20", " with the same inputs")
     assert "test_x" in cells.run("-k", CELL, "--again", during="faults.append('test_x must pass')")[CELL]
     assert cells.run("-k", CELL) == {CELL: "passed"}
-    cells.change("tests/standin/pytest.ini", "", "\n")
+    cells.change(f"{PLUGIN_STUB}/pytest.ini", "", "\n")
     assert cells.run("-k", CELL) == {CELL: "passed"}
     assert len(cells.ran()) == 4
 
@@ -112,7 +113,10 @@ def test_skips_cell_that_passed_until_its_inputs_change(cells):
     ("during", "said"),
     [
         ("raise Problem('uv failed.', 'Try again.')", "uv failed. Try again."),
-        ("(root / 'tests/standin/pytest.ini').write_text('')", "The inputs changed during the run"),
+        (
+            f"(root / '{PLUGIN_STUB}/pytest.ini').write_text('')",
+            "The inputs changed during the run",
+        ),
         ("(root / 'patches/releases.toml').write_text('[')", "The inputs changed during the run"),
     ],
 )
@@ -204,12 +208,18 @@ def recorded(root: Path, pair: str, part: Part) -> str:
     [
         (ROUTE, "UtcDateTime | datetime", "datetime", TESTS, {OLD}),
         (ROUTE, "UtcDateTime | datetime", "datetime", UPSTREAM, {OLD}),
-        (ROUTE, "\nTests: ", "\nRequires: user-cache\nTests: ", TESTS, {OLD}),
+        (ROUTE, "\nTests: ", "\nDepends: user-cache\nTests: ", TESTS, {OLD}),
         # Its tests still run, but it is not applied.
         ("patches/providers-fab/series", "\npublic-user-off-loop\n", "\n", TESTS, {NEW}),
         ("patches/releases.toml", "2026-11-19", "2026-11-18", TESTS, {NEW}),
         ("patches/expectations/revoked-token-off-loop.toml", "", "# more\n", MUTANTS, {NEW}),
-        ("tests/standin/tests_common/pytest_plugin.py", "", "# more\n", TESTS, {OLD, NEW}),
+        (
+            f"{PLUGIN_STUB}/tests_common/pytest_plugin.py",
+            "",
+            "# more\n",
+            TESTS,
+            {OLD, NEW},
+        ),
         (EXPECTED, "", "# more\n", MUTANTS, {OLD}),
         (EXPECTED, "", "# more\n", UPSTREAM, set()),
         (USERS, "", "# more\n", TESTS, {OLD}),

@@ -96,7 +96,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory, root: Path):
     def run_forked(*only: str) -> dict[str, str]:
         words = ["-p", "tests_common.forked", "-p", "no:cacheprovider", "-c", "/dev/null", "-o", "timeout=1"]
         variables = {
-            "PYTHONPATH": f"{root / 'tests/standin'}:{folder}",
+            "PYTHONPATH": f"{root / run_pytest.PLUGIN_STUB}:{folder}",
             "AUTH_PATCHES_ONLY": "\n".join(only),
             "AUTH_PATCHES_LONGEST": "3",
         }

@@ -11,6 +11,7 @@ from airflow_auth_patches.installation import environments
 from airflow_auth_patches.releases.releases import CORE, Pair, Pins, Release
 from airflow_auth_patches.series.series import Bug, Series
 from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.verification.run_pytest import PLUGIN_STUB
 
 #: Increase this number when the text of an outcome changes: all recorded results are then outdated.
 FORM = 0
@@ -75,16 +76,17 @@ def fingerprint(root: Path, series: Series, pair: Pair, python: str, *, patched:
         for release in (pair.core, pair.fab)
         for patch in (series.serving(release) if patched else ())
     ]
-    whole = [environments.specification(pair, python), standin(root), edits, *([FORM] if FORM else [])]
+    whole = [environments.specification(pair, python), plugin_stub(root), edits, *([FORM] if FORM else [])]
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
 
 
-def standin(root: Path) -> str:
+def plugin_stub(root: Path) -> str:
     """
-    Return the SHA-256 of the pytest plugin stub, ``tests/standin``, in hexadecimal.
+    Return the SHA-256 of the pytest plugin stub in hexadecimal.
 
     :param root: the checkout of this project.
     """
-    files = sorted(path for path in (root / "tests/standin").rglob("*") if path.suffix in (".py", ".ini"))
-    content = [(path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")) for path in files]
+    folder = root / PLUGIN_STUB
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".ini"))
+    content = [(path.relative_to(folder).as_posix(), path.read_text(encoding="utf-8")) for path in files]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

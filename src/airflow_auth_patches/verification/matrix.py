@@ -79,7 +79,7 @@ def fingerprint(root: Path, name: str, python: str, part: Part) -> str:
     every = (*series.patches, *unlisted(series.folder))
     patches = [patch for patch in every if patch.serves(pair.core) or patch.serves(pair.fab)]
     given: list[Any] = [
-        [FORM, part.value, inputs.standin(root)],
+        [FORM, part.value, inputs.plugin_stub(root)],
         [environments.specification(pair, python), pair.base],
         [sorted(dict(release.hashes).items()) for release in (pair.core, pair.fab)],
         [[each.name, each.edits_sha256, each.requires, each.together_with] for each in patches],

@@ -57,7 +57,7 @@ def run_files(root: Path, environment: Environment, files: Sequence[str]) -> dic
 def _run(
     root: Path, environment: Environment, files: Sequence[str], only: Sequence[str] = ()
 ) -> dict[str, str]:
-    arguments, variables = run_pytest.with_standin(root, "forked")
+    arguments, variables = run_pytest.with_plugin_stub(root, "forked")
     variables["AUTH_PATCHES_ONLY"] = "\n".join(only)
     found = run_pytest.run(root, environment, [*arguments, *files], variables=variables)
     # Remove local paths, so that recorded results are the same on every machine and in every environment.

@@ -22,7 +22,7 @@ WHOLE = (0, 1, 5)
 #: Outcomes, worst first. A test can have several, for its call and its teardown.
 WORST = ("error", "failed", "skipped", "passed")
 #: The pytest plugin stub, below the checkout.
-STANDIN = "tests/standin"
+PLUGIN_STUB = "src/airflow_auth_patches/verification/plugin_stub"
 
 
 def cases(
@@ -91,14 +91,14 @@ def worst(outcomes: Iterable[tuple[str, str]]) -> dict[str, str]:
     return found
 
 
-def with_standin(root: Path, *plugins: str) -> tuple[list[str | Path], dict[str, str]]:
+def with_plugin_stub(root: Path, *plugins: str) -> tuple[list[str | Path], dict[str, str]]:
     """
     Return the arguments and the variables of a run with the pytest plugin stub.
 
     :param root: the checkout of this project.
     :param plugins: more plugins in the package of the stub.
     """
-    folder = root / STANDIN
+    folder = root / PLUGIN_STUB
     words = [word for name in ("pytest_plugin", *plugins) for word in ("-p", f"tests_common.{name}")]
     variables = {"PYTHONPATH": str(folder), "AUTH_PATCHES_DATABASES": str(root / "build" / "databases")}
     return ["-c", folder / "pytest.ini", *words], variables

@@ -54,7 +54,7 @@ def run_tests(
         test is one entry, with its first outcome that is not ``passed``.
     :raises Problem: when pytest wrote no report.
     """
-    arguments, given = run_pytest.with_standin(root)
+    arguments, given = run_pytest.with_plugin_stub(root)
     arguments += [f"{file}::{name}" for name in only] or [file]
     given |= variables or {}
     outcomes = dict.fromkeys(only, "not run")

@@ -2,7 +2,7 @@
 Run upstream's tests on a stock and a patched release: a test that passes on stock must pass when patched.
 
 The sdist of the FAB provider contains its tests. They are unpacked below ``build/`` and not committed. They
-run with the pytest plugin stub in ``tests/standin``, on stock and patched. ``patches/upstream-tests.toml``
+run with the pytest plugin stub in ``plugin_stub``, on stock and patched. ``patches/upstream-tests.toml``
 lists the tests that must fail on a patched release because they assert the bug, each with a reason.
 """
 
@@ -181,11 +181,11 @@ def run_sdist(
     :param expression: pytest's ``-k``; runs all tests if not given.
     :return: see :func:`.run_pytest.run`.
     """
-    arguments, _ = run_pytest.with_standin(root, "upstream_plugin")
+    arguments, _ = run_pytest.with_plugin_stub(root, "upstream_plugin")
     arguments += [f"--ignore={path}" for path in IGNORED]
     arguments += ["-k", expression] if expression else []
     variables = {
-        "PYTHONPATH": os.pathsep.join(map(str, (root / run_pytest.STANDIN, folder / "tests", extra))),
+        "PYTHONPATH": os.pathsep.join(map(str, (root / run_pytest.PLUGIN_STUB, folder / "tests", extra))),
         "TESTS_COMMON_AUTH_MANAGER": "simple",  # upstream's default; FAB's tests set it themselves
     }
     return run_pytest.run(folder, environment, [*arguments, "tests"], variables=variables)

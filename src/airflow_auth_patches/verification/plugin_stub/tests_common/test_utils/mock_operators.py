@@ -1,4 +1,4 @@
-"""Links of operators, for tests of plugins that bring some."""
+"""Operator links, for tests of plugins with operator links."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class _Link(BaseOperatorLink):
     address = ""
 
     def get_link(self, operator, *, ti_key) -> str:
-        """Return the address, the same for every task instance."""
+        """Return the address, which is the same for every task instance."""
         return self.address
 
 
@@ -39,12 +39,12 @@ class CustomOpLink(_Link):
 
 
 class CustomBaseIndexOpLink(_Link):
-    """A link of many, with its number."""
+    """One of several links, with its number."""
 
     def __init__(self, index: int) -> None:
         self.index = index
 
     @property
     def name(self) -> str:
-        """The name, which holds the number."""
+        """The name, with the number."""
         return f"BigQuery Console #{self.index + 1}"

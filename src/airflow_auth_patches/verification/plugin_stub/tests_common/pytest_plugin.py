@@ -1,9 +1,9 @@
 """
-Pytest plugin: a fresh AIRFLOW_HOME with its own SQLite database, and the monorepo's markers.
+Pytest plugin: a new ``AIRFLOW_HOME`` with a SQLite database, and the markers of the monorepo.
 
-It must be loaded with ``-p`` before anything imports Airflow. ``AIRFLOW_HOME`` is a temporary folder that
-goes with the session. Tests marked ``db_test`` get an initialised database; the first one pays for it, or,
-where ``AUTH_PATCHES_DATABASES`` names a folder, the first one of all runs on the same installation.
+Load it with ``-p``, before Airflow is imported. ``AIRFLOW_HOME`` is a temporary folder, removed at the end of
+the session. Tests with the marker ``db_test`` get an initialised database, which the first of them creates.
+If ``AUTH_PATCHES_DATABASES`` names a folder, it is created once for all runs on the same installation.
 """
 
 from __future__ import annotations
@@ -69,16 +69,16 @@ def _initialised_database() -> None:
     if not template.exists():
         template.parent.mkdir(parents=True, exist_ok=True)
         draft = template.with_suffix(f".{os.getpid()}")
-        # By the configuration above, and not by what a test has made of it meanwhile.
+        # With the configuration above, which a test may have changed meanwhile.
         made_by = {**_environment, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{draft}"}
         initialise = "from airflow.utils.db import initdb; initdb()"
         subprocess.run([sys.executable, "-c", initialise], env=made_by, check=True, capture_output=True)
-        draft.replace(template)  # whole, whoever else makes it now
+        draft.replace(template)  # atomic, because other runs may create it at the same time
     _copy(template, Path(_home) / "unittests.db")
 
 
 def _installed() -> str:
-    """Return a digest of all that is installed: what an empty database is made by."""
+    """Return a digest of the installed packages, which determine an empty database."""
     found = sorted(distributions(), key=lambda each: (each.metadata["Name"], each.version))
     digest = hashlib.sha256(sys.version.encode())
     for each in found:
@@ -89,10 +89,10 @@ def _installed() -> str:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a SQLite database, what is in its write-ahead log included, also into one that is open."""
+    """Copy a SQLite database with its write-ahead log; the target may be open."""
     with closing(sqlite3.connect(source)) as one, closing(sqlite3.connect(target)) as other:
         one.backup(other)
-        # Not copied, and Airflow's own change to it needs the file for itself.
+        # The backup does not copy it, and Airflow can only set it with exclusive access.
         (mode,) = one.execute("PRAGMA journal_mode").fetchone()
         other.execute(f"PRAGMA journal_mode = {mode}")
 
@@ -105,7 +105,7 @@ def _database(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 def session():
-    """Return a session of the test's own that is rolled back and closed at the end."""
+    """Return a new session, which is rolled back and closed at the end."""
     from airflow import settings
 
     session = settings.NonScopedSession()

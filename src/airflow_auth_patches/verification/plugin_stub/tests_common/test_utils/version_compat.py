@@ -1,4 +1,4 @@
-"""Which Airflow this is, under the names that the monorepo's tests ask for."""
+"""The Airflow version, by the names of the monorepo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configuration for the length of a test, under the name that the monorepo gives it."""
+"""Configuration during a test, by the name of the monorepo."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def _option(parser: Any, section: str, key: str, value: str | None) -> Iterator[
 @contextmanager
 def conf_vars(overrides: Mapping[tuple[str, str], str | None]) -> Iterator[None]:
     """
-    Set configuration options and put them back; also usable as a decorator.
+    Set configuration options, and restore them at the end; also usable as a decorator.
 
-    :param overrides: ``{(section, key): value}``; ``None`` takes the option out, so that its default shows.
+    :param overrides: ``{(section, key): value}``; ``None`` removes the option, so that its default applies.
     """
     saved_env = {}
     with ExitStack() as stack:

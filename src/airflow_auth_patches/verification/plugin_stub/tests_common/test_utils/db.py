@@ -1,4 +1,4 @@
-"""The metadata database: Dags in and out of it."""
+"""Add Dags to the metadata database, and remove rows."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def parse_and_sync_to_db(folder: str | os.PathLike[str], include_examples: bool 
     """
     Parse the Dags of a folder and write them to the database.
 
-    :param include_examples: whether Airflow's examples are asked for too; they are never parsed, as some need
-        plugins that are not loaded here, and no test names one.
+    :param include_examples: ignored. Some of Airflow's examples need plugins that are not loaded here, and no
+        test uses one.
     """
     takes = inspect.signature(DagBag).parameters
     bag = DagBag(folder, **({"include_examples": False} if "include_examples" in takes else {}))
@@ -38,22 +38,22 @@ def parse_and_sync_to_db(folder: str | os.PathLike[str], include_examples: bool 
 
 
 def clear_db_runs() -> None:
-    """Take all runs out, and the jobs that ran them."""
+    """Delete all Dag runs, task instances and jobs."""
     _delete(Job, TaskInstance, DagRun)
 
 
 def clear_db_dags() -> None:
-    """Take all Dags out; what hangs on them goes with them."""
+    """Delete all Dags, with the rows that refer to them."""
     _delete(DagVersion, DagModel)
 
 
 def clear_db_dag_bundles() -> None:
-    """Take all bundles out."""
+    """Delete all bundles."""
     _delete(DagBundleModel)
 
 
 def clear_db_pools() -> None:
-    """Take all pools out but the default one."""
+    """Delete all pools except the default one."""
     with create_session() as session:
         session.execute(delete(Pool))
         add_default_pool_if_not_exists(session=session)

@@ -29,7 +29,7 @@ def sync_bag(bag: DagBag, session: Any = NEW_SESSION) -> None:
 
 @provide_session
 def sync_dag_to_db(dag: DAG, session: Any = NEW_SESSION) -> None:
-    """Write a Dag to the database, as if it had been parsed from a file."""
+    """Write a Dag to the database, like one parsed from a file."""
     bag = DagBag(os.devnull, collect_dags=False)
     bag.dags = {dag.dag_id: dag}
     sync_bag(bag, session=session)

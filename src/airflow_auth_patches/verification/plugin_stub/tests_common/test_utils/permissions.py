@@ -1,4 +1,4 @@
-"""The name that a permission on one Dag goes by."""
+"""The name of a permission on one Dag."""
 
 from __future__ import annotations
 

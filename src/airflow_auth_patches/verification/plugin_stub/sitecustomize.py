@@ -1,8 +1,8 @@
 """
-Runs modules from other sources than the installed ones, in this process and in those that it starts.
+Import modules from other files than the installed ones, in this process and in its child processes.
 
-``AUTH_PATCHES_REPLACED`` says which, as JSON: ``{module: path of its source}``. So a proof runs tests without
-a guard of a patch and changes nothing in the environment, which other runs use at the same time.
+``AUTH_PATCHES_REPLACED`` names them, as JSON: ``{module: path of its source}``. The tests of a mutant run
+this way, so that the environment, which other runs use at the same time, does not change.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ import sys
 
 
 class Loader(importlib.machinery.SourceFileLoader):
-    """Loads a module as if from its own file, which it may ask for its place, with the code of another."""
+    """Load a module from another file; ``__file__`` stays the path of the installed one."""
 
     def __init__(self, name: str, path: str, source: str) -> None:
         super().__init__(name, path)
         self.source = source
 
     def get_code(self, fullname):
-        """Compile the other source, past any compiled file."""
+        """Compile the other file, and ignore bytecode files."""
         with open(self.source, "rb") as file:
             return compile(file.read(), self.path, "exec", dont_inherit=True)
 
 
 class Finder(importlib.abc.MetaPathFinder):
-    """Finds the modules that are replaced, and no others."""
+    """Find only the replaced modules."""
 
     def __init__(self, sources: dict[str, str]) -> None:
         self.sources = sources
 
     def find_spec(self, fullname, path=None, target=None):
-        """Return the spec of a replaced module, else ``None``."""
+        """Return the spec of a replaced module, ``None`` for any other."""
         if fullname not in self.sources:
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)

@@ -1,8 +1,8 @@
 """
-Pytest plugin for upstream's own tests: what they need beside :mod:`tests_common.pytest_plugin`.
+Pytest plugin for upstream's own tests, in addition to :mod:`tests_common.pytest_plugin`.
 
-It must be loaded after that one. Every test finds an initialised database with FAB's roles in it; the
-session that a test asks for is the thread's, which the code under test uses too.
+Load it after that plugin. Every test gets an initialised database with FAB's roles. The fixture ``session``
+returns the session of the thread, which the tested code uses too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 from tests_common.test_utils.config import conf_vars
 
 FAB = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
-# Read when the provider is imported; a test of the user cache waits for a second of it.
+# The provider reads it at import; a test of the user cache waits until it expires.
 os.environ["AIRFLOW__FAB__CACHE_TTL"] = "1"
 
 
@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def _initialised_database() -> None:
-    """Make the tables, FAB's with them, and FAB's roles; no auth manager is left behind."""
+    """Create the tables of Airflow and FAB, and FAB's roles; leave no auth manager behind."""
     from airflow.api_fastapi.app import purge_cached_app
     from airflow.providers.fab.www.app import create_app
     from airflow.utils.db import initdb
@@ -43,12 +43,12 @@ def _initialised_database() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _database_for_all(_initialised_database: None) -> None:
-    """Have the database there, marked or not."""
+    """Initialise the database also for tests without the marker."""
 
 
 @pytest.fixture
 def cleanup_providers_manager():
-    """Let the test find a providers manager of its own, and the next one too."""
+    """Give this test, and the next one, a new providers manager."""
     from airflow.providers_manager import ProvidersManager
 
     ProvidersManager()._cleanup()
@@ -60,7 +60,7 @@ def cleanup_providers_manager():
 
 @pytest.fixture(autouse=True)
 def _same_environment():
-    """Put back the environment variables that a test leaves behind."""
+    """Restore the environment variables after a test."""
     before = dict(os.environ)
     yield
     os.environ.clear()
@@ -69,7 +69,7 @@ def _same_environment():
 
 @pytest.fixture
 def session():
-    """Return the session of this thread; what is not committed is rolled back at the end."""
+    """Return the session of this thread; it is rolled back at the end."""
     from airflow.utils.session import create_session
 
     with create_session() as session:
@@ -79,7 +79,7 @@ def session():
 
 @pytest.fixture
 def testing_dag_bundle() -> None:
-    """Have the bundle there to which the tests' Dags belong."""
+    """Create the bundle of the tests' Dags."""
     from airflow.models.dagbundle import DagBundleModel
     from airflow.utils.session import create_session
 
@@ -91,16 +91,16 @@ def testing_dag_bundle() -> None:
 
 class DagMaker:
     """
-    Makes Dags and writes them to the database at the end of their ``with`` block.
+    Create Dags, and write each to the database at the end of its ``with`` block.
 
-    :param session: the session that writes them.
+    :param session: the session to write them with.
     """
 
     def __init__(self, session) -> None:
         self.session = session
 
     def __call__(self, dag_id: str, **arguments) -> DagMaker:
-        """Begin a Dag; the arguments are those of ``DAG``."""
+        """Create a Dag. The arguments are those of ``DAG``."""
         from airflow.sdk import DAG
 
         self.dag = DAG(dag_id, **arguments)
@@ -124,5 +124,5 @@ class DagMaker:
 
 @pytest.fixture
 def dag_maker(session) -> DagMaker:
-    """Return what makes Dags."""
+    """Return a factory of Dags."""
     return DagMaker(session)

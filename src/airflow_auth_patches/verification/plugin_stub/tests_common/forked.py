@@ -1,10 +1,10 @@
 """
-Pytest plugin: the tests of each file in a child of their own, forked when all is imported: that costs most.
+Pytest plugin: run the tests of each file in a separate child process, forked after the imports.
 
-Where ``AUTH_PATCHES_ONLY`` has ids of tests, a line each, a parametrised one without its parameter, only
-those are run, each in a child of its own.
+Importing Airflow takes longer than the tests. If ``AUTH_PATCHES_ONLY`` has ids of tests, one per line and
+without parameters, only these run, each in its own child process.
 
-A test has its time-out, as ever; a child that is stuck where no time-out helps is ended.
+The time-out of a test applies. A child process that does not react to it is ended.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TextIO
 
 import pytest
 
-#: Seconds that one test may take: more than its time-out, which a loop outside of the test's code survives.
+#: Seconds after which a child process is ended; longer than the time-out of a test.
 LONGEST = float(os.environ.get("AUTH_PATCHES_LONGEST", "300"))
 
 
@@ -50,7 +50,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
 
 
 class _Teller:
-    """Writes the reports of a child, for its parent to read."""
+    """Write the reports of a child process to a pipe, for its parent."""
 
     def __init__(self, config: pytest.Config, pipe: TextIO) -> None:
         self.config, self.pipe = config, pipe
@@ -62,7 +62,7 @@ class _Teller:
 
 
 def _run(items: list[pytest.Item]) -> Iterator[pytest.TestReport]:
-    """Run tests in a child and give what it reports, one after the other."""
+    """Run tests in a child process, and yield its reports."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -70,7 +70,7 @@ def _run(items: list[pytest.Item]) -> Iterator[pytest.TestReport]:
             os.close(reading)
             with os.fdopen(writing, "w") as pipe:
                 items[0].config.pluginmanager.register(_Teller(items[0].config, pipe))
-                # Nothing comes after the last: the fixtures of the session are the child's own.
+                # The child process has its own session fixtures, so that no test follows the last one.
                 for item, following in zip(items, [*items[1:], None], strict=True):
                     faulthandler.dump_traceback_later(LONGEST, exit=True, file=sys.__stderr__)
                     item.ihook.pytest_runtest_protocol(item=item, nextitem=following)

@@ -1,4 +1,4 @@
-"""Assertions on what a piece of code asks of the database."""
+"""Assertions on database queries."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from airflow import settings
 @contextmanager
 def assert_queries_count(expected_count: int) -> Iterator[None]:
     """
-    Fail when a ``with`` block sends more statements than that to the metadata database.
+    Fail if a ``with`` block sends more statements to the metadata database.
 
-    :param expected_count: how many; fewer are no failure, as in the monorepo.
+    :param expected_count: the maximum number of statements. Fewer are accepted, as in the monorepo.
     """
     statements: list[str] = []
 
