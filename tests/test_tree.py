@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from airflow_auth_patches.releases import fetching
-from airflow_auth_patches.releases.releases import CORE, Pins, Release
+from airflow_auth_patches.releases.releases import CORE, Pins
 from airflow_auth_patches.series import exporting, hunks, importing, series, tree
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util.errors import Exit, Problem
@@ -20,39 +19,23 @@ SETTINGS, ADDED = "airflow-core/src/airflow/settings.py", "airflow-core/src/airf
 NEW = Path("patches/airflow-core/say-something-new.patch")
 
 
-@dataclass(frozen=True)
 class Checkout:
     """A copy of the project, and the tree of core 3.1.8 in it."""
 
-    root: Path
-    pins: Pins
-
-    @property
-    def release(self) -> Release:
-        return self.pins.release("apache-airflow-core==3.1.8")
+    def __init__(self, root: Path, pins: Pins) -> None:
+        self.root, self.pins = root, pins
+        self.release = pins.release("apache-airflow-core==3.1.8")
+        self.tree = tree.Tree(tree.folder_of(root, self.release), self.release)
+        self.edited, self.test = next(iter(self.patch.edits)), self.patch.tests[0]
 
     @property
     def series(self) -> Series:
         return series.load(self.root / "patches")
 
     @property
-    def tree(self) -> tree.Tree:
-        return tree.Tree(tree.folder_of(self.root, self.release), self.release)
-
-    @property
     def patch(self) -> Patch:
-        """The last patch of the release."""
+        """The last patch of the release, which edits the file `edited` and has the test `test`."""
         return self.series.serving(self.release)[-1]
-
-    @property
-    def edited(self) -> str:
-        """A source file that the patch edits."""
-        return next(iter(self.patch.edits))
-
-    @property
-    def test(self) -> str:
-        """The test file of the patch."""
-        return self.patch.tests[0]
 
     def import_patches(self) -> tree.Tree:
         return importing.import_patches(self.root, self.series, self.pins, self.release)
@@ -75,12 +58,9 @@ class Checkout:
         message = f"{subject}\n\nApplies-To: apache-airflow-core ==3.1.8\n"
         self.tree.git("commit", "--quiet", "-F", "-", stdin=message)
 
-    def edit_patch(self) -> None:
-        """Edit the message of the patch in the project."""
+    def edit_here(self) -> None:
+        """Edit the message and the test of the patch in the project."""
         self.patch.path.write_bytes(self.patch.content.replace(b"\n\n", b"\n\nEdited here.\n\n", 1))
-
-    def edit_test(self) -> None:
-        """Edit the test of the patch in the project."""
         with (self.root / self.test).open("a") as file:
             file.write("# edited here\n")
 
@@ -147,23 +127,21 @@ def test_amended_commit_is_exported_each_time(imported):
 
 
 def test_edit_in_the_project_alone_is_kept(imported):
-    imported.edit_patch()
-    imported.edit_test()
+    imported.edit_here()
     here = {path: path.read_bytes() for path in (imported.patch.path, imported.root / imported.test)}
     assert imported.refresh() == set()
     assert {path: path.read_bytes() for path in here} == here
 
 
-@pytest.mark.parametrize("what", ["patch", "test"])
+@pytest.mark.parametrize("what", ["edited", "test"])
 def test_refuses_file_that_was_edited_in_project_and_tree(what, imported):
-    imported.append(imported.edited if what == "patch" else imported.test)
+    imported.append(getattr(imported, what))
     imported.amend()
-    imported.edit_patch() if what == "patch" else imported.edit_test()
-    here = imported.patch.path if what == "patch" else imported.root / imported.test
-    content = here.read_bytes()
+    imported.edit_here()
+    here = {path: path.read_bytes() for path in (imported.patch.path, imported.root / imported.test)}
     with pytest.raises(Problem, match="was edited both in"):
         imported.refresh()
-    assert here.read_bytes() == content
+    assert {path: path.read_bytes() for path in here} == here
 
 
 def test_export_corrects_the_form_of_a_patch_that_was_edited_by_hand(not_imported):
@@ -202,25 +180,17 @@ def test_new_commit_becomes_a_patch_named_for_its_subject(imported):
     assert imported.refresh() == set()
 
 
-def test_new_commit_replaces_no_patch_of_another_range(imported):
-    core = [p for p in imported.series.patches if p.distribution is CORE and not p.variant]
-    patch = next(p for p in core if not p.serves(imported.release))
+@pytest.mark.parametrize("subject", ["Say something new", "Authorization off loop"])
+def test_refuses_new_commits_that_would_become_one_patch(imported, subject):
+    """Two commits have one subject, or a commit the subject of a patch of another range."""
+    name = subject.lower().replace(" ", "-")
     before = imported.patch_files()
-    imported.append(SETTINGS)
-    imported.commit(patch.name.replace("-", " "))
-    with pytest.raises(Problem, match=rf"would become patches/airflow-core/{patch.name}\.patch") as refused:
+    for _ in range(2 if name == NEW.stem else 1):
+        imported.append(SETTINGS)
+        imported.commit(subject)
+    with pytest.raises(Problem, match=rf"would become patches/airflow-core/{name}\.patch") as refused:
         imported.refresh()
     assert "another subject" in refused.value.remedy
-    assert imported.patch_files() == before
-
-
-def test_refuses_two_new_commits_with_one_subject(imported):
-    before = imported.patch_files()
-    for _ in range(2):
-        imported.append(SETTINGS)
-        imported.commit()
-    with pytest.raises(Problem, match=rf"would become {NEW}"):
-        imported.refresh()
     assert imported.patch_files() == before
 
 
@@ -259,35 +229,26 @@ def test_refuses_tree_without_the_commit_of_a_patch(imported):
         imported.refresh()
 
 
-def test_import_keeps_changes_that_are_not_exported(imported):
-    file = imported.append(SETTINGS)
-    with pytest.raises(Problem, match=r"has changes that are not in patches/"):
-        imported.import_patches()
-    with pytest.raises(Problem, match="uncommitted changes"):
-        imported.refresh()
+def uncommitted(imported, monkeypatch):
+    pass
+
+
+def committed(imported, monkeypatch):
     imported.amend()
-    with pytest.raises(Problem, match=r"has changes that are not in patches/"):
-        imported.import_patches()
-    assert file.read_text().endswith("# edited in the tree\n")
-    imported.refresh()
-    imported.import_patches()
 
 
-@pytest.mark.parametrize("where", ["idea", "stash"])
-def test_import_keeps_work_on_another_branch_and_in_a_stash(where, imported):
-    (imported.tree.folder / SETTINGS).write_text("# work\n")
-    if where == "stash":
-        imported.tree.git("stash", "--quiet")
-    else:
-        imported.tree.git("switch", "--quiet", "--create", where)
-        imported.tree.git("commit", "--quiet", "--all", "-m", "An idea")
-        imported.tree.git("switch", "--quiet", "main")
-    with pytest.raises(Problem, match="another branch, or a stash"):
-        imported.import_patches()
-    assert imported.tree.git("show", f"{where}:{SETTINGS}") == "# work\n"
+def stashed(imported, monkeypatch):
+    imported.tree.git("stash", "--quiet")
+
+
+def on_another_branch(imported, monkeypatch):
+    imported.tree.git("switch", "--quiet", "--create", "idea")
+    imported.amend()
+    imported.tree.git("switch", "--quiet", "main")
 
 
 def without_git(imported, monkeypatch):
+    imported.amend()
     monkeypatch.setenv("PATH", f"{imported.root / 'nowhere'}")
 
 
@@ -306,21 +267,33 @@ def broken_inside_another_repository(imported, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said", "remedy"),
+    ("hide", "said", "remedy"),
     [
-        (without_git, "git was not found", "PATH"),
-        (without_the_tag, "series-imported", "remove it"),
-        (broken_inside_another_repository, "not a git repository", "remove it"),
+        (uncommitted, r"has changes that are not in patches/", "refresh"),
+        (committed, r"has changes that are not in patches/", "refresh"),
+        (stashed, "another branch, or a stash", "remove the folder"),
+        (on_another_branch, "another branch, or a stash", "remove the folder"),
+        (without_git, "has unsaved changes: [^~]*git was not found", "PATH"),
+        (without_the_tag, "has unsaved changes: [^~]*series-imported", "remove it"),
+        (broken_inside_another_repository, "has unsaved changes: [^~]*not a git repository", "remove it"),
     ],
 )
-def test_import_keeps_tree_that_git_cannot_read(spoil, said, remedy, imported, monkeypatch):
+def test_import_keeps_tree_with_changes_that_are_not_exported(hide, said, remedy, imported, monkeypatch):
     file = imported.append(SETTINGS)
-    spoil(imported, monkeypatch)
-    with pytest.raises(Problem, match=f"has unsaved changes: [^~]*{said}") as refused:
+    hide(imported, monkeypatch)
+    content = file.read_text()
+    with pytest.raises(Problem, match=said) as refused:
         imported.import_patches()
     assert refused.value.exit_code is Exit.REFUSED
     assert remedy in refused.value.remedy
-    assert file.read_text().endswith("# edited in the tree\n")
+    assert file.read_text() == content
+    if hide is uncommitted:
+        with pytest.raises(Problem, match="uncommitted changes"):
+            imported.refresh()
+    if hide is stashed:
+        assert "# edited in the tree" in imported.tree.git("stash", "show", "--patch")
+    if hide is on_another_branch:
+        assert "# edited in the tree" in imported.tree.git("show", f"idea:{SETTINGS}")
 
 
 def test_interrupted_import_leaves_no_tree(not_imported):
@@ -348,27 +321,20 @@ def test_git_variables_of_a_calling_hook_have_no_effect(imported, tmp_path, monk
     assert {path: path.read_bytes() for path in outer.rglob("*") if path.is_file()} == before
 
 
-def break_patch(checkout: Checkout) -> None:
-    path = checkout.root / "patches/airflow-core/auth-manager-singleton.patch"
+def test_failed_import_keeps_the_previous_tree(imported):
+    head = imported.tree.git("rev-parse", "HEAD")
+    path = imported.root / "patches/airflow-core/auth-manager-singleton.patch"
     path.write_bytes(path.read_bytes().replace(b"\n def ", b"\n Def ", 1))
-
-
-def test_patch_that_does_not_apply_leaves_no_tree(not_imported):
-    break_patch(not_imported)
     said = r"auth-manager-singleton does not apply to apache-airflow-core==3\.1\.8"
     with pytest.raises(Problem, match=said):
-        not_imported.import_patches()
-    assert list(not_imported.tree.folder.parent.iterdir()) == []
-
-
-def test_keeps_tree_when_the_next_import_fails(imported):
-    head = imported.tree.git("rev-parse", "HEAD")
-    break_patch(imported)
-    with pytest.raises(Problem, match="does not apply"):
         imported.import_patches()
     assert imported.tree.git("rev-parse", "HEAD") == head
     assert imported.tree.git("status", "--porcelain") == ""
     assert list(imported.tree.folder.parent.iterdir()) == [imported.tree.folder]
+    shutil.rmtree(imported.tree.folder)
+    with pytest.raises(Problem, match=said):
+        imported.import_patches()
+    assert list(imported.tree.folder.parent.iterdir()) == []
 
 
 def test_patch_that_adds_a_file_is_imported_and_exported(not_imported, adding):
