@@ -1,4 +1,4 @@
-"""The command line as a user meets it: what it prints and how it ends."""
+"""The output and the exit codes of the command line."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import termios
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from airflow_auth_patches.cli import app
@@ -21,23 +22,9 @@ from airflow_auth_patches.cli.common import interpreter
 from airflow_auth_patches.util.errors import Exit
 
 TOOL = Path(sys.executable).parent / "airflow-auth-patches"
-COMMANDS = (
-    "list",
-    "check",
-    "wheel",
-    "status",
-    "apply",
-    "revert",
-    "tree",
-    "refresh",
-    "prove",
-    "demo",
-    "test-upstream",
-    "judge",
-    "add-release",
-    "export",
-    "lint-upstream",
-)
+#: All commands; `breeze` is a group of others.
+COMMANDS = sorted({*typer.main.get_command(app).commands} - {"breeze"})
+TWO_PAIRS = ("--pair", "3.3.2+3.10.2", "--pair", "3.2.0+3.6.0")
 
 
 def tool(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -46,45 +33,40 @@ def tool(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Complete
     )
 
 
-def test_help_names_every_command_and_the_exit_codes():
-    done = tool("--help")
-    assert done.returncode == 0
+def test_help_names_every_command_and_the_exit_codes_operators_first():
+    done = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "100"})
+    assert done.exit_code == 0
     for command in COMMANDS:
         assert f" {command} " in done.stdout
     assert "Exit codes" in done.stdout
     assert "129, 130, 143 interrupted" in " ".join(done.stdout.replace("│", " ").split())
+    heads = re.findall(r"(?m)^╭─ (\w+)", done.stdout)
+    assert heads == ["Options", "Operators", "Engineers", "Authors", "Contributors"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_each_help_gives_an_example(command):
-    done = tool(command, "--help")
-    assert done.returncode == 0
+def test_help_of_a_command_has_an_example(command):
+    done = CliRunner().invoke(app, [command, "--help"])
+    assert done.exit_code == 0
     assert f"Example: airflow-auth-patches {command}" in " ".join(done.stdout.split())
 
 
-def test_list(project):
-    done = tool("list")
-    assert done.returncode == 0
-    told = json.loads(tool("list", "--json").stdout)
-    assert [row["patch"] for row in told["patches"]] == [patch.name for patch in project.patches]
-    assert {row["bug"] for row in told["bugs"]} == set(project.bugs)
-    for row in told["bugs"]:
-        assert row["cured_by"] or row["known_open"]
+def test_list_has_every_patch_bug_and_release(project, pins):
+    assert tool("list").returncode == 0
+    listed = json.loads(tool("list", "--json").stdout)
+    assert [row["patch"] for row in listed["patches"]] == [patch.name for patch in project.patches]
+    assert {row["bug"] for row in listed["bugs"]} == set(project.bugs)
+    assert all(row["cured_by"] or row["known_open"] for row in listed["bugs"])
+    rows = json.loads(tool("list", "--releases", "--json").stdout)
+    assert [row["release"] for row in rows] == [str(release) for release in pins.releases]
+    assert {patch for row in rows for patch in row["patches"]} == {patch.name for patch in project.patches}
 
 
-def test_list_releases(project, pins):
-    told = json.loads(tool("list", "--releases", "--json").stdout)
-    assert [row["release"] for row in told] == [str(release) for release in pins.releases]
-    assert {patch for row in told for patch in row["patches"]} == {patch.name for patch in project.patches}
-
-
-def test_wheel_writes_the_same_bytes_twice(tmp_path):
-    for name in ("a", "b"):
-        done = tool("wheel", "--release", "apache-airflow-core==3.1.8", "--output", tmp_path / name)
-        assert done.returncode == 0, done.stderr
-    (first,), (second,) = (list((tmp_path / name).iterdir()) for name in ("a", "b"))
-    assert first.name == "apache_airflow_core-3.1.8+authpatches.1-py3-none-any.whl"
-    assert first.read_bytes() == second.read_bytes()
+def test_wheel_is_named_with_the_label(tmp_path):
+    done = tool("wheel", "--release", "apache-airflow-core==3.1.8", "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    names = [path.name for path in tmp_path.iterdir()]
+    assert names == ["apache_airflow_core-3.1.8+authpatches.1-py3-none-any.whl"]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +78,7 @@ def test_wheel_writes_the_same_bytes_twice(tmp_path):
         (
             ("wheel", "--release", "apache-airflow-core==3.3.2", "--patch", "users-route"),
             Exit.REFUSED,
-            "No named patch is for",
+            "named",
         ),
         (("apply", "--python", "nowhere/python"), Exit.USAGE, "is not an interpreter"),
         (("apply", "--python", sys.executable), Exit.REFUSED, "has no Airflow"),
@@ -118,12 +100,16 @@ def test_wheel_writes_the_same_bytes_twice(tmp_path):
         (("prove", "--pair", "3.1.6+3.3.0", "--python", "3.13"), Exit.USAGE, "does not support Python 3.13"),
         (("judge", "apache-airflow-core==3.3.2", "--python", "3.9"), Exit.USAGE, "not support Python 3.9"),
         (("demo", "--only", "nonsense"), Exit.USAGE, "nonsense"),
+        (("test-upstream", "--only", "models"), Exit.USAGE, "Name a checkout with --checkout."),
+        (("test-upstream", "--at", "3.2.0"), Exit.USAGE, "Name a checkout with --checkout."),
+        (("test-upstream", "--checkout", "."), Exit.USAGE, "Name it with --pair."),
+        (("test-upstream", "--checkout", ".", *TWO_PAIRS), Exit.USAGE, "Name it with --pair."),
         (("nonsense",), Exit.USAGE, "nonsense"),
         (("list", "--releases", "--matrix"), Exit.USAGE, "cannot be combined"),
         (("list", "--nonsense"), Exit.USAGE, "nonsense"),
     ],
 )
-def test_bad_input_is_one_sentence_and_a_documented_code(arguments, code, said, tmp_path):
+def test_wrong_input_has_one_sentence_and_a_documented_exit_code(arguments, code, said, tmp_path):
     done = tool(*arguments, cwd=tmp_path)
     assert done.returncode == code
     assert said in " ".join(done.stderr.split())
@@ -150,7 +136,7 @@ cli.main()
     ("word", "before", "code"),
     [("wait", signal.SIG_DFL, 128 + signal.SIGHUP), ("go on", signal.SIG_IGN, 0)],
 )
-def test_a_terminal_that_is_closed_is_an_interruption_unless_it_is_ignored(word, before, code):
+def test_closed_terminal_interrupts_unless_hangup_is_ignored(word, before, code):
     ours, theirs = pty.openpty()
 
     def take_terminal() -> None:
@@ -167,13 +153,13 @@ def test_a_terminal_that_is_closed_is_an_interruption_unless_it_is_ignored(word,
         assert process.wait(30) == code
 
 
-def test_check_of_the_project_exits_0():
+def test_check_finds_no_fault_in_the_project():
     done = tool("check", "--json")
     assert done.returncode == 0
     assert json.loads(done.stdout) == []
 
 
-def test_interpreter_with_a_folder_is_never_looked_for_on_path(tmp_path, monkeypatch):
+def test_interpreter_with_a_folder_is_not_searched_on_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, target in (("here/python", "x"), ("bin/python", "y")):
         (tmp_path / name).parent.mkdir()
@@ -185,12 +171,6 @@ def test_interpreter_with_a_folder_is_never_looked_for_on_path(tmp_path, monkeyp
     assert interpreter("../here/python") == tmp_path / "here/../here/python"
     assert interpreter("python") == tmp_path / "bin/python"
     assert interpreter("python3") == tmp_path / "here/python3"
-
-
-def test_help_lists_operator_commands_first():
-    done = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "100"})
-    heads = re.findall(r"(?m)^╭─ (\w+)", done.stdout)
-    assert heads == ["Options", "Operators", "Engineers", "Authors", "Contributors"]
 
 
 def test_version_is_printed():

@@ -1,4 +1,4 @@
-"""Core's own tests from a checkout run against what is installed, and leave the checkout as it was."""
+"""Run core's tests from a checkout against the installed core, without a change of the checkout."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import venv
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from airflow_auth_patches.cli import app
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases.checkout import commit_of
 from airflow_auth_patches.releases.releases import CORE
@@ -20,7 +18,7 @@ from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.verification import core_tests
 from airflow_auth_patches.verification.run_pytest import tally
 
-#: As upstream's: it begins before Airflow is imported, and has uv write a file.
+#: As upstream's: it runs before Airflow is imported, and lets uv write a file.
 PLUGIN = """
 import subprocess
 from pathlib import Path
@@ -63,7 +61,7 @@ def test_cured_by_a_patch():
 UTILITY = "def f(session):\n    add_default_pool_if_not_exists(session)\n"
 FILES = {
     "pyproject.toml": '[tool.pytest.ini_options]\npythonpath = ["airflow-core/src", "airflow-core/tests"]\n',
-    "airflow-core/src/airflow/__init__.py": "raise RuntimeError('not what is installed')\n",
+    "airflow-core/src/airflow/__init__.py": "raise RuntimeError('not the installed package')\n",
     "airflow-core/src/airflow/only_in_the_checkout.py": "",
     "airflow-core/tests/unit/__init__.py": "",
     "airflow-core/tests/unit/api_fastapi/test_api.py": TESTS,
@@ -88,6 +86,10 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     git(folder, "init", "--quiet", "--initial-branch=main")
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message=as upstream has it")
+    git(folder, "switch", "--quiet", "--create=without-tests")
+    git(folder, "rm", "-r", "--quiet", "airflow-core/tests")
+    git(folder, "commit", "--quiet", "--message=without tests")
+    git(folder, "switch", "--quiet", "main")
     (folder / "pyproject.toml").write_text("[broken\n")
     git(folder, "add", "--all")
     return folder
@@ -115,13 +117,14 @@ def environment(request, tmp_path_factory: pytest.TempPathFactory) -> Environmen
 
 @pytest.fixture
 def unpacked(airflow, environment, pins, tmp_path) -> Path:
-    core_tests.unpack(
-        airflow, commit_of(airflow, pins.find(CORE, "3.3.2")), environment, tmp_path / "unpacked"
-    )
-    return tmp_path / "unpacked"
+    folder = tmp_path / "unpacked"
+    folder.mkdir()
+    (folder / "left.py").touch()
+    core_tests.unpack(airflow, commit_of(airflow, pins.find(CORE, "3.3.2")), environment, folder)
+    return folder
 
 
-def test_the_tests_run_against_what_is_installed(unpacked, environment, monkeypatch):
+def test_tests_run_with_the_installed_package_and_a_home_of_their_own(unpacked, environment, monkeypatch):
     monkeypatch.setenv("AIRFLOW_HOME", "/nonexistent")
     outcomes = core_tests.run(unpacked, environment, [core_tests.ROOT])
     kind = {name.rpartition("::")[2]: outcome.partition(":")[0] for name, outcome in outcomes.items()}
@@ -133,74 +136,29 @@ def test_the_tests_run_against_what_is_installed(unpacked, environment, monkeypa
         "test_of_the_model": "passed",
         "test_of_what_no_patch_touches": "failed",
     }
-
-
-def test_what_upstream_has_uv_run_is_run_with_the_environment(unpacked, environment):
-    core_tests.run(unpacked, environment, [core_tests.ROOT], "of_the_model")
     python, variables = json.loads((unpacked / "generated.json").read_text())
     assert python == str(environment.python)
     assert variables["HOME"] == variables["AIRFLOW_HOME"] != os.environ.get("HOME")
+    chosen = core_tests.run(unpacked, environment, [core_tests.ROOT], "of_the_model")
+    assert tally(chosen) == {"passed": 1}
 
 
-def test_an_expression_chooses(unpacked, environment):
-    assert tally(core_tests.run(unpacked, environment, [core_tests.ROOT], "of_the_model")) == {"passed": 1}
-
-
-def test_only_what_is_committed_is_unpacked_and_the_checkout_is_as_it_was(airflow, unpacked):
+def test_unpack_takes_the_commit_and_leaves_the_checkout_unchanged(airflow, unpacked, project, pins):
     assert (unpacked / "pyproject.toml").read_text() == FILES["pyproject.toml"]
     assert not (unpacked / "airflow-core/src/airflow/only_in_the_checkout.py").exists()
-    assert git(airflow, "status", "--porcelain") == "M  pyproject.toml\n"
-
-
-def test_utilities_call_a_newer_release_by_keyword(unpacked):
-    """Since 3.3.0 the function takes no positional argument."""
-    text = (unpacked / "devel-common/src/tests_common/test_utils/db.py").read_text()
-    assert text == UTILITY.replace("(session)\n", "(session=session)\n")
-
-
-def test_unpacking_again_replaces_the_first(airflow, unpacked, environment, pins):
-    (unpacked / "left.py").touch()
-    core_tests.unpack(airflow, commit_of(airflow, pins.find(CORE, "3.3.2")), environment, unpacked)
     assert not (unpacked / "left.py").exists()
-
-
-def test_the_tests_of_patched_files_are_chosen(unpacked, project, pins):
-    """Those of a patched module, all of the API's, and none that the checkout does not have."""
+    assert git(airflow, "status", "--porcelain") == "M  pyproject.toml\n"
+    # Since 3.3.0 this function takes no positional argument.
+    utility = (unpacked / "devel-common/src/tests_common/test_utils/db.py").read_text()
+    assert utility == UTILITY.replace("(session)\n", "(session=session)\n")
+    # Tests of a patched module, all tests of the API, and no test that the commit does not have.
     chosen = core_tests.paths(unpacked, project.serving(pins.find(CORE, "3.3.2")))
     assert chosen == [f"{core_tests.ROOT}/{each}" for each in ("api_fastapi", "models/test_revoked_token.py")]
 
 
-def test_a_commit_without_tests_of_core_is_refused(airflow, environment, pins, tmp_path):
-    git(airflow, "stash", "--quiet")
-    git(airflow, "switch", "--quiet", "--create=without")
-    git(airflow, "rm", "-r", "--quiet", "airflow-core/tests")
-    git(airflow, "commit", "--quiet", "--message=without tests")
-    try:
-        commit = commit_of(airflow, pins.find(CORE, "3.3.2"), "without")
-        with pytest.raises(Problem, match=r"has no airflow-core/tests/unit") as raised:
-            core_tests.unpack(airflow, commit, environment, tmp_path / "unpacked")
-    finally:
-        git(airflow, "switch", "--quiet", "main")
-        git(airflow, "branch", "--quiet", "-D", "without")
-        git(airflow, "stash", "pop", "--quiet", "--index")
+def test_refuses_commit_without_tests_of_core(airflow, environment, pins, tmp_path):
+    commit = commit_of(airflow, pins.find(CORE, "3.3.2"), "without-tests")
+    with pytest.raises(Problem, match=r"has no airflow-core/tests/unit") as raised:
+        core_tests.unpack(airflow, commit, environment, tmp_path / "unpacked")
     assert raised.value.exit_code == Exit.USAGE
     assert not (tmp_path / "unpacked").exists()
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--only", "models"], "Name a checkout with --checkout."),
-        (["--at", "3.2.0"], "Name a checkout with --checkout."),
-        (["--checkout", "."], "Name it with --pair."),
-        (
-            ["--checkout", ".", "--pair", "3.3.2+3.10.2", "--pair", "3.2.0+3.6.0"],
-            "Name it with --pair.",
-        ),
-    ],
-)
-def test_words_that_do_not_go_together_are_refused(words, said):
-    refused = CliRunner().invoke(app, ["test-upstream", *words]).exception
-    assert isinstance(refused, Problem)
-    assert refused.exit_code == Exit.USAGE
-    assert said in str(refused)
