@@ -19,11 +19,13 @@ import pytest
 
 from airflow_auth_patches.contribute.send import Exported, Target, export
 from airflow_auth_patches.demo.databases import NotInstalled
+from airflow_auth_patches.installation import environments
 from airflow_auth_patches.releases import fetching, releases
 from airflow_auth_patches.releases.releases import CORE, Pins, Release
 from airflow_auth_patches.series import affected, series, tree
 from airflow_auth_patches.series.affected import Result
 from airflow_auth_patches.series.series import Bug, Patch, Series
+from airflow_auth_patches.util.processes import run
 from airflow_auth_patches.verification import run_pytest
 
 ROOT = Path(__file__).parents[1]
@@ -297,3 +299,22 @@ def recorded(project: Series) -> Callable[..., Result]:
         return Result("other", "3.11", "0" * 64, stock, patched, patches, "inputs")
 
     return make
+
+
+@pytest.fixture(scope="session")
+def stock_airflow(tmp_path_factory: pytest.TempPathFactory, pins: Pins) -> Path:
+    """Return an environment with core 3.1.6, FAB provider 3.3.0 and pip, and nothing else."""
+    folder = tmp_path_factory.mktemp("stock") / "env"
+    run([sys.executable, "-m", "venv", "--copies", folder])
+    pair = pins.pair("3.1.6+3.3.0")
+    words = ["--no-index", "--no-deps", "--link-mode", "copy", "--python", folder / "bin/python"]
+    words += [fetching.fetch(release, "wheel") for release in (pair.core, pair.fab)]
+    run([environments.uv(), "pip", "install", "--quiet", *words])
+    return folder
+
+
+@pytest.fixture
+def stock_python(stock_airflow: Path, tmp_path: Path) -> Path:
+    """Return the python of a copy of `stock_airflow`, with hard links: unlink a file before you change it."""
+    shutil.copytree(stock_airflow, tmp_path / "env", symlinks=True, copy_function=os.link)
+    return tmp_path / "env/bin/python"
