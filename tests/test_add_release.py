@@ -27,7 +27,7 @@ from airflow_auth_patches.releases.releases import CORE, FAB, Pins, Release
 from airflow_auth_patches.series import compatibility, hunks, series
 from airflow_auth_patches.series.add_release import add_release
 from airflow_auth_patches.series.compatibility import Compatibility, Fit
-from airflow_auth_patches.series.series import Patch, Series
+from airflow_auth_patches.series.series import Series
 from airflow_auth_patches.util.errors import Exit, Problem
 
 NEW = Release(CORE, Version("3.3.9"), datetime.date(2026, 11, 20), ("3.11", "3.12"), {})
@@ -104,21 +104,13 @@ def judged(project: Series, pins: Pins, release: Release, files: Mapping[str, by
     return {each.slug: each for each in compatibility.judge(project, pins, release, files)}
 
 
-def before(project: Series, pins: Pins, name: str) -> tuple[Series, Pins, Release]:
-    """Return the series and the pins as they were before a release, and that release."""
-    release = pins.release(name)
-    known = tuple(each for each in pins.releases if each != release)
-    cut: list[Patch] = []
-    for patch in project.patches:
-        narrowed = dataclasses.replace(
-            patch, applies_to=patch.applies_to & SpecifierSet(f"!={release.version}")
-        )
-        cut += [narrowed if patch.serves(release) else patch] if any(map(narrowed.serves, known)) else []
-    return Series(project.folder, tuple(cut), project.bugs), Pins("x", known, ()), release
-
-
 def test_compatibility_with_a_new_release_comes_from_the_text(project, pins):
-    old, known, release = before(project, pins, "apache-airflow-core==3.3.2")
+    release = pins.release("apache-airflow-core==3.3.2")
+    known = dataclasses.replace(pins, releases=tuple(each for each in pins.releases if each != release))
+    older = [
+        dataclasses.replace(p, applies_to=p.applies_to & SpecifierSet("!=3.3.2")) for p in project.patches
+    ]
+    old = dataclasses.replace(project, patches=tuple(p for p in older if any(map(p.serves, known.releases))))
     found = judged(old, known, release, fetching.sources(release))
     assert not any(each.in_range for each in found.values())
     assert found["pool-slots-session"].compatibility is Compatibility.APPLIES
@@ -133,23 +125,6 @@ def test_compatibility_with_a_new_release_comes_from_the_text(project, pins):
         assert misfit.path.startswith("airflow-core/")
         assert "occur" in misfit.what
         assert str(misfit) in lists.notes
-
-
-def test_names_the_variant_that_applies(project, pins):
-    old, known, release = before(project, pins, "apache-airflow-core==3.1.5")
-    found = judged(old, known, release, fetching.sources(release))["pool-slots-session"]
-    expected = (Compatibility.VARIANT, "pool-slots-session~3.1", False)
-    assert (found.compatibility, found.form, found.in_range) == expected
-
-
-def test_patch_is_not_needed_when_a_new_release_has_its_edits(project, pins):
-    old, known, release = before(project, pins, "apache-airflow-core==3.3.2")
-    files = dict(fetching.sources(release))
-    (patch,) = (p for p in old.patches if p.name == "pool-slots-session")
-    files.update(hunks.apply_all(files, patch.edits))
-    found = judged(old, known, release, files)["pool-slots-session"]
-    assert found.compatibility is Compatibility.NOT_NEEDED
-    assert found.why == found.notes == "the release has the edits of pool-slots-session"
 
 
 ADDED, SETTINGS = "airflow-core/src/airflow/added_module.py", "airflow-core/src/airflow/settings.py"
