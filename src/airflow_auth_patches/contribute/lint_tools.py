@@ -89,13 +89,13 @@ def mypy(folder: Path, files: Sequence[str], source: str = "", python: Path | No
     :param files: the monorepo paths of the files.
     :param source: the first folder in which mypy searches modules, below ``folder``.
     :param python: the interpreter of an environment with the packages that the files import. Without it,
-        imports that mypy does not find have the type ``Any``.
+        imports of packages have the type ``Any``, whatever the environment of this tool contains.
     :raises Problem: if mypy is missing or crashes.
     """
     if not files:
         return []
     options = ["--config-file", str(MYPY), "--output", "json"]
-    options += ["--python-executable", str(python)] if python else []
+    options += ["--python-executable", str(python)] if python else ["--no-site-packages"]
     with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as name:
         # The stock and the patched files of a release, in one temporary folder, share a cache.
         cache = str(folder / ".mypy_cache") if python else name

@@ -117,19 +117,19 @@ def merge_onto(
         served = [each for each in pins.releases if each != release and patch.serves(each)]
         if patch.slug == slug and served:
             bases[max(served, key=lambda each: each.version)] = patch
-    after = sorted((base for base in bases if base.version > release.version), key=lambda r: r.version)
-    before = sorted((base for base in bases if base not in after), key=lambda r: r.version, reverse=True)
+    newer = sorted((base for base in bases if base.version > release.version), key=lambda r: r.version)
+    older = sorted((base for base in bases if base not in newer), key=lambda r: r.version, reverse=True)
     with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as folder:
-        for base in (*after, *before):
+        for base in (*newer, *older):
             patch = bases[base]
             if patch.edits.keys() - patch.adds - files.keys():
                 continue  # the release has not all of the files
-            earlier = dict(sources(base))
-            for each in series.serving(base):
-                if each.slug == slug:
-                    break
-                earlier.update(hunks.apply_all(earlier, each.edits))
-            merged, conflicts = _merge(Path(folder), files, earlier, hunks.apply_all(earlier, patch.edits))
+            try:
+                earlier = before(series, base, slug, sources(base))
+                theirs = hunks.apply_all(earlier, patch.edits)
+            except hunks.HunkFault:
+                continue  # `check` reports that it does not apply to its own release
+            merged, conflicts = _merge(Path(folder), files, earlier, theirs)
             if merged and not conflicts:
                 return patch, merged
     return None
