@@ -82,6 +82,8 @@ def test_wheel_is_named_with_the_label(tmp_path):
         ),
         (("apply", "--python", "nowhere/python"), Exit.USAGE, "is not an interpreter"),
         (("apply", "--python", sys.executable), Exit.REFUSED, "has no Airflow"),
+        (("wheel", "--python", "python3"), Exit.REFUSED, "has no Airflow"),  # found on PATH
+        (("plugin", "--python", "python3"), Exit.REFUSED, "has no Airflow"),
         (("apply", "--python", sys.executable, "--all", "--patch", "x"), Exit.USAGE, "cannot be combined"),
         (("status", "--python", "/bin/true"), Exit.USAGE, "does not run as a Python"),
         (("revert", "--python", sys.executable), Exit.REFUSED, "has no Airflow"),

@@ -9,7 +9,17 @@ import typer
 from rich.markup import escape
 from rich.syntax import Syntax
 
-from airflow_auth_patches.cli.common import OPERATORS, All, Json, Names, Python, app, known, one_of
+from airflow_auth_patches.cli.common import (
+    OPERATORS,
+    All,
+    Json,
+    Names,
+    Python,
+    app,
+    interpreter,
+    known,
+    one_of,
+)
 from airflow_auth_patches.installation import apply as patching
 from airflow_auth_patches.installation import plugin as admission
 from airflow_auth_patches.installation import status as command
@@ -32,6 +42,7 @@ def plugin(
         typer.Option(
             "--python",
             metavar="PATH",
+            parser=interpreter,
             help="The interpreter of the installed Airflow, to check that the plugin is for it.",
             show_default=False,
         ),
@@ -73,7 +84,10 @@ def wheel(
     python: Annotated[
         Path | None,
         typer.Option(
-            "--python", metavar="PATH", help="Build wheels of both distributions of this installed Airflow."
+            "--python",
+            metavar="PATH",
+            parser=interpreter,
+            help="Build wheels of both distributions of this installed Airflow.",
         ),
     ] = None,
     names: Names = None,

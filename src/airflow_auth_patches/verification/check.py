@@ -156,7 +156,7 @@ def _words(patch: Patch, series: Series, root: Path) -> Iterator[Fault]:
             )
     for slug in patch.together_with:
         if slug not in {other.slug for other in series.patches}:
-            yield Fault(patch.path, line_of(patch, "With:"), f"The patch {slug} does not exist.")
+            yield Fault(patch.path, line_of(patch, "Co-Requires:"), f"The patch {slug} does not exist.")
     if not re.match(r"https://|no$|not-needed: .", " ".join(patch.trailers.get("Forwarded", ("no",)))):
         yield Fault(
             patch.path,
