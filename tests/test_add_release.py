@@ -76,7 +76,9 @@ def test_command_pins_a_release_except_in_a_dry_run(pins, copy):
     path = copy / "patches/releases.toml"
     whole, cut = without(path.read_text(), pins.release("apache-airflow-providers-fab==3.10.1"))
     path.write_text(cut)
-    shutil.copytree(Path(airflow_auth_patches.__file__).parent, copy / "src/airflow_auth_patches")
+    shutil.copytree(
+        Path(airflow_auth_patches.__file__).parent, copy / "src/airflow_auth_patches", dirs_exist_ok=True
+    )
 
     def tool(*arguments: str) -> str:
         main = "from airflow_auth_patches.cli import main; main()"
