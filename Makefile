@@ -36,8 +36,8 @@ demo-all: setup ## all scenarios on all their releases, about an hour
 	$(TOOL) demo --all
 
 test: setup ## what CI runs: tests of the tool, of each patch on three pairs, and of live servers
-	@echo "Two parts: the tool's own tests, about 15 minutes on two cores, then the patches in Airflow environments"
-	@echo "and live servers, about 25 minutes. Only the first: make test-quick."
+	@echo "Two parts: the tool's own tests, about 7 minutes on two cores, then the patches in Airflow environments"
+	@echo "and live servers, about 20 minutes. Only the first: make test-quick."
 	$(call pytest,$(QUICK))
 	$(call pytest,-m '(proof or live) and not slow')
 

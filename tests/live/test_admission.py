@@ -16,6 +16,8 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
 
 from airflow_auth_patches.demo import preparation, tasks
 from airflow_auth_patches.demo.load import Request, send
@@ -102,11 +104,9 @@ def comes_to(expected: Any, observe: Callable[[], Any]) -> Any:
 
 def waiting_for_locks(server: Server) -> int:
     """Return the number of requests that hold a connection and wait for a database lock."""
-    rows = server.database._ask(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'",
-        (server.name,),
-    )
-    return int(rows[0][0])
+    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE datname = :name AND wait_event_type = 'Lock'")
+    with create_engine(server.database.url("postgres"), poolclass=NullPool).connect() as connection:
+        return connection.execute(waiting, {"name": server.name}).scalar_one()
 
 
 @contextlib.contextmanager
@@ -310,7 +310,7 @@ def test_all_slots_are_free_after_10000_mixed_requests(patched: Server):
                 outcome = str((await client.get(paths[kind], headers=sent)).status_code)
             ended[f"{kind} {outcome}"] += 1
             if sum(ended.values()) in (3000, 6000):
-                patched.kill_connections()
+                patched.database.kill_connections(patched.name)
 
     async def run() -> None:
         limits = httpx.Limits(max_connections=50, max_keepalive_connections=0)
@@ -339,8 +339,8 @@ def test_no_request_runs_twice(patched: Server):
 
 
 def test_logout_still_revokes_the_token(stock: Server, patched: Server):
-    assert not logout.here(stock).failed
-    seen = logout.here(patched)
+    assert not logout.log_out(stock, stock).failed
+    seen = logout.log_out(patched, patched)
     assert not seen.failed, seen.sees
 
 
