@@ -155,7 +155,7 @@ def test_ctrl_c_keeps_what_passed_and_removes_environments(cells, workers):
         while process.poll() is None and not (cells.root / "began").exists():
             time.sleep(0.1)
         os.killpg(process.pid, signal.SIGINT)
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=300)
     assert process.returncode == pytest.ExitCode.INTERRUPTED, said
     assert cells.environments() == set()
     (passed, *_), (stopped, *_) = cells.ran()
