@@ -53,6 +53,6 @@ def test_ctrl_c_leaves_no_process(tmp_path):
                 break
         assert "postgres" in strays(str(tmp_path))
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=120)
+        process.communicate(timeout=300)
     assert process.returncode == 130
     assert strays(str(tmp_path)) == []

@@ -30,7 +30,7 @@ def test_missing_database_skips_a_test_unless_every_one_is_required(root, tmp_pa
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == ended, done.stdout
     assert said in done.stdout

@@ -103,10 +103,10 @@ class Reader(threading.Thread):
 
     def wait_for(self, lines: int) -> None:
         with self.came:
-            assert self.came.wait_for(lambda: self.lines >= lines, timeout=30)
+            assert self.came.wait_for(lambda: self.lines >= lines, timeout=120)
 
     def ended(self) -> bool:
-        self.join(30)
+        self.join(120)
         return not self.is_alive()
 
 
@@ -129,7 +129,7 @@ def test_a_signal_to_this_process_alone_ends_all_that_it_started(number, pipe):
     with start(ALONE, HOLDS.format(pipe=pipe), "5") as process:
         reader.wait_for(1)
         process.send_signal(number)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=120)
     assert (process.returncode, said) == (128 + number, "Interrupted.\n")
     assert reader.ended()
 
@@ -139,7 +139,7 @@ def test_a_program_that_does_not_end_when_asked_is_ended(pipe):
     with start(ALONE, DEAF.format(pipe=pipe), "0.2") as process:
         reader.wait_for(1)
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM
     assert reader.ended()
 
@@ -151,7 +151,7 @@ def test_an_interruption_ends_the_programs_of_all_threads_and_a_second_one_waits
         process.send_signal(signal.SIGINT)
         reader.wait_for(4)
         process.send_signal(signal.SIGINT)
-        told, _ = process.communicate(timeout=30)
+        told, _ = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGINT
     assert told.split() == ["back", "back", "cleared"]
     assert reader.ended()
@@ -161,7 +161,7 @@ def test_an_interruption_ends_the_programs_of_all_threads_and_a_second_one_waits
 def test_a_signal_while_a_thread_starts_does_not_lose_the_thread():
     """The signal arrives when the thread runs and the pool has not noted it yet."""
     with start(AT_START) as process:
-        told, said = process.communicate(timeout=30)
+        told, said = process.communicate(timeout=120)
     assert (process.returncode, said) == (128 + signal.SIGINT, "Interrupted.\n")
     assert told.split() == ["back", "cleared"]
 

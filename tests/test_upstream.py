@@ -154,7 +154,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, *only: str) -> dict[str, str]:
-    return run_pytest.run(folder, HERE, ["-p", "no:cacheprovider", *(only or ["tests"])], timeout=120)
+    return run_pytest.run(folder, HERE, ["-p", "no:cacheprovider", *(only or ["tests"])], timeout=300)
 
 
 def test_run_gives_the_worst_outcome_of_each_test_without_the_callers_settings(folder, monkeypatch):
