@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -150,10 +149,10 @@ def test_skips_missing_python_and_removes_only_new_environments(cells):
 def test_ctrl_c_keeps_what_passed_and_removes_environments(cells, workers):
     arguments = ("-k", f"{CELL} or {SAME_PROVIDER}", "-n", workers)
     second = "len((root / 'ran').read_text().splitlines()) == 2"
+    os.mkfifo(cells.root / "began")
     wait = f"if {second}: attempt(['sh', '-c', 'echo > began; sleep 600'])"
     with cells.start(*arguments, during=wait) as process:
-        while process.poll() is None and not (cells.root / "began").exists():
-            time.sleep(0.1)
+        (cells.root / "began").read_text()  # opens when the second cell runs
         os.killpg(process.pid, signal.SIGINT)
         said, _ = process.communicate(timeout=300)
     assert process.returncode == pytest.ExitCode.INTERRUPTED, said

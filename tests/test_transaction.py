@@ -85,7 +85,7 @@ def sabotage(python: Path, body: str) -> Path:
 
 
 def tool(command: str, python: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run the tool in its own session, with its temporary files in `tmp` beside the environment."""
+    """Run the tool in its own session, with temporary files in `tmp`, next to the environment."""
     temporary = python.parents[2] / "tmp"
     temporary.mkdir(exist_ok=True)
     return subprocess.run(

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -103,16 +102,15 @@ def test_stops_program_after_timeout(fifo: Any, program_code: ProgramCode, tmp_p
         fifo.wait_closed()
 
 
-def test_memory_counts_the_program_and_no_other(tmp_path: Path) -> None:
+def test_memory_counts_the_program_and_no_other(fifo: Any, tmp_path: Path) -> None:
     mib = 1024 * 1024
-    code = "import signal; data = b'x' * {}; print('allocated', flush=True); signal.pause()"
+    code = "import signal; data = b'x' * {}; open({!r}, 'w').write('allocated\\n'); signal.pause()"
     with ExitStack() as stack:
         programs = []
         for size in (0, 100 * mib):
             (tmp_path / f"{size}").mkdir()
-            program = stack.enter_context(start(code.format(size), tmp_path / f"{size}"))
-            while "allocated" not in program.tail():
-                time.sleep(0.02)
+            program = stack.enter_context(start(code.format(size, str(fifo.path)), tmp_path / f"{size}"))
+            fifo.read_line()
             programs.append(program)
         small, large = (program.memory() for program in programs)
         assert 99 * mib < large - small < 105 * mib
