@@ -6,7 +6,7 @@ TOOLS_AS_OF = 2026-11-20T00:00:00Z
 export PYTHONDONTWRITEBYTECODE =
 VENV = .venv
 # Pages with tables that cog makes from the series and from docs/results/.
-GENERATED = README.md docs/bugs.md docs/demonstration.md docs/limit.md docs/patches.md docs/route-sweep.md docs/testing.md \
+GENERATED = README.md docs/benchmark.md docs/bugs.md docs/demonstration.md docs/limit.md docs/patches.md docs/route-sweep.md docs/testing.md \
 	$(sort $(wildcard docs/bugs/*.md))
 TOOL = $(VENV)/bin/airflow-auth-patches
 
@@ -81,6 +81,11 @@ limit: setup ## measure what each patch adds to the limit, into docs/results/lim
 	$(VENV)/bin/python -m airflow_auth_patches.demo.limit_comparison docs/results/limit.json
 	$(VENV)/bin/cog -r docs/limit.md
 
+bench: setup ## measure stock, plugin and patches under load, for docs/benchmark.md: 45 minutes on a quiet machine
+	$(TOOL) bench --record docs/results/bench.json $(ARGS)
+	$(VENV)/bin/python -m airflow_auth_patches.demo.bench_figure docs/results/bench.json docs/images/bench.svg
+	$(VENV)/bin/cog -r docs/benchmark.md
+
 figure: setup ## draw docs/images/ui-load.svg from the recorded result docs/results/ui-load.json
 	$(VENV)/bin/python -m airflow_auth_patches.demo.figure docs/results/ui-load.json docs/images/ui-load.svg
 
@@ -88,4 +93,4 @@ clean: ## remove what was built, and .venv
 	rm -rf build dist $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # `docs` is a folder too.
-.PHONY: help docs limit setup demo demo-all test test-all test-quick test-upstream test-matrix lint lint-upstream check tree refresh figure clean
+.PHONY: help docs bench limit setup demo demo-all test test-all test-quick test-upstream test-matrix lint lint-upstream check tree refresh figure clean

@@ -7,6 +7,7 @@ import sys
 from rich.markup import escape
 
 from airflow_auth_patches.cli import (
+    bench,
     breeze,
     demo,
     export,
@@ -22,6 +23,7 @@ from airflow_auth_patches.util.errors import Problem
 
 __all__ = [
     "app",
+    "bench",
     "breeze",
     "demo",
     "export",

@@ -38,6 +38,12 @@ class Ratios:
         cut = round(RESAMPLES * (1 - CONFIDENCE) / 2)
         return medians[cut], medians[-cut - 1]
 
+    @property
+    def differ(self) -> bool:
+        """Whether the interval excludes 1: the two servers differ by more than the noise."""
+        low, high = self.interval
+        return low > 1 or high < 1
+
     def exceed(self, limit: float) -> bool | None:
         """
         Check whether the median is above a limit.
