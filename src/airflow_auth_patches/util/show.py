@@ -12,7 +12,14 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from airflow_auth_patches.util.progress import Advance
@@ -24,7 +31,7 @@ err = Console(stderr=True)
 
 class Bars:
     """
-    Progress bars on standard error, which disappear when the work ends.
+    Progress bars on standard error, with the time elapsed and left, which disappear when the work ends.
 
     Without a terminal each task prints one line, so that a CI log shows which task takes the time.
     """
@@ -35,6 +42,7 @@ class Bars:
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
             console=err,
             transient=True,
         )

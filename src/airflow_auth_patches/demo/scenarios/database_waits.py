@@ -26,7 +26,7 @@ REQUEST = Request("GET", "/api/v2/dags?limit=5")
 #: Seconds by which a response to the version can be slower than without a lock: half of the time of the lock.
 #: A response that waits for the lock takes the whole time; a busy machine causes a shorter delay.
 MORE = HELD / 2
-#: pool_timeout is longer than the lock, so that a request that waits for a slot of `request-admission` gets one.
+#: pool_timeout is longer than the lock: a request that waits for a slot of `request-admission` gets one.
 SETTINGS = Settings(pool_timeout=10, user_cache_ttl=600, revocation_cache_ttl=0)
 USERS = Settings(pool_timeout=10, user_cache_ttl=0, revocation_cache_ttl=0)
 ABOUT = (
