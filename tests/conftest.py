@@ -24,6 +24,7 @@ from airflow_auth_patches.releases import fetching, releases
 from airflow_auth_patches.releases.releases import CORE, Pins, Release
 from airflow_auth_patches.series import affected, series, tree
 from airflow_auth_patches.series.affected import Result
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Bug, Patch, Series
 from airflow_auth_patches.util.processes import run
 from airflow_auth_patches.verification import run_pytest
@@ -83,6 +84,11 @@ def project() -> Series:
 @pytest.fixture(scope="session")
 def pins() -> Pins:
     return releases.load(ROOT / "patches")
+
+
+@pytest.fixture(scope="session")
+def this_project(project: Series, pins: Pins) -> Project:
+    return Project(ROOT, project, pins)
 
 
 @pytest.fixture
@@ -220,7 +226,7 @@ def send(project: Series, pins: Pins, upstream: Repository) -> Callable[..., Exp
     def sent(*slugs: str, loaded: Series = project, output: Path | None = None, **target: Any) -> Exported:
         where = Target(**{"path": upstream.folder, **target})
         release, author = pins.find(CORE, "3.3.2"), "Zoë Łukasz, of the Tests <zoe@example.org>"
-        return export(ROOT, loaded, pins, release, output, slugs, author=author, target=where)
+        return export(Project(ROOT, loaded, pins), release, output, slugs, author=author, target=where)
 
     return sent
 

@@ -27,7 +27,7 @@ from airflow_auth_patches.releases.releases import CORE, FAB, Pins, Release
 from airflow_auth_patches.series import compatibility, hunks, series
 from airflow_auth_patches.series.add_release import add_release
 from airflow_auth_patches.series.compatibility import Compatibility, Fit
-from airflow_auth_patches.series.series import Series
+from airflow_auth_patches.series.project import Project, load_project
 from airflow_auth_patches.util.errors import Exit, Problem
 
 NEW = Release(CORE, Version("3.3.9"), datetime.date(2026, 11, 20), ("3.11", "3.12"), {})
@@ -61,7 +61,7 @@ def test_pinned_release_is_added_again_byte_for_byte(name, pins, copy):
     path, release = folder / "releases.toml", pins.release(name)
     whole, cut = without(path.read_text(), release)
     path.write_text(cut)
-    added = add_release(series.load(folder), releases.load(folder), name)
+    added = add_release(load_project(folder.parent), name)
     assert path.read_text() == whole
     assert added.release == release
     assert not list(folder.glob(".*"))
@@ -102,18 +102,18 @@ def test_command_pins_a_release_except_in_a_dry_run(pins, copy):
     assert path.read_text() == whole
 
 
-def judged(project: Series, pins: Pins, release: Release, files: Mapping[str, bytes]) -> dict[str, Fit]:
-    return {each.slug: each for each in compatibility.judge(project, pins, release, files)}
+def judged(project: Project, release: Release, files: Mapping[str, bytes]) -> dict[str, Fit]:
+    return {each.slug: each for each in compatibility.judge(project, release, files)}
 
 
-def test_compatibility_with_a_new_release_comes_from_the_text(project, pins):
+def test_compatibility_with_a_new_release_comes_from_the_text(root, project, pins):
     release = pins.release("apache-airflow-core==3.3.2")
     known = dataclasses.replace(pins, releases=tuple(each for each in pins.releases if each != release))
     older = [
         dataclasses.replace(p, applies_to=p.applies_to & SpecifierSet("!=3.3.2")) for p in project.patches
     ]
     old = dataclasses.replace(project, patches=tuple(p for p in older if any(map(p.serves, known.releases))))
-    found = judged(old, known, release, fetching.sources(release))
+    found = judged(Project(root, old, known), release, fetching.sources(release))
     assert not any(each.in_range for each in found.values())
     assert found["pool-slots-session"].compatibility is Compatibility.APPLIES
     assert found["failed-run-session"].why == "fixed in 3.3.2"
@@ -142,7 +142,7 @@ ADDED, SETTINGS = "airflow-core/src/airflow/added_module.py", "airflow-core/src/
 )
 @pytest.mark.parametrize("alone", [True, False])
 def test_patch_that_adds_a_file_is_compatible_unless_the_release_has_another(
-    project, pins, adding, there, expected, why, alone
+    this_project, pins, adding, there, expected, why, alone
 ):
     files = dict(fetching.sources(pins.release("apache-airflow-core==3.3.2")))
     edited = {} if alone else {SETTINGS: f"{files[SETTINGS].decode()}# edited\n"}
@@ -153,7 +153,8 @@ def test_patch_that_adds_a_file_is_compatible_unless_the_release_has_another(
         files |= {path: text.encode() for path, text in edited.items()}
     release = dataclasses.replace(NEW, version=Version("3.3.3"))
     patch = dataclasses.replace(patch, applies_to=SpecifierSet("==3.3.2"))
-    (found,) = compatibility.judge(Series(project.folder, (patch,), {}), pins, release, files)
+    series = dataclasses.replace(this_project.series, patches=(patch,), bugs={})
+    (found,) = compatibility.judge(dataclasses.replace(this_project, series=series), release, files)
     assert (found.compatibility, found.why) == (expected, why)
     if expected is Compatibility.NEEDS_VARIANT:
         (misfit,) = found.misfits
@@ -166,11 +167,11 @@ def maintained(pins: Pins, like: str) -> tuple[Release, dict[str, bytes]]:
     return dataclasses.replace(NEW, version=Version("3.2.3")), dict(files)
 
 
-def test_patch_in_range_is_not_needed_when_the_release_has_its_edits(project, pins):
+def test_patch_in_range_is_not_needed_when_the_release_has_its_edits(this_project, project, pins):
     release, files = maintained(pins, "3.2.2")
     (patch,) = (each for each in project.patches if each.name == "action-logging-off-loop")
     files.update(hunks.apply_all(files, patch.edits))
-    found = judged(project, pins, release, files)
+    found = judged(this_project, release, files)
     taken = found.pop("action-logging-off-loop")
     assert (taken.compatibility, taken.form, taken.in_range) == (Compatibility.NOT_NEEDED, patch.name, True)
     assert taken.notes == "the release has the edits of action-logging-off-loop; narrow Applies-To"
@@ -180,8 +181,8 @@ def test_patch_in_range_is_not_needed_when_the_release_has_its_edits(project, pi
     assert others <= {Compatibility.APPLIES, Compatibility.VARIANT}
 
 
-def test_form_that_applies_but_is_not_in_range_must_be_widened(project, pins):
-    found = judged(project, pins, *maintained(pins, "3.3.1"))
+def test_form_that_applies_but_is_not_in_range_must_be_widened(this_project, pins):
+    found = judged(this_project, *maintained(pins, "3.3.1"))
     other = found["authorization-off-loop"]
     assert (other.compatibility, other.form) == (Compatibility.VARIANT, "authorization-off-loop~3.3.1")
     assert not other.in_range
@@ -234,7 +235,7 @@ def publish(index: Path) -> Callable[..., None]:
 def test_release_of_the_index_is_pinned(publish, copy):
     publish()
     folder = copy / "patches"
-    added = add_release(series.load(folder), releases.load(folder), f"{CORE.name}==3.3.9")
+    added = add_release(load_project(folder.parent), f"{CORE.name}==3.3.9")
     found = releases.load(folder).release(f"{CORE.name}==3.3.9")
     assert found == added.release
     assert (found.pythons, found.date) == (NEW.pythons, NEW.date)
@@ -274,7 +275,7 @@ def test_refuses_incomplete_or_inconsistent_release_and_writes_nothing(publish, 
     folder = copy / "patches"
     held = (folder / "releases.toml").read_bytes()
     with pytest.raises(Problem, match=said) as refused:
-        add_release(series.load(folder), releases.load(folder), f"{CORE.name}==3.3.9")
+        add_release(load_project(folder.parent), f"{CORE.name}==3.3.9")
     assert refused.value.exit_code is code
     assert refused.value.remedy
     assert (folder / "releases.toml").read_bytes() == held

@@ -15,6 +15,7 @@ from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases.releases import CORE, Pins
 from airflow_auth_patches.series import affected
 from airflow_auth_patches.series.affected import Result, Results, Status
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Bug, Series
 from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.verification import affected_page, inputs, judge, outdated, reproduce, run_pytest
@@ -38,7 +39,7 @@ def edited(series: Series, slug: str, old: bytes = b"", new: bytes = b"\n") -> S
 
 
 @pytest.fixture
-def finding(project: Series, pins: Pins, recorded):
+def finding(this_project: Project, project: Series, pins: Pins, recorded):
     """Judge the race on a release, from outcomes given as ``{release: (stock, patched)}``."""
 
     def judged(outcomes: dict[str, tuple[str, str | None]], release: str, **fields: object):
@@ -49,7 +50,7 @@ def finding(project: Series, pins: Pins, recorded):
             name: {RACE: recorded(bug, pins.release(name), *outcome, series)}
             for name, outcome in outcomes.items()
         }
-        return affected.judge(series, pins, results, bug, pins.release(release))
+        return affected.judge(replace(this_project, series=series), results, bug, pins.release(release))
 
     return judged
 
@@ -77,11 +78,13 @@ def test_status_follows_from_the_outcomes(finding, outcomes, release, status):
     assert found.by == ((CURE,) if status in (Status.PATCHED, Status.NOT_CURED) else ())
 
 
-def test_result_with_another_edit_of_the_patch_is_not_used(project: Series, pins: Pins, recorded):
+def test_result_with_another_edit_of_the_patch_is_not_used(
+    this_project: Project, project: Series, pins: Pins, recorded
+):
     bug, release = project.bugs[RACE], pins.release(OLD)
     results = {OLD: {RACE: recorded(bug, release, FAILED, PASSED)}}
-    assert affected.judge(project, pins, results, bug, release).status is Status.PATCHED
-    found = affected.judge(edited(project, CURE), pins, results, bug, release)
+    assert affected.judge(this_project, results, bug, release).status is Status.PATCHED
+    found = affected.judge(replace(this_project, series=edited(project, CURE)), results, bug, release)
     assert (found.status, found.reason) == (Status.NOT_RUN, "its patches changed after the last run")
 
 
@@ -109,24 +112,26 @@ def test_results_are_written_and_read(tmp_path: Path, project: Series, pins: Pin
         affected.read(tmp_path)
 
 
-def test_releases_with_the_same_status_are_one_row(project: Series, pins: Pins, recorded):
+def test_releases_with_the_same_status_are_one_row(
+    this_project: Project, project: Series, pins: Pins, recorded
+):
     results: Results = {
         str(release): {RACE: recorded(project.bugs[RACE], release, *outcomes)}
         for release in pins.releases
         if release.distribution is CORE
         for outcomes in [(FAILED, PASSED) if release.version.minor == 1 else (PASSED, None)]
     }
-    rows = affected.as_rows(affected.matrix(project, pins, results), CORE)
+    rows = affected.as_rows(affected.matrix(this_project, results), CORE)
     assert [row for row in rows if row[0] == RACE] == [
         (RACE, "3.1.0 to 3.1.8", "patched", CURE, "stock failed, patched passed"),
         (RACE, "3.2.0 to 3.3.2", "fixed upstream", "", "stock passed"),
     ]
 
 
-def test_matrix_and_page_have_every_bug_on_every_release(project: Series, pins: Pins):
-    findings = affected.matrix(project, pins, {})
+def test_matrix_and_page_have_every_bug_on_every_release(this_project: Project, project: Series, pins: Pins):
+    findings = affected.matrix(this_project, {})
     assert len(findings) == len({(found.bug, str(found.release)) for found in findings})
-    page = affected_page.render(project, pins, {}).splitlines()
+    page = affected_page.render(this_project, {}).splitlines()
     for bug in project.bugs.values():
         mine = [r for r in pins.releases if r.distribution is affected.distribution_of(bug)]
         assert [found.release for found in findings if found.bug == bug.slug] == mine
@@ -134,7 +139,7 @@ def test_matrix_and_page_have_every_bug_on_every_release(project: Series, pins: 
 
 
 @pytest.fixture
-def fresh(project: Series, pins: Pins, root: Path, recorded) -> Result:
+def fresh(this_project: Project, project: Series, pins: Pins, root: Path, recorded) -> Result:
     """Return a result of the race on core 3.1.8 that is up to date."""
     release, bug = pins.release(OLD), project.bugs[RACE]
     pair = inputs.companion(pins, bug, release)
@@ -142,7 +147,7 @@ def fresh(project: Series, pins: Pins, root: Path, recorded) -> Result:
         recorded(bug, release, FAILED, PASSED),
         installed_with=str(pair.fab),
         reproducer=inputs.digest(root, bug),
-        inputs=inputs.fingerprint(root, project, pair, "3.11", patched=True),
+        inputs=inputs.fingerprint(this_project, pair, "3.11", patched=True),
     )
 
 
@@ -151,7 +156,7 @@ def faults(project: Series, pins: Pins, root: Path, fresh: Result) -> Callable[.
     """Return a function that gives the faults of a result of the race on core 3.1.8."""
 
     def found(root: Path = root, series: Series = project, pins: Pins = pins, **fields: object) -> list[str]:
-        every = outdated.faults(root, series, pins, {OLD: {RACE: replace(fresh, **fields)}})
+        every = outdated.faults(Project(root, series, pins), {OLD: {RACE: replace(fresh, **fields)}})
         start = f"{RACE} on {OLD} "
         return [line.removeprefix(start) for line in every if line.startswith(start)]
 
@@ -195,14 +200,12 @@ def test_result_with_another_plugin_stub_is_outdated(faults, copy: Path):
     assert faults(root=copy) == OTHER_INPUTS
 
 
-def test_results_of_unknown_bugs_and_releases_are_faults(
-    fresh: Result, project: Series, pins: Pins, root: Path
-):
+def test_results_of_unknown_bugs_and_releases_are_faults(this_project: Project, fresh: Result):
     results = {OLD: {"no-such-bug": fresh}, "apache-airflow-core==3.0.0": {RACE: fresh}, NEW: {RACE: fresh}}
-    found = set(outdated.faults(root, project, pins, results))
+    found = set(outdated.faults(this_project, results))
     assert f"no-such-bug on {OLD} is in affected.json, but not in the series." in found
     assert f"{RACE} on apache-airflow-core==3.0.0 is in affected.json, but not in the series." in found
-    assert outdated.of_the_series(project, pins, results) == {OLD: {}, NEW: {RACE: fresh}}
+    assert outdated.of_the_series(this_project, results) == {OLD: {}, NEW: {RACE: fresh}}
 
 
 @pytest.mark.parametrize(
@@ -210,12 +213,12 @@ def test_results_of_unknown_bugs_and_releases_are_faults(
     [(FAILED, []), (PASSED, [f"{RACE} is not a known issue of any release of ==3.1.8: correct bugs.toml."])],
 )
 def test_reason_without_a_known_issue_is_a_fault(
-    fresh: Result, project: Series, pins: Pins, root: Path, stock, said
+    this_project: Project, fresh: Result, project: Series, stock, said
 ):
     bug = replace(project.bugs[RACE], open_on=((SpecifierSet("==3.1.8"), "a reason"),))
     series = replace(project, bugs={**project.bugs, RACE: bug}, patches=())
     result = replace(fresh, stock=stock, patched=None, patches={})
-    found = outdated.faults(root, series, pins, {OLD: {RACE: result}})
+    found = outdated.faults(replace(this_project, series=series), {OLD: {RACE: result}})
     assert [line for line in found if "correct bugs.toml" in line and line.startswith(RACE)] == said
 
 
@@ -250,6 +253,7 @@ class Judge:
     def __init__(self, root: Path, project: Series, pins: Pins) -> None:
         self.root, self.pins, self.runs = root, pins, list[str]()
         self.series = replace(project, folder=root / "patches")
+        self.project = Project(root, self.series, pins)
         (root / "docs").mkdir()
         (root / "patches" / affected.FILE).unlink()
 
@@ -261,7 +265,8 @@ class Judge:
     def __call__(self, series: Series | None = None, *, again: bool = False) -> dict[str, Status]:
         self.runs.clear()
         wanted = [self.pins.release(OLD)]
-        (found,) = judge.judge(self.root, series or self.series, self.pins, "3.11", wanted, again=again)
+        project = replace(self.project, series=series or self.series)
+        (found,) = judge.judge(project, "3.11", wanted, again=again)
         return {finding.bug: finding.status for finding in found}
 
 
@@ -274,7 +279,7 @@ def judging(monkeypatch: pytest.MonkeyPatch, copy: Path, project: Series, pins: 
     return judging
 
 
-def test_judge_runs_again_only_what_is_inconclusive_or_asked_for(judging: Judge, pins: Pins):
+def test_judge_runs_again_only_what_is_inconclusive_or_asked_for(judging: Judge):
     first = judging()
     assert first[RACE] is Status.PATCHED
     assert first["logout-not-revoked"] is Status.KNOWN_ISSUE  # no patch of it is for 3.1
@@ -298,11 +303,11 @@ def test_judge_runs_again_only_what_is_inconclusive_or_asked_for(judging: Judge,
 
     results = affected.read(judging.series.folder)
     page = (judging.root / affected_page.FILE).read_text()
-    assert page == affected_page.render(judging.series, pins, results)
-    assert not affected_page.outdated(judging.root, judging.series, pins, results)
+    assert page == affected_page.render(judging.project, results)
+    assert not affected_page.outdated(judging.project, results)
     assert f"| `{RACE}` | 3.1.8 | patched | {CURE} | stock failed, patched passed |" in page
     del results[OLD][RACE]
-    assert affected_page.outdated(judging.root, judging.series, pins, results)
+    assert affected_page.outdated(judging.project, results)
 
 
 def test_judge_keeps_the_outcome_on_stock_when_only_patches_change(judging: Judge):
@@ -318,5 +323,5 @@ def test_judge_keeps_the_outcome_on_stock_when_only_patches_change(judging: Judg
     assert "stock second-connection-pools" not in judging.runs
 
 
-def test_recorded_results_are_up_to_date(root: Path, project: Series, pins: Pins):
-    assert [str(fault) for fault in lint.check_affected(root, project, pins)] == []
+def test_recorded_results_are_up_to_date(this_project: Project):
+    assert [str(fault) for fault in lint.check_affected(this_project)] == []

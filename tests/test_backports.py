@@ -15,7 +15,8 @@ from airflow_auth_patches.cli import app
 from airflow_auth_patches.contribute import backports
 from airflow_auth_patches.contribute.send_backports import Backported, backport
 from airflow_auth_patches.releases import fetching
-from airflow_auth_patches.series import affected, series, tree
+from airflow_auth_patches.series import affected, tree
+from airflow_auth_patches.series.project import Project, load_project
 from airflow_auth_patches.util.errors import Exit, Problem
 
 ROOT = Path(__file__).parents[1]
@@ -24,9 +25,9 @@ SLUG = "pool-slots-session"
 
 
 @pytest.fixture(scope="module")
-def made(project, pins, tmp_path_factory) -> Backported:
+def made(this_project, tmp_path_factory) -> Backported:
     output = tmp_path_factory.mktemp("backports") / "out"
-    return backport(ROOT, project, pins, output, [SLUG], author=AUTHOR, number=70001, bodies=True)
+    return backport(this_project, output, [SLUG], author=AUTHOR, number=70001, bodies=True)
 
 
 def commits_of(made: Backported) -> dict[str, Path]:
@@ -77,13 +78,13 @@ def test_the_bodies_say_what_they_are_backports_of(made):
         assert re.search(r"### Difference from the original\n\n```\n1:  [0-9a-f]+ ! 1:  ", texts[branch])
 
 
-def test_the_range_diff_shows_what_differs_and_no_more(made, project, pins):
+def test_the_range_diff_shows_what_differs_and_no_more(this_project, made):
     assert list(made.differences) == ["main..v3-2-test", "main..v3-1-test"]
     shown = made.differences["main..v3-2-test"]
     assert shown.splitlines()[0].count(" ! ") == 1
     assert "- from airflow.configuration import conf" in shown
     assert "v3-2-test" not in shown
-    alike = backport(ROOT, project, pins, None, ["action-logging-off-loop"], author=AUTHOR)
+    alike = backport(this_project, None, ["action-logging-off-loop"], author=AUTHOR)
     assert re.fullmatch(
         r"1:  [0-9a-f]+ = 1:  [0-9a-f]+ Keep the API server responsive while it writes the audit log\n",
         alike.differences["main..v3-2-test"],
@@ -92,17 +93,17 @@ def test_the_range_diff_shows_what_differs_and_no_more(made, project, pins):
 
 
 @pytest.fixture
-def without_results(project, copy):
+def without_results(copy):
     (copy / "patches" / affected.FILE).unlink(missing_ok=True)
-    return series.load(copy / "patches")
+    return load_project(copy)
 
 
-def notes(project, pins, *names: str) -> str:
-    return "\n".join(backport(ROOT, project, pins, None, names, author=AUTHOR).notes)
+def notes(project: Project, *names: str) -> str:
+    return "\n".join(backport(project, None, names, author=AUTHOR).notes)
 
 
-def test_a_line_without_the_code_is_not_affected(without_results, pins):
-    told = notes(without_results, pins, "revoked-token-leeway", "revoked-token-off-loop")
+def test_a_line_without_the_code_is_not_affected(without_results):
+    told = notes(without_results, "revoked-token-leeway", "revoked-token-off-loop")
     assert (
         "revoked-token-off-loop does not go to v3-1-test: 3.1.8 is not affected: it has no airflow-core/src"
         in told
@@ -111,30 +112,32 @@ def test_a_line_without_the_code_is_not_affected(without_results, pins):
     assert "to main: backport-to-v3-3-test, backport-to-v3-2-test." in told
 
 
-def test_a_file_that_a_patch_adds_does_not_say_that_a_line_is_not_affected(without_results, pins, adding):
+def test_a_file_that_a_patch_adds_does_not_say_that_a_line_is_not_affected(without_results, adding):
     release = "apache-airflow-core==3.3.2"
     patch = adding(release, {"airflow-core/src/airflow/added_module.py": "LIMIT = 1\n"})
-    loaded = dataclasses.replace(without_results, patches=(*without_results.patches, patch))
-    line = backports.lines(pins)[-1]
-    told = backports.why_not(loaded, pins, {}, patch.slug, line)
+    series = without_results.series
+    series = dataclasses.replace(series, patches=(*series.patches, patch))
+    line = backports.lines(without_results.releases)[-1]
+    loaded = dataclasses.replace(without_results, series=series)
+    told = backports.why_not(loaded, {}, patch.slug, line)
     assert told == "its forms are for 3.3.2 to 3.3.2, not for 3.1.8"
 
 
-def test_what_upstream_has_fixed_does_not_go_to_main(without_results, pins):
-    told = notes(without_results, pins, "auth-manager-singleton")
+def test_what_upstream_has_fixed_does_not_go_to_main(without_results):
+    told = notes(without_results, "auth-manager-singleton")
     assert "does not go to main: fixed upstream in 3.2.0." in told
     assert "does not go to v3-2-test: fixed upstream in 3.2.0." in told
     assert "Open a pull request to v3-1-test." in told
 
 
-def test_a_feature_is_for_no_branch_without_asking(without_results, pins):
-    told = notes(without_results, pins, "user-from-token-hook")
+def test_a_feature_is_for_no_branch_without_asking(without_results):
+    told = notes(without_results, "user-from-token-hook")
     assert "user-from-token-hook is of the kind feature. The branches accept only bug fixes" in told
     assert "Labels" not in told
 
 
-def test_what_was_not_run_is_said(without_results, pins):
-    told = notes(without_results, pins, "action-logging-off-loop")
+def test_what_was_not_run_is_said(without_results):
+    told = notes(without_results, "action-logging-off-loop")
     assert "its forms are for 3.2.0 to 3.3.2, not for 3.1.8" in told
     assert (
         "to check whether 3.1.8 has the bug, run `airflow-auth-patches judge apache-airflow-core==3.1.8`"
@@ -150,7 +153,7 @@ def test_what_was_not_run_is_said(without_results, pins):
         ("failed: ImportError: no", None, "3.1.8: unclear, failed: ImportError: no"),
     ],
 )
-def test_recorded_result_goes_before_what_text_can_tell(stock, patched, said, without_results, pins):
+def test_recorded_result_goes_before_what_text_can_tell(stock, patched, said, without_results):
     """Whether a line has a bug, its reproducer decides."""
     release, bug = "apache-airflow-core==3.1.8", "audit-log-freeze"
     entry = {
@@ -162,11 +165,12 @@ def test_recorded_result_goes_before_what_text_can_tell(stock, patched, said, wi
         "patches": {},
         "inputs": "0",
     }
-    (without_results.folder / affected.FILE).write_text(json.dumps({release: {bug: entry}}))
+    series = without_results.series
+    (series.folder / affected.FILE).write_text(json.dumps({release: {bug: entry}}))
     why = ((SpecifierSet("==3.1.8"), "its row waits elsewhere"),)
-    bugs = {**without_results.bugs, bug: dataclasses.replace(without_results.bugs[bug], open_on=why)}
-    loaded = dataclasses.replace(without_results, bugs=bugs)
-    assert f"does not go to v3-1-test: {said}." in notes(loaded, pins, "action-logging-off-loop")
+    bugs = {**series.bugs, bug: dataclasses.replace(series.bugs[bug], open_on=why)}
+    loaded = dataclasses.replace(without_results, series=dataclasses.replace(series, bugs=bugs))
+    assert f"does not go to v3-1-test: {said}." in notes(loaded, "action-logging-off-loop")
 
 
 @pytest.mark.parametrize(
@@ -181,9 +185,9 @@ def test_recorded_result_goes_before_what_text_can_tell(stock, patched, said, wi
         ),
     ],
 )
-def test_what_has_no_backport_is_refused(name, code, said, project, pins, tmp_path):
+def test_what_has_no_backport_is_refused(this_project, name, code, said, tmp_path):
     with pytest.raises(Problem, match=said) as raised:
-        backport(ROOT, project, pins, tmp_path / "out", [name], author=AUTHOR)
+        backport(this_project, tmp_path / "out", [name], author=AUTHOR)
     assert raised.value.exit_code == code
     assert not (tmp_path / "out").exists()
 

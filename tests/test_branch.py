@@ -58,16 +58,16 @@ def test_installed_files_have_the_content_of_the_branch(airflow):
 
 
 @pytest.mark.parametrize(("version", "fits"), [("3.2.2.dev0", "3.2.2"), (None, "3.3.2"), ("3.0.6", None)])
-def test_the_release_for_a_checkout_is_not_newer(airflow, project, pins, version, fits):
+def test_the_release_for_a_checkout_is_not_newer(this_project, airflow, version, fits):
     file = "airflow-core/src/airflow/__init__.py"
     airflow.write({file: f'__version__ = "{version}"\n'})
     if version is None:
         (airflow.folder / file).unlink()
     if fits:
-        assert str(branch.release_for(airflow.folder, project, pins, None).version) == fits
+        assert str(branch.release_for(airflow.folder, this_project, None).version) == fits
         return
     with pytest.raises(Problem, match=r"apache-airflow-core 3\.0\.6, which is older than the oldest release"):
-        branch.release_for(airflow.folder, project, pins, None)
+        branch.release_for(airflow.folder, this_project, None)
 
 
 def test_a_hook_of_another_repository_changes_nothing_there(airflow, repository, pins, tmp_path, monkeypatch):

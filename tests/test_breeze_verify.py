@@ -263,10 +263,10 @@ def test_sends_no_request_to_a_server_that_runs_other_code(contained, airflow, c
     assert said in done.stderr.replace("\n", " ")
 
 
-def test_a_branch_without_installed_files_is_not_asked(airflow, project, pins):
+def test_a_branch_without_installed_files_is_not_asked(this_project, airflow, project):
     airflow.branch("topic", "airflow-core/tests/unit/test_a.py", subject=project.patches[0].subject)
     with pytest.raises(Problem, match=r"topic of .* changed no installed file since refs/heads/main"):
-        expect(Subject(checkout=airflow.folder), project, pins, Silent())
+        expect(Subject(checkout=airflow.folder), this_project, Silent())
 
 
 @pytest.mark.parametrize(
@@ -282,9 +282,9 @@ def test_a_branch_without_installed_files_is_not_asked(airflow, project, pins):
         (Subject(), "http://example.org:28080", "is not a URL of a port on this machine"),
     ],
 )
-def test_whatever_keeps_from_the_proof_is_a_usage_error(project, pins, subject: Subject, url: str, said: str):
+def test_whatever_keeps_from_the_proof_is_a_usage_error(this_project, subject: Subject, url: str, said: str):
     with pytest.raises(Problem, match=said) as told:
-        verify.prove(url, subject, project, pins, Silent())
+        verify.prove(url, subject, this_project, Silent())
     assert told.value.exit_code is Exit.USAGE
 
 

@@ -35,7 +35,7 @@ RELEASES = {
 
 
 def check(root: Path, pins: Pins) -> list[str]:
-    found, _ = lint.check(root, root / "patches", pins)
+    found, _ = lint.check(root, pins)
     assert all(fault.line >= 1 for fault in found)
     return [f"{fault.path.relative_to(root)}: {fault.what}" for fault in found]
 
@@ -231,5 +231,5 @@ def test_finds_added_file_that_is_wrong_or_not_as_refresh_writes_it(small, few, 
     said = f"{ADDITION}: Patched {ADDED} of "
     assert any(fault.startswith(said) and "not compile" in fault for fault in found)
     line = (small / ADDITION).read_text().splitlines().index(f"+++ b/{ADDED}") + 1
-    lines = [fault.line for fault in lint.check(small, small / "patches", few)[0] if "compile" in fault.what]
+    lines = [fault.line for fault in lint.check(small, few)[0] if "compile" in fault.what]
     assert lines == [line]

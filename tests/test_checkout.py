@@ -73,11 +73,11 @@ def refused(upstream, send, *said: str, **how) -> None:
     assert not output.parent.exists()
 
 
-def test_branch_has_the_commits_that_git_am_makes(stock, tmp_path, project, pins):
+def test_branch_has_the_commits_that_git_am_makes(this_project, stock, tmp_path, project, pins):
     release = pins.release(FAB)
     upstream = stock(release)
     target = Target(upstream.folder)
-    done = export(ROOT, project, pins, release, tmp_path / "out", author=AUTHOR, target=target)
+    done = export(this_project, release, tmp_path / "out", author=AUTHOR, target=target)
     assert (done.branch, done.told, done.missing) == ("auth-patches/providers-fab-3.3.0", (), {})
     assert len(done.files) == len(project.serving(release))
     copy = tmp_path / "by-hand"
@@ -270,7 +270,7 @@ def test_two_processes_create_branches_at_the_same_time(upstream):
     assert upstream.git("worktree", "list").count("\n") == 1
 
 
-def test_the_command_says_what_moved_what_is_left_out_and_where_the_branch_is(upstream, pins):
+def test_the_command_says_what_moved_what_is_left_out_and_where_the_branch_is(upstream):
     other, path = "auth-manager-purge-race", "airflow-core/src/airflow/api_fastapi/app.py"
     upstream.replace(EDITED, b"from __future__", b"# one\nfrom __future__")
     upstream.commit({path: b"# nothing\n"})

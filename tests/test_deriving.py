@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from airflow_auth_patches.series import deriving, exporting, importing, series, tree
+from airflow_auth_patches.series.project import load_project
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.verification import check as lint
@@ -34,10 +35,11 @@ def small(copy: Path) -> Path:
     return copy
 
 
-def edit_and_refresh(small: Path, pins, name: str, message: tuple[str, str] = ("", "")) -> set[str]:
+def edit_and_refresh(small: Path, name: str, message: tuple[str, str] = ("", "")) -> set[str]:
     """Edit the first commit in the tree of a form, export it, and return the names of the written files."""
-    loaded = series.load(small / "patches")
-    imported = importing.import_patches(small, loaded, pins, tree.newest(named(loaded, name), pins))
+    project = load_project(small)
+    release = tree.newest(named(project.series, name), project.releases)
+    imported = importing.import_patches(project, release)
     file = imported.folder / PATH
     commit, *later = imported.git("rev-list", "--reverse", f"{tree.BASE}..{tree.IMPORTED}").split()
     imported.git("reset", "--quiet", "--hard", commit)
@@ -49,7 +51,7 @@ def edit_and_refresh(small: Path, pins, name: str, message: tuple[str, str] = ("
         imported.git("cherry-pick", each, date="2026-11-20T12:00:00+0000")
         note = imported.git("notes", f"--ref={tree.NOTES}", "show", each).strip()
         imported.git("notes", f"--ref={tree.NOTES}", "add", "--force", "-m", note, "HEAD")
-    written = exporting.refresh(small, series.load(small / "patches"), pins, imported.release)
+    written = exporting.refresh(load_project(small), imported.release)
     return {path.stem for path in written}
 
 
@@ -59,8 +61,8 @@ def lines(patch: Patch) -> list[bytes]:
     return [line for line in every if line[:1] != b" "]
 
 
-def test_older_form_follows_an_edit_of_the_newest(small, pins):
-    written = edit_and_refresh(small, pins, NEWEST, ("Test\nsuites", "Fast test\nsuites"))
+def test_older_form_follows_an_edit_of_the_newest(small):
+    written = edit_and_refresh(small, NEWEST, ("Test\nsuites", "Fast test\nsuites"))
     assert written >= {NEWEST, OLDER}
     again = series.load(small / "patches")
     newest, older = named(again, NEWEST), named(again, OLDER)
@@ -69,41 +71,41 @@ def test_older_form_follows_an_edit_of_the_newest(small, pins):
     assert "Fast test\nsuites" in newest.body
     assert older.body.replace(">=3.2.0,<=3.3.1", "==3.3.2") == newest.body
     assert older.trailers["Applies-To"] == ("apache-airflow-core >=3.2.0,<=3.3.1",)
-    assert exporting.refresh(small, again, pins, None) == []
+    assert exporting.refresh(load_project(small), None) == []
 
 
-def test_refuses_edit_of_a_derived_form(small, pins):
+def test_refuses_edit_of_a_derived_form(small):
     before = {path: path.read_bytes() for path in (small / "patches/airflow-core").iterdir()}
     said = f"The edits of {OLDER} would be lost, because it is derived from {NEWEST}"
     with pytest.raises(Problem, match=said) as refused:
-        edit_and_refresh(small, pins, OLDER)
+        edit_and_refresh(small, OLDER)
     assert "apache-airflow-core==3.3.2" in refused.value.remedy
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_trailer_keeps_an_edit_of_an_older_form(small, pins):
-    written = edit_and_refresh(small, pins, OLDER, ("Tests:", "By-Hand: for this test\nTests:"))
+def test_trailer_keeps_an_edit_of_an_older_form(small):
+    written = edit_and_refresh(small, OLDER, ("Tests:", "By-Hand: for this test\nTests:"))
     assert OLDER in written
     again = series.load(small / "patches")
     assert b"+    found = _AuthManagerState.instance\n" in named(again, OLDER).content
     assert b"found" not in named(again, NEWEST).content
-    forms = {form.patch.name: form.kind for form in deriving.derive(again, pins, [NEWEST])}
+    forms = {form.patch.name: form.kind for form in deriving.derive(load_project(small), [NEWEST])}
     assert forms[OLDER] == "by hand: for this test"
 
 
-def test_form_edited_by_hand_keeps_its_own_message(small, pins):
+def test_form_edited_by_hand_keeps_its_own_message(small):
     path = small / "patches/airflow-core/request-session.patch"
     path.write_text(path.read_text().replace("As many requests for", "So many requests for", 1))
-    exporting.refresh(small, series.load(small / "patches"), pins, None)
+    exporting.refresh(load_project(small), None)
     again = series.load(small / "patches")
     assert "So many requests for" in named(again, DERIVED).body
     assert "As many requests for" in named(again, BY_HAND).body
     assert named(again, BY_HAND).trailers["By-Hand"]
 
 
-def test_conflict_leaves_the_edits_of_the_older_form(project, pins):
+def test_conflict_leaves_the_edits_of_the_older_form(this_project, project):
     newest, older = "authorization-off-loop", named(project, "authorization-off-loop~3.3.1")
-    forms = {form.patch.name: form for form in deriving.derive(project, pins, [newest])}
+    forms = {form.patch.name: form for form in deriving.derive(this_project, [newest])}
     assert forms[newest].kind == "newest"
     assert forms[older.name].kind == "by hand: the merge conflicts in security.py"
     assert forms[older.name].content == older.content
@@ -128,5 +130,5 @@ def test_check_finds_outdated_derived_form(small, pins):
     line = "+    instance = _AuthManagerState.instance\n"
     path.write_text(path.read_text().replace(line, line.replace("_Auth", "(_Auth").replace("\n", ")\n"), 1))
     releases = tuple(r for r in pins.releases if str(r.version) in ("3.3.1", "3.3.2"))
-    faults, _ = lint.check(small, small / "patches", dataclasses.replace(pins, releases=releases))
+    faults, _ = lint.check(small, dataclasses.replace(pins, releases=releases))
     assert any(fault.path == path and f"derived from {NEWEST}" in fault.what for fault in faults)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from airflow_auth_patches.installation.environments import Environment
-from airflow_auth_patches.series import series
 from airflow_auth_patches.series.affected import fails_by_assertion
+from airflow_auth_patches.series.project import load_project
 from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.util.processes import run
 from airflow_auth_patches.verification import expectations, prove, run_pytest, unit_tests
@@ -43,9 +43,9 @@ def wrong(rows) -> list[str]:
 @pytest.mark.parametrize(
     "name", [OLDEST, NEWEST, REPORTED, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
 )
-def test_patches_are_as_expected_on_stock_and_patched(root, project, pins, name):
+def test_patches_are_as_expected_on_stock_and_patched(pins, project, this_project, name):
     pair = pins.pair(name)
-    rows = list(prove.prove(root, project, pins, pair, "3.11", mutants=False))
+    rows = list(prove.prove(this_project, pair, "3.11", mutants=False))
     assert {row.result.slug for row in rows} >= serving(project, pair)
     assert wrong(rows) == []
 
@@ -54,9 +54,9 @@ def test_patches_are_as_expected_on_stock_and_patched(root, project, pins, name)
 @pytest.mark.slow
 @pytest.mark.timeout(5400)
 @pytest.mark.parametrize("name", [OLDEST, NEWEST, "3.1.8+3.4.0", REPORTED])
-def test_each_mutant_is_killed(root, project, pins, name):
+def test_each_mutant_is_killed(pins, project, this_project, name):
     pair, mutants = pins.pair(name), mutants_on(project, pins, name)
-    rows = list(prove.prove(root, project, pins, pair, "3.11", sorted(mutants), tests=False))
+    rows = list(prove.prove(this_project, pair, "3.11", sorted(mutants), tests=False))
     assert rows
     assert {"stock", "patched"}.isdisjoint(row.result.what for row in rows)
     assert wrong(rows) == []
@@ -64,27 +64,29 @@ def test_each_mutant_is_killed(root, project, pins, name):
 
 @pytest.mark.proof
 @pytest.mark.slow
-def test_provider_patches_are_as_expected_on_python_3_12(root, project, pins):
+def test_provider_patches_are_as_expected_on_python_3_12(pins, project, this_project):
     pair = pins.pair(NEWEST)
     slugs = sorted({p.slug for p in project.patches if p.serves(pair.fab)})
-    rows = list(prove.prove(root, project, pins, pair, "3.12", slugs, mutants=False))
+    rows = list(prove.prove(this_project, pair, "3.12", slugs, mutants=False))
     assert rows
     assert wrong(rows) == []
 
 
 @pytest.mark.proof
-def test_tests_of_a_patch_that_series_does_not_list_fail(copy, project, pins):
+def test_tests_of_a_patch_that_series_does_not_list_fail(copy, pins):
     for name in ("airflow-core", "providers-fab"):
         (copy / "patches" / name / "series").write_text("")
     slugs = ["session-cleanup", "appbuilder-init-lock", "auth-manager-singleton", "user-session"]
-    emptied = series.load(copy / "patches")
-    assert not emptied.patches
-    rows = list(prove.prove(copy, emptied, pins, pins.pair(OLDEST), "3.11", slugs, mutants=False))
+    emptied = load_project(copy)
+    assert not emptied.series.patches
+    rows = list(prove.prove(emptied, pins.pair(OLDEST), "3.11", slugs, mutants=False))
     red = {row.result.slug for row in rows if row.result.what == "patched" and row.result.wrong}
     assert red == set(slugs)
 
 
-def test_compares_with_stock_and_the_base_patch_when_the_pair_needs_it(project, pins, root, monkeypatch):
+def test_compares_with_stock_and_the_base_patch_when_the_pair_needs_it(
+    this_project, project, pins, monkeypatch
+):
     pair = pins.pair("3.3.2+3.3.0")
     assert pair.base == "appbuilder-init-lock"
     ran: dict[str, set[str]] = {}
@@ -101,7 +103,7 @@ def test_compares_with_stock_and_the_base_patch_when_the_pair_needs_it(project, 
     monkeypatch.setattr(prove, "patched_environment", patched)
     monkeypatch.setattr(prove.reproduce, "run_files", run_files)
     slugs = [pair.base, "session-cleanup", "users-route"]
-    rows = list(prove.prove(root, project, pins, pair, "3.11", slugs, mutants=False))
+    rows = list(prove.prove(this_project, pair, "3.11", slugs, mutants=False))
     base, *others = (expectations.load(project.folder, slug).file for slug in slugs)
     assert ran == {"stock": {base}, "base": {*others}, "patched": {base, *others}}
     found = sorted((row.result.slug, row.result.what) for row in rows)

@@ -20,6 +20,7 @@ from airflow_auth_patches.installation.pair_environments import folder_of
 from airflow_auth_patches.releases import fetching, releases
 from airflow_auth_patches.releases.releases import to_installed
 from airflow_auth_patches.series import series, tree
+from airflow_auth_patches.series.project import load_project
 from airflow_auth_patches.series.series import Patch
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.verification import run_pytest
@@ -31,12 +32,12 @@ FAB, OLD_FAB = "apache-airflow-providers-fab==3.10.2", "apache-airflow-providers
 
 
 @pytest.fixture
-def sent(project, pins, tmp_path):
+def sent(this_project, pins, tmp_path):
     """Return a function that exports patches of a release to a new folder."""
 
-    def make(release, names=None, *, output=tmp_path / "out", root=ROOT, loaded=project, **options):
+    def make(release, names=None, *, output=tmp_path / "out", project=this_project, **options):
         found = pins.release(release)
-        return export(root, loaded, pins, found, output, names, **{"author": AUTHOR, **options})
+        return export(project, found, output, names, **{"author": AUTHOR, **options})
 
     return make
 
@@ -202,7 +203,7 @@ def test_the_sender_is_told(release, names, said, sent):
 def test_notes_what_upstream_would_not_accept_in_a_message(old, new, said, copy, sent):
     path = copy / "patches/providers-fab/security-manager-swap.patch"
     path.write_text(re.sub(old, new, path.read_text(), count=1))
-    notes = sent(FAB, [path.stem], root=copy, loaded=series.load(copy / "patches")).notes
+    notes = sent(FAB, [path.stem], project=load_project(copy)).notes
     assert [note.startswith(str(said).format(path.stem)) for note in notes] == ([True] if said else [])
 
 
@@ -211,7 +212,7 @@ def test_refuses_a_commit_of_core_and_provider(copy, sent, tmp_path):
     wrong = b"Tests: airflow-core/tests/unit/api_fastapi/test_auth_manager_purge_race.py\nTests: "
     path.write_bytes(path.read_bytes().replace(b"Tests: ", wrong, 1))
     with pytest.raises(Problem, match="does not belong to apache-airflow-providers-fab"):
-        sent(FAB, [path.stem], root=copy, loaded=series.load(copy / "patches"))
+        sent(FAB, [path.stem], project=load_project(copy))
     assert not (tmp_path / "out").exists()
 
 

@@ -155,13 +155,13 @@ def test_reports_findings_in_added_files(tmp_path, ours):
 
 
 @pytest.mark.parametrize("name", ["ruff", "mypy", "prek"])
-def test_names_a_program_that_is_missing(tmp_path, monkeypatch, root, project, pins, name):
+def test_names_a_program_that_is_missing(this_project, tmp_path, monkeypatch, name):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
     checks = {
         "ruff": lambda: lint_tools.ruff(tmp_path, ["x.py"]),
         "mypy": lambda: lint_tools.mypy(tmp_path, ["x.py"]),
-        "prek": lambda: lint_checkout.run_hooks(root, project, pins, tmp_path),
+        "prek": lambda: lint_checkout.run_hooks(this_project, tmp_path),
     }
     with pytest.raises(Problem, match=rf"^{name} was not found\. Install .*: ") as raised:
         checks[name]()
@@ -192,18 +192,18 @@ def test_the_command_reports_accepts_and_finds_idle_entries(tmp_path, ours, pins
     assert isinstance(done.exception, Problem)
 
 
-def test_the_series_has_no_findings_in_any_form(root, project, pins):
-    linted = lint_upstream.lint_upstream(root, project, pins, every=True)
+def test_the_series_has_no_findings_in_any_form(project, this_project):
+    linted = lint_upstream.lint_upstream(this_project, every=True)
     assert [str(finding) for finding in linted.findings] == []
     for patch in project.patches:
         assert any(patch.serves(release) for release in linted.releases), patch.name
 
 
-def test_checks_the_newest_release_of_each_line_by_default(project, pins):
+def test_checks_the_newest_release_of_each_line_by_default(this_project, pins):
     newest = {
         (r.distribution, r.version.release[: 2 if r.distribution is CORE else 0]): r for r in pins.releases
     }
-    assert set(lint_upstream.chosen(project, pins, every=False)) == set(newest.values())
+    assert set(lint_upstream.chosen(this_project, every=False)) == set(newest.values())
     assert {release.distribution for release in newest.values()} == {CORE, FAB}
 
 
@@ -265,6 +265,6 @@ def test_runs_the_hooks_of_a_checkout_and_leaves_it_unchanged(airflow):
     assert state(airflow) == before
 
 
-def test_runs_every_hook_on_request_and_reports_why_it_cannot(root, project, pins, airflow):
+def test_runs_every_hook_on_request_and_reports_why_it_cannot(this_project, airflow):
     with pytest.raises(Problem, match=r"prek failed:(?s:.)*missing"):
-        lint_checkout.run_hooks(root, project, pins, airflow, names=[SLUG], every=True)
+        lint_checkout.run_hooks(this_project, airflow, names=[SLUG], every=True)

@@ -28,8 +28,8 @@ from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.util.processes import attempt
 from airflow_auth_patches.verification import matrix
 
-def run(root, series, pins, pair, python, part):
-    name, faults = f"{pair.name}-py{python}-{part.value}", []
+def run(project, pair, python, part):
+    root, name, faults = project.root, f"{pair.name}-py{python}-{part.value}", []
     here = sorted(path.name for path in (root / "build/envs").glob("*"))
     with (root / "ran").open("a") as file:
         print(name, os.environ.get("PYTEST_XDIST_WORKER"), *here, file=file)
@@ -257,10 +257,10 @@ def test_sums_up_unit_tests(project):
 
 
 @pytest.mark.parametrize("patched", ["passed", "skipped"])
-def test_reports_upstream_tests(monkeypatch, root, project, pins, patched):
+def test_reports_upstream_tests(this_project, monkeypatch, pins, patched):
     broken = ("a",) * (patched == "skipped")
     found = upstream.Comparison({"a": "passed"}, {"a": patched}, broken, unsteady=("b",))
     monkeypatch.setattr(matrix.upstream_runs, "run_provider_tests", lambda *_: found)
-    faults, counts = matrix.run(root, project, pins, pins.pair(NEW), "3.11", Part.UPSTREAM)
+    faults, counts = matrix.run(this_project, pins.pair(NEW), "3.11", Part.UPSTREAM)
     assert faults == [f"{test}: passes on stock, but not on the patched release: skipped" for test in broken]
     assert counts == {"passed_stock": 1, "passed_patched": 1 - len(broken), "unsteady": 1}

@@ -3,53 +3,56 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 
 from airflow_auth_patches.releases import fetching
 from airflow_auth_patches.releases.releases import Pins
-from airflow_auth_patches.series import compatibility, exporting, importing, series
+from airflow_auth_patches.series import compatibility, exporting, importing
 from airflow_auth_patches.series.compatibility import Compatibility
 from airflow_auth_patches.series.deriving import merge_onto
-from airflow_auth_patches.series.series import Series
+from airflow_auth_patches.series.project import Project, load_project
+from airflow_auth_patches.series.series import Patch
 
 SLUG, RELEASE = "auth-manager-purge-race", "apache-airflow-core==3.3.2"
 
 
-def unported(project: Series) -> Series:
-    """Return the series without the form of the patch for the newest release."""
-    patches = tuple(patch for patch in project.patches if patch.name != SLUG)
-    return dataclasses.replace(project, patches=patches)
+def with_patches(project: Project, patches: Iterable[Patch]) -> Project:
+    return dataclasses.replace(project, series=dataclasses.replace(project.series, patches=tuple(patches)))
 
 
-def test_merges_the_nearest_form_onto_a_release_that_none_applies_to(project: Series, pins: Pins) -> None:
+def unported(project: Project) -> Project:
+    """Return the project without the form of the patch for the newest release."""
+    return with_patches(project, (patch for patch in project.series.patches if patch.name != SLUG))
+
+
+def test_merges_the_nearest_form_onto_a_release_that_none_applies_to(
+    this_project: Project, pins: Pins
+) -> None:
     release = pins.release(RELEASE)
     found = {
         fit.slug: fit
-        for fit in compatibility.judge(unported(project), pins, release, fetching.sources(release))
+        for fit in compatibility.judge(unported(this_project), release, fetching.sources(release))
     }
     assert found[SLUG].compatibility is Compatibility.MERGES
     assert (found[SLUG].form, found[SLUG].in_range) == (f"{SLUG}~3.3.1", False)
 
 
-def test_finds_no_merge_if_every_form_conflicts(project: Series, pins: Pins) -> None:
+def test_finds_no_merge_if_every_form_conflicts(this_project: Project, pins: Pins) -> None:
     release = pins.release(RELEASE)
     files = dict(fetching.sources(release))
-    (patch,) = (each for each in project.patches if each.name == SLUG)
+    (patch,) = (each for each in this_project.series.patches if each.name == SLUG)
     files.update(dict.fromkeys(patch.edits, b"another file\n"))
-    assert merge_onto(unported(project), pins, SLUG, release, files) is None
+    assert merge_onto(unported(this_project), SLUG, release, files) is None
 
 
-def test_finds_no_merge_for_a_patch_without_another_release(project: Series, pins: Pins) -> None:
+def test_finds_no_merge_for_a_patch_without_another_release(this_project: Project, pins: Pins) -> None:
     release = pins.release(RELEASE)
-    alone = tuple(
-        dataclasses.replace(patch, applies_to=SpecifierSet("==3.3.2"))
-        for patch in project.patches
-        if patch.name == SLUG
-    )
-    only = dataclasses.replace(project, patches=alone)
-    assert merge_onto(only, pins, SLUG, release, fetching.sources(release)) is None
+    (patch,) = (each for each in this_project.series.patches if each.name == SLUG)
+    only = with_patches(this_project, [dataclasses.replace(patch, applies_to=SpecifierSet("==3.3.2"))])
+    assert merge_onto(only, SLUG, release, fetching.sources(release)) is None
 
 
 def test_tree_merges_a_patch_in_range_and_refresh_writes_it(pins: Pins, copy: Path) -> None:
@@ -60,8 +63,8 @@ def test_tree_merges_a_patch_in_range_and_refresh_writes_it(pins: Pins, copy: Pa
     (ranged,) = (line for line in wanted.decode().splitlines() if line.startswith("Applies-To: "))
     (old_range,) = (line for line in older.splitlines() if line.startswith("Applies-To: "))
     path.write_text(older.replace(old_range, ranged))
-    loaded, release = series.load(copy / "patches"), pins.release(RELEASE)
-    imported = importing.import_patches(copy, loaded, pins, release)
+    project, release = load_project(copy), pins.release(RELEASE)
+    imported = importing.import_patches(project, release)
     assert imported.merged == {SLUG: f"{SLUG}~3.3.1"}
-    assert exporting.refresh(copy, loaded, pins, release) == [path]
+    assert exporting.refresh(project, release) == [path]
     assert path.read_bytes() == wanted

@@ -13,7 +13,7 @@ from airflow_auth_patches.cli import app
 from airflow_auth_patches.contribute import measurements, pull_request
 from airflow_auth_patches.contribute.send import export
 from airflow_auth_patches.demo import recorded, scenarios
-from airflow_auth_patches.series import series
+from airflow_auth_patches.series.project import load_project
 from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.verification import expectations
 
@@ -31,12 +31,12 @@ RELEASES = (
 
 
 @pytest.fixture(scope="module")
-def bodies(project, pins, tmp_path_factory) -> dict[tuple[str, str], str]:
+def bodies(this_project, project, pins, tmp_path_factory) -> dict[tuple[str, str], str]:
     """Return the body of every patch on some releases: ``{(release, slug): body}``."""
     found = {}
     for name in RELEASES:
         output = tmp_path_factory.mktemp("bodies") / "out"
-        done = export(ROOT, project, pins, pins.release(name), output, author=AUTHOR, bodies=True)
+        done = export(this_project, pins.release(name), output, author=AUTHOR, bodies=True)
         served = [patch.slug for patch in project.serving(pins.release(name))]
         texts = [file.read_text() for file in done.files if file.suffix == ".md"]
         assert [file.suffix for file in done.files] == [".patch", ".md"] * len(served)
@@ -225,10 +225,10 @@ def test_measurements_that_are_not_there_are_named_and_nothing_is_written(
         shutil.copy(ROOT / recorded.FILE, copy / recorded.FILE)
         path = copy / "patches/scenarios.toml"
         path.write_text(path.read_text().replace(old, new, 1))
-    loaded = series.load(copy / "patches")
+    project = load_project(copy)
     release, names = pins.release("apache-airflow-core==3.1.8"), ["auth-manager-singleton"]
     with pytest.raises(Problem, match=re.escape(said)):
-        export(copy, loaded, pins, release, tmp_path / "out", names, author=AUTHOR, bodies=True)
+        export(project, release, tmp_path / "out", names, author=AUTHOR, bodies=True)
     assert not (tmp_path / "out").exists()
 
 

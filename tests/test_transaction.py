@@ -21,6 +21,7 @@ from airflow_auth_patches.installation import apply as patching
 from airflow_auth_patches.installation import installed
 from airflow_auth_patches.installation.status import status
 from airflow_auth_patches.releases import fetching
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.progress import Silent
 
@@ -252,11 +253,11 @@ def test_refuses_patch_that_cannot_be_applied(stock_python, project, pins, slug,
     assert raised.value.exit_code == (Exit.USAGE if slug == "nonsense" else Exit.REFUSED)
 
 
-def test_verify_expects_the_patches_that_apply_takes(stock_python, project, pins):
+def test_verify_expects_the_patches_that_apply_takes(this_project, stock_python, project, pins):
     planned = patching.plan(stock_python, project, pins)
     patching.apply(planned, pins)
     taken = {patch.slug for step in planned.steps for patch in step.patched.patches}
-    assert {*expect(Subject(python=stock_python), project, pins, Silent()).patches} == taken
+    assert {*expect(Subject(python=stock_python), this_project, Silent()).patches} == taken
 
 
 ADDED, EDITED = "airflow/request_limits/admission.py", "airflow/settings.py"
@@ -277,7 +278,7 @@ def files_of(python: Path) -> set[str]:
     return {path.as_posix() for path in found if "__pycache__" not in path.parts}
 
 
-def test_added_file_is_installed_and_removed(either, addition, project, pins):
+def test_added_file_is_installed_and_removed(root, either, addition, project, pins):
     before = files_of(either)
     (step,) = (planned := patching.plan(either, addition, pins)).steps
     assert f"--- /dev/null\n+++ {ADDED}\n@@ -0,0 +1 @@\n+{TEXT}" in step.diff()
@@ -291,7 +292,8 @@ def test_added_file_is_installed_and_removed(either, addition, project, pins):
     assert core.manifest["files"][EDITED]["before"]
     assert not installed.changed_files(core)
     assert patching.plan(either, addition, pins).pending == ()
-    expected = expect(Subject(python=either, patches=["added-module"]), addition, pins, Silent()).files
+    subject = Subject(python=either, patches=["added-module"])
+    expected = expect(subject, Project(root, addition, pins), Silent()).files
     assert expected[ADDED] == blob(TEXT.encode())
     step = patching.plan(either, project, pins).steps[0]
     assert f"--- {ADDED}\n+++ /dev/null\n@@ -1 +0,0 @@\n-{TEXT}" in step.diff()

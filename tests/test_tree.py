@@ -12,6 +12,7 @@ import pytest
 from airflow_auth_patches.releases import fetching
 from airflow_auth_patches.releases.releases import CORE, Pins
 from airflow_auth_patches.series import exporting, hunks, importing, series, tree
+from airflow_auth_patches.series.project import load_project
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util.errors import Exit, Problem
 
@@ -38,10 +39,10 @@ class Checkout:
         return self.series.serving(self.release)[-1]
 
     def import_patches(self) -> tree.Tree:
-        return importing.import_patches(self.root, self.series, self.pins, self.release)
+        return importing.import_patches(load_project(self.root), self.release)
 
     def refresh(self) -> set[Path]:
-        written = exporting.refresh(self.root, self.series, self.pins, self.release)
+        written = exporting.refresh(load_project(self.root), self.release)
         return {path.relative_to(self.root) for path in written}
 
     def append(self, path: str, line: str = "# edited in the tree") -> Path:
@@ -92,15 +93,15 @@ def not_imported(copy, pins) -> Checkout:
 @pytest.mark.parametrize(
     "every", [False, pytest.param(True, marks=[pytest.mark.proof, pytest.mark.slow])], ids=["newest", "every"]
 )
-def test_untouched_tree_exports_nothing(every, copy, pins):
+def test_untouched_tree_exports_nothing(every, copy):
     """The newest release of each minor version; `make test-all` takes every release."""
-    copied = series.load(copy / "patches")
-    served = [release for release in pins.releases if copied.serving(release)]
+    project = load_project(copy)
+    served = [release for release in project.releases if project.series.serving(release)]
     newest = {(release.distribution, release.version.release[:2]): release for release in served}
     for release in served if every else newest.values():
-        imported = importing.import_patches(copy, copied, pins, release)
+        imported = importing.import_patches(project, release)
         assert imported.git("status", "--porcelain") == ""
-        assert exporting.refresh(copy, copied, pins, release) == []
+        assert exporting.refresh(project, release) == []
         shutil.rmtree(imported.folder)
 
 

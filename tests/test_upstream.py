@@ -184,7 +184,7 @@ def test_refuses_run_without_a_report(folder):
     assert raised.value.exit_code == Exit.FAILED
 
 
-def test_listed_tests_of_the_project_are_in_the_sdists_of_pinned_releases(root, project, pins):
+def test_listed_tests_of_the_project_are_in_the_sdists_of_pinned_releases(root, pins, project):
     assert (root / "patches/upstream-tests.toml").is_file()
     for one in upstream.load(project.folder):
         served = [release for release in pins.releases if one.serves(release)]
@@ -250,8 +250,8 @@ def test_exit_code_of_the_command(monkeypatch, patched, code, said):
 
 @pytest.mark.proof
 @pytest.mark.parametrize("name", ["3.1.6+3.3.0", "3.3.2+3.10.2"])
-def test_provider_tests_that_pass_on_stock_pass_when_patched(root, project, pins, name):
-    found = upstream_runs.run_provider_tests(root, project, pins, pins.pair(name), "3.11")
+def test_provider_tests_that_pass_on_stock_pass_when_patched(pins, this_project, name):
+    found = upstream_runs.run_provider_tests(this_project, pins.pair(name), "3.11")
     assert (found.broken, found.wrong) == ((), ())
     assert found.holds
     assert tally(found.patched)["passed"] > 500

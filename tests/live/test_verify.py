@@ -23,6 +23,7 @@ from airflow_auth_patches.demo.server import Server
 from airflow_auth_patches.installation import apply as patching
 from airflow_auth_patches.installation import environments, pair_environments
 from airflow_auth_patches.releases.releases import Pins
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Series
 from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.util.progress import Silent
@@ -60,8 +61,9 @@ def test_verify_succeeds_only_if_server_runs_patched_code(
             stock = verify()
             assert (stock.returncode, stock.stdout) == (2, "")
             assert "has no patch" in stock.stderr
+            empty = Project(root, replace(project, patches=()), pins)
             with pytest.raises(Problem, match="has no patch"):  # also if the series has no patch
-                expect(Subject(python=environment.python), replace(project, patches=()), pins, Silent())
+                expect(Subject(python=environment.python), empty, Silent())
 
             apply()  # the server already loaded the stock code
             late = verify()

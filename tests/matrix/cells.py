@@ -11,8 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from airflow_auth_patches.releases import releases
-from airflow_auth_patches.series import series
+from airflow_auth_patches.series.project import load_project
 from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.verification import matrix
 from airflow_auth_patches.verification.matrix import Part
@@ -31,9 +30,9 @@ def test_cell(
     passed = config.cache.get(key, {})
     if passed.get("inputs") == before and not config.getoption("--again"):
         pytest.skip(f"passed on {passed['date']} with the same inputs")
-    project, pins = series.load(root / "patches"), releases.load(root / "patches")
+    project = load_project(root)
     try:
-        faults, counts = matrix.run(root, project, pins, pins.pair(name), python, part)
+        faults, counts = matrix.run(project, project.releases.pair(name), python, part)
     except Problem as problem:
         faults, counts = [str(problem)], {}
     for count in counts.items():

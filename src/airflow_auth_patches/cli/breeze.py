@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from airflow_auth_patches.cli.common import UPSTREAM, Json, Names, SkipConflicts, app, known
+from airflow_auth_patches.cli.common import UPSTREAM, Json, Names, SkipConflicts, app
 from airflow_auth_patches.contribute import breeze as command
+from airflow_auth_patches.series.project import load_project
 from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Exit, Problem
 
@@ -92,10 +93,9 @@ def apply_to_checkout(
 
     Example: breeze-scripts/apply-to-checkout --patch auth-manager-singleton ~/airflow
     """
-    series, pins = known()
+    project = load_project()
     step = command.apply_to_checkout(
-        series,
-        pins,
+        project,
         checkout,
         release=release,
         names=names,
@@ -168,7 +168,7 @@ def start_fab(
 
     Example: breeze-scripts/start-fab --backend mysql --backend-version 8.4 --dry-run ~/airflow
     """
-    _, pins = known()
+    project = load_project()
     options = {
         "--backend": backend,
         f"--{backend}-version": version,
@@ -180,7 +180,9 @@ def start_fab(
         "--load-example-dags": examples,
         "--db-reset": db_reset,
     }
-    step = command.start(pins, checkout, options, name=branch, base=base, core=core, airflow=airflow)
+    step = command.start(
+        project.releases, checkout, options, name=branch, base=base, core=core, airflow=airflow
+    )
     _run(step, dry_run)
 
 
@@ -250,15 +252,15 @@ def verify(
             "Run `make setup`, or install airflow-auth-patches[live].",
             Exit.USAGE,
         ) from error
-    series, pins = known()
+    project = load_project()
     subject = Subject(checkout, branch, base, python, container, names)
     with show.Bars() as bars:
         if dry_run:
-            expected = expect(subject, series, pins, bars)
+            expected = expect(subject, project, bars)
             for line in proving.lines(url, subject, expected):
                 show.out.print(escape(line), highlight=False, soft_wrap=True)
             return
-        proof = proving.prove(url, subject, series, pins, bars)
+        proof = proving.prove(url, subject, project, bars)
         _say(str(proof))
         seen = dict(proving.observe(url, proof, {"username": username, "password": password}, bars))
     if json:

@@ -11,11 +11,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from airflow_auth_patches.releases import releases
-from airflow_auth_patches.releases.releases import Pins
-from airflow_auth_patches.series import series as series_module
 from airflow_auth_patches.series.affected import Status
-from airflow_auth_patches.series.series import Series
+from airflow_auth_patches.series.project import Project, load_project
+from airflow_auth_patches.series.series import default_folder
 from airflow_auth_patches.util.errors import Exit, Problem
 
 EPILOG = (
@@ -105,20 +103,13 @@ SkipConflicts = Annotated[
 All = Annotated[bool, typer.Option("--all", help="Include optional patches and patches with a trade-off.")]
 
 
-def known() -> tuple[Series, Pins]:
-    """Return the series and the pinned releases."""
-    series = series_module.load()
-    return series, releases.load(series.folder)
-
-
-def checkout() -> Path:
+def checkout_folder() -> Path:
     """
-    Return the checkout of this project.
+    Return the folder of the checkout of this project.
 
     :raises Problem: if the tool is installed without a checkout.
     """
-    folder = series_module.default_folder()
-    root = folder.parent
+    root = default_folder().parent
     if not (root / "pyproject.toml").is_file():
         raise Problem(
             "This command needs a checkout of the project, but the tool is installed without one.",
@@ -126,6 +117,15 @@ def checkout() -> Path:
             Exit.USAGE,
         )
     return root
+
+
+def checkout() -> Project:
+    """
+    Read this project from its checkout.
+
+    :raises Problem: if the tool is installed without a checkout, or a file is missing or broken.
+    """
+    return load_project(checkout_folder())
 
 
 def one_of(names: list[str] | None, everything: bool) -> None:

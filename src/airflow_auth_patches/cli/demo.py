@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from airflow_auth_patches.cli.common import ENGINEERS, Json, app, checkout, known
+from airflow_auth_patches.cli.common import ENGINEERS, Json, app, checkout
 from airflow_auth_patches.installation import environments, pair_environments
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases.releases import Pair
@@ -63,8 +63,7 @@ def demo(
             "Run it from a checkout with `make demo`, or install airflow-auth-patches[live].",
             Exit.USAGE,
         ) from error
-    series, pins = known()
-    root = checkout()
+    project = checkout()
     version = python or f"{sys.version_info.major}.{sys.version_info.minor}"
     if version not in PYTHONS:
         raise Problem(
@@ -77,11 +76,18 @@ def demo(
         def make(pair: Pair, build: Build) -> Environment:
             if build is Build.STOCK:
                 return environments.make(
-                    pair, version, pair_environments.folder_of(root, pair, version, "stock"), bars
+                    pair, version, pair_environments.folder_of(project.root, pair, version, "stock"), bars
                 )
             only = MINIMAL if build is Build.MINIMAL else None
             return pair_environments.patched_environment(
-                root, series, pins, pair, version, bars, kind=build.value, only=only
+                project.root,
+                project.series,
+                project.releases,
+                pair,
+                version,
+                bars,
+                kind=build.value,
+                only=only,
             )
 
         def tell(row: report.Row) -> None:
@@ -92,16 +98,16 @@ def demo(
 
         rows = command.run(
             make,
-            pins.pairs,
+            project.releases.pairs,
             only=only or (),
             everything=everything,
             progress=bars,
-            folder=root / "build" / "demo",
+            folder=project.root / "build" / "demo",
             on_row=tell,
         )
     wrong = report.faults(rows)
     data = report.as_data(rows)
-    drawn = figure.write(data, root / "build" / "demo", date.today())
+    drawn = figure.write(data, project.root / "build" / "demo", date.today())
     if json:
         show.as_json(data)
     else:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from airflow_auth_patches.cli.common import UPSTREAM, Names, SkipConflicts, app, checkout, known
+from airflow_auth_patches.cli.common import UPSTREAM, Names, SkipConflicts, app, checkout
 from airflow_auth_patches.contribute import send as command
 from airflow_auth_patches.contribute import send_backports as backports
 from airflow_auth_patches.util import show
@@ -89,14 +89,11 @@ def export(
         raise Problem("The target of the export is missing.", "Use --output, --checkout or both.", Exit.USAGE)
     if bodies and output is None:
         raise Problem("--bodies needs a folder to write into.", "Add --output.", Exit.USAGE)
-    series, pins = known()
-    root = checkout()
+    project = checkout()
     with show.Bars() as bars:
         exported = command.export(
-            root,
-            series,
-            pins,
-            pins.release(release),
+            project,
+            project.releases.release(release),
             output,
             names,
             author=author,
@@ -145,11 +142,10 @@ def _backports(
         )
     if bodies and output is None:
         raise Problem("--bodies needs a folder to write into.", "Add --output.", Exit.USAGE)
-    series, pins = known()
-    root = checkout()
+    project = checkout()
     with show.Bars() as bars:
         made = backports.backport(
-            root, series, pins, output, names, author=author, number=number, bodies=bodies, progress=bars
+            project, output, names, author=author, number=number, bodies=bodies, progress=bars
         )
     _say(made.files, made.notes)
     if range_diff:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from airflow_auth_patches.cli.common import UPSTREAM, Json, Names, app, checkout, known
+from airflow_auth_patches.cli.common import UPSTREAM, Json, Names, app, checkout
 from airflow_auth_patches.contribute import lint_checkout
 from airflow_auth_patches.contribute import lint_upstream as command
 from airflow_auth_patches.util import show
@@ -60,19 +60,14 @@ def lint_upstream(
         )
     if path is not None and every:
         raise Problem("--all is not for a checkout.", "Leave out --all or --checkout.", Exit.USAGE)
-    root = checkout()
-    series, pins = known()
+    project = checkout()
     with show.Bars() as bars:
         if path is not None:
             hooked = lint_checkout.run_hooks(
-                *(root, series, pins, path, at),
-                release=release,
-                names=names,
-                every=every_hook,
-                progress=bars,
+                project, path, at, release=release, names=names, every=every_hook, progress=bars
             )
         else:
-            linted = command.lint_upstream(root, series, pins, every=every, python=python, progress=bars)
+            linted = command.lint_upstream(project, every=every, python=python, progress=bars)
     if path is not None:
         _print_hooks(hooked, json=json)
         raise typer.Exit(Exit.FAULT if hooked.failed else Exit.OK)
@@ -83,7 +78,7 @@ def lint_upstream(
                 "releases": [str(each) for each in linted.releases],
                 "findings": [
                     {
-                        "path": str(finding.path.relative_to(root)),
+                        "path": str(finding.path.relative_to(project.root)),
                         "line": finding.line,
                         "rule": finding.rule,
                         "finding": finding.what,
@@ -96,9 +91,11 @@ def lint_upstream(
         )
     else:
         for finding in linted.findings:
-            _print(str(finding).removeprefix(f"{root}/"))
+            _print(str(finding).removeprefix(f"{project.root}/"))
         for finding, why in linted.accepted:
-            _print(f"{finding.path.relative_to(root)}:{finding.line}: {finding.rule}: accepted: {why}")
+            _print(
+                f"{finding.path.relative_to(project.root)}:{finding.line}: {finding.rule}: accepted: {why}"
+            )
         count = len(linted.findings)
         show.out.print("no findings" if not count else f"{count} finding{'s' * (count > 1)}")
     raise typer.Exit(Exit.FAULT if linted.findings else Exit.OK)

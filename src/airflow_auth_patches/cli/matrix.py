@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from airflow_auth_patches.cli.common import AUTHORS, Json, app, checkout, coloured, known
+from airflow_auth_patches.cli.common import AUTHORS, Json, app, checkout, coloured
 from airflow_auth_patches.series import affected
 from airflow_auth_patches.series.affected import Status
 from airflow_auth_patches.util import show
@@ -34,12 +34,12 @@ def judge_(
 
     Example: airflow-auth-patches judge apache-airflow-core==3.3.2
     """
-    series, pins = known()
-    wanted = [pins.release(name) for name in release] if release else list(pins.releases)
+    project = checkout()
+    wanted = [project.releases.release(name) for name in release] if release else list(project.releases)
     with show.Bars() as bars:
         findings = [
             finding
-            for some in matrix.judge(checkout(), series, pins, python, wanted, again=again, progress=bars)
+            for some in matrix.judge(project, python, wanted, again=again, progress=bars)
             for finding in some
         ]
     if json:

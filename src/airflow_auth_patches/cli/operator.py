@@ -17,7 +17,6 @@ from airflow_auth_patches.cli.common import (
     Python,
     app,
     interpreter,
-    known,
     one_of,
 )
 from airflow_auth_patches.installation import apply as patching
@@ -26,6 +25,7 @@ from airflow_auth_patches.installation import status as command
 from airflow_auth_patches.installation import wheels
 from airflow_auth_patches.installation.advice import Upgrade
 from airflow_auth_patches.series import affected
+from airflow_auth_patches.series.project import load_project
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Exit, Problem
@@ -55,9 +55,9 @@ def plugin(
 
     Example: airflow-auth-patches plugin --output /opt/airflow/plugins
     """
-    series, pins = known()
-    text = admission.source(series)
-    admission.check(python, pins)
+    project = load_project()
+    text = admission.source(project.series)
+    admission.check(python, project.releases)
     if output is None:
         print(text, end="")  # noqa: T201
         return
@@ -105,19 +105,25 @@ def wheel(
             "Use either --release or --python.",
             Exit.USAGE,
         )
-    series, pins = known()
+    project = load_project()
     with show.Bars() as bars:
         if python:
-            planned = patching.plan(python, series, pins, names, everything=everything, progress=bars)
+            planned = patching.plan(
+                python, project.series, project.releases, names, everything=everything, progress=bars
+            )
             made = [step.patched for step in planned.steps if step.patched.patches]
         else:
             made = [
                 patching.patched(
-                    series, pins.release(str(release)), names, everything=everything, progress=bars
+                    project.series,
+                    project.releases.release(str(release)),
+                    names,
+                    everything=everything,
+                    progress=bars,
                 )
             ]
         for patched in made:
-            path = wheels.build(patched, pins.label, output)
+            path = wheels.build(patched, project.releases.label, output)
             show.out.print(
                 f"{path}: {', '.join(p.slug for p in patched.patches)}", highlight=False, soft_wrap=True
             )
@@ -133,11 +139,11 @@ def status(python: Python, json: Json = False) -> None:
 
     Example: airflow-auth-patches status --python /opt/airflow/bin/python
     """
-    series, pins = known()
+    project = load_project()
     with show.Bars() as bars:
-        rows = command.status(python, series, pins, bars)
+        rows = command.status(python, project.series, project.releases, bars)
     if json:
-        show.as_json([_as_data(series, row) for row in rows])
+        show.as_json([_as_data(project.series, row) for row in rows])
         return
     patchable = all(row.state not in ("unknown", "out of scope") for row in rows)
     for row in rows:
@@ -154,7 +160,7 @@ def status(python: Python, json: Json = False) -> None:
                 row.state,
                 str(len(row.bugs) or "-"),
                 "\n".join(row.applied) or "-",
-                "\n".join(p.slug + _why_left_out(series, p) for p in row.open) or "-",
+                "\n".join(p.slug + _why_left_out(project.series, p) for p in row.open) or "-",
                 escape("\n".join(row.notes[:5])) or "-",
             )
             for row in rows
@@ -162,7 +168,7 @@ def status(python: Python, json: Json = False) -> None:
     )
     for row in rows:
         for finding in row.bugs:
-            bug = series.bugs[finding.bug]
+            bug = project.series.bugs[finding.bug]
             by = affected.slugs([*finding.by, *bug.needs])
             cure = f"cured by {by}" if finding.by else f"no patch: {finding.reason.rstrip('.')}"
             show.out.print(
@@ -235,9 +241,11 @@ def apply(
     Example: airflow-auth-patches apply --python /opt/airflow/bin/python --dry-run
     """
     one_of(names, everything)
-    series, pins = known()
+    project = load_project()
     with show.Bars() as bars:
-        planned = patching.plan(python, series, pins, names, everything=everything, progress=bars)
+        planned = patching.plan(
+            python, project.series, project.releases, names, everything=everything, progress=bars
+        )
         if not planned.pending:
             show.out.print("Already applied: nothing to do.")
             return
@@ -249,7 +257,7 @@ def apply(
                     highlight=False,
                 )
         else:
-            patching.apply(planned, pins, bars)
+            patching.apply(planned, project.releases, bars)
     verb = "would have" if dry_run else "has"
     for step in planned.pending:
         slugs = ", ".join(patch.slug for patch in step.patched.patches) or "no patch"
@@ -268,9 +276,9 @@ def revert(python: Python) -> None:
 
     Example: airflow-auth-patches revert --python /opt/airflow/bin/python
     """
-    _, pins = known()
+    project = load_project()
     with show.Bars() as bars:
-        reverted = patching.revert(python, pins, bars)
+        reverted = patching.revert(python, project.releases, bars)
     for found in reverted:
         without = f", without {', '.join(found.slugs)}" if found.slugs else ""
         show.out.print(f"Restored {found.release}{without}.", highlight=False)

@@ -14,13 +14,13 @@ from airflow_auth_patches.cli.common import (
     ReleaseName,
     app,
     checkout,
+    checkout_folder,
     coloured,
-    known,
 )
 from airflow_auth_patches.releases import releases
 from airflow_auth_patches.series import add_release as add_command
 from airflow_auth_patches.series import affected, exporting, importing, sizes
-from airflow_auth_patches.series import series as series_module
+from airflow_auth_patches.series.project import load_project
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Exit, Fault, Problem
@@ -57,9 +57,9 @@ def list_(
     """
     if matrix and pinned:
         raise Problem("--releases and --matrix cannot be combined.", "Use one of them.", Exit.USAGE)
-    series, pins = known()
+    project = load_project()
     if matrix:
-        cells = affected.matrix(series, pins, affected.read(series.folder))
+        cells = affected.matrix(project, affected.read(project.series.folder))
         if json:
             show.as_json([affected.as_data(cell) for cell in cells])
             return
@@ -80,9 +80,9 @@ def list_(
                 "release": str(r),
                 "date": str(r.date),
                 "pythons": list(r.pythons),
-                "patches": [p.name for p in series.serving(r)],
+                "patches": [p.name for p in project.series.serving(r)],
             }
-            for r in pins.releases
+            for r in project.releases
         ]
         if json:
             show.as_json(rows)
@@ -93,18 +93,18 @@ def list_(
                 [(r["release"], r["date"], " ".join(r["pythons"]), ", ".join(r["patches"])) for r in rows],
             )
         return
-    patches = [_patch_row(series, patch) for patch in series.patches]
+    patches = [_patch_row(project.series, patch) for patch in project.series.patches]
     bugs: list[dict[str, Any]] = [
         {
             "bug": bug.slug,
             "sees": bug.sees,
             "links": list(bug.links),
             "reproducer": bug.reproducer,
-            "cured_by": [p.name for p in series.patches if bug.slug in p.cures],
+            "cured_by": [p.name for p in project.series.patches if bug.slug in p.cures],
             "known_open": bug.known_open,
             "avoided_by": list(bug.avoided_by),
         }
-        for bug in series.bugs.values()
+        for bug in project.series.bugs.values()
     ]
     if json:
         show.as_json({"patches": patches, "bugs": bugs})
@@ -142,12 +142,11 @@ def check(
 
     Example: airflow-auth-patches check
     """
-    folder, root = series_module.default_folder(), checkout()
-    pins = releases.load(folder)
+    root = checkout_folder()
     with show.Bars() as bars:
-        faults, forms = lint.check(root, folder, pins, bars)
+        faults, forms = lint.check(root, releases.load(root / "patches"), bars)
     if not faults:  # the affected status needs a valid series
-        faults = lint.check_affected(root, series_module.load(folder), pins)
+        faults = lint.check_affected(checkout())
     measured = [sizes.size(root, form.patch) for form in forms]
     if with_sizes:
         faults += [
@@ -199,10 +198,9 @@ def add_release(
 
     Example: airflow-auth-patches add-release apache-airflow-core==3.3.3 --dry-run
     """
-    checkout()
-    series, pins = known()
+    project = checkout()
     with show.Bars() as bars:
-        added = add_command.add_release(series, pins, release, dry_run=dry_run, progress=bars)
+        added = add_command.add_release(project, release, dry_run=dry_run, progress=bars)
     found = added.release
     if json:
         show.as_json(
@@ -253,11 +251,10 @@ def tree_(release: ReleaseName) -> None:
 
     Example: airflow-auth-patches tree apache-airflow-core==3.3.2
     """
-    series, pins = known()
-    root = checkout()
+    project = checkout()
     with show.Bars() as bars:
-        tree = importing.import_patches(root, series, pins, pins.release(release), bars)
-    show.out.print(f"{tree.folder.relative_to(root)}", highlight=False)
+        tree = importing.import_patches(project, project.releases.release(release), bars)
+    show.out.print(f"{tree.folder.relative_to(project.root)}", highlight=False)
     show.out.print(tree.git("log", "--oneline", "--reverse").rstrip(), highlight=False, markup=False)
     for name, form in tree.merged.items():
         show.out.print(
@@ -283,11 +280,10 @@ def refresh(
 
     Example: airflow-auth-patches refresh apache-airflow-core==3.3.2
     """
-    series, pins = known()
-    root = checkout()
-    written = exporting.refresh(root, series, pins, pins.release(release) if release else None)
+    project = checkout()
+    written = exporting.refresh(project, project.releases.release(release) if release else None)
     for path in written:
-        show.out.print(f"{path.relative_to(root)}", highlight=False)
+        show.out.print(f"{path.relative_to(project.root)}", highlight=False)
     if not written:
         show.out.print("Nothing changed.")
 
@@ -311,18 +307,15 @@ def prove(
 
     Example: airflow-auth-patches prove --pair 3.1.6+3.3.0 --patch session-cleanup
     """
-    series, pins = known()
-    root = checkout()
+    project = checkout()
     if names:
-        series.known(names)
-    pairs = [pins.pair(name) for name in pair] if pair else pins.default_pairs
-    prove_command.check_arguments(series, pairs, names or (), python)
+        project.series.known(names)
+    pairs = [project.releases.pair(name) for name in pair] if pair else project.releases.default_pairs
+    prove_command.check_arguments(project.series, pairs, names or (), python)
     rows: list[dict[str, Any]] = []
     with show.Bars() as bars:
         for one in pairs:
-            for row in prove_command.prove(
-                root, series, pins, one, python, names, mutants=mutants, progress=bars
-            ):
+            for row in prove_command.prove(project, one, python, names, mutants=mutants, progress=bars):
                 rows.append(
                     {
                         "patch": row.result.slug,

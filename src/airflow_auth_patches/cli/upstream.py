@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from airflow_auth_patches.cli.common import AUTHORS, Json, app, checkout, known
+from airflow_auth_patches.cli.common import AUTHORS, Json, app, checkout
 from airflow_auth_patches.releases.releases import Pair
 from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Exit, Problem
@@ -72,17 +72,15 @@ def upstream_(
         )
     if airflow is not None and len(pair or ()) != 1:
         raise Problem("--checkout needs exactly one pair.", "Name it with --pair.", Exit.USAGE)
-    series, pins = known()
-    chosen = [pins.pair(name) for name in pair] if pair else pins.minor_pairs
+    project = checkout()
+    chosen = [project.releases.pair(name) for name in pair] if pair else project.releases.minor_pairs
     found: list[tuple[Pair, Comparison]] = []
     with show.Bars() as bars, bars.task("comparing pairs", len(chosen)) as advance:
         for one in chosen:
             if airflow is None:
-                compared = run_provider_tests(checkout(), series, pins, one, python, expression, bars)
+                compared = run_provider_tests(project, one, python, expression, bars)
             else:
-                compared = run_core_tests(
-                    checkout(), series, pins, one, python, airflow, at, only or (), expression, bars
-                )
+                compared = run_core_tests(project, one, python, airflow, at, only or (), expression, bars)
             found.append((one, compared))
             if record:
                 upstream_results.record(record, one.name, at if airflow else None, date.today(), compared)

@@ -15,7 +15,8 @@ from airflow_auth_patches.releases.fetching import sources
 from airflow_auth_patches.releases.releases import CORE, Pins, Release
 from airflow_auth_patches.series import affected, tree
 from airflow_auth_patches.series.affected import Results, Status
-from airflow_auth_patches.series.series import Patch, Series
+from airflow_auth_patches.series.project import Project
+from airflow_auth_patches.series.series import Patch
 from airflow_auth_patches.util.errors import Exit, Problem
 
 MAIN = "main"
@@ -73,7 +74,7 @@ class Variant:
     left: Mapping[str, str]
 
 
-def variants(series: Series, pins: Pins, names: Sequence[str]) -> list[Variant]:
+def variants(project: Project, names: Sequence[str]) -> list[Variant]:
     """
     Return which form of some patches goes to which line.
 
@@ -81,21 +82,21 @@ def variants(series: Series, pins: Pins, names: Sequence[str]) -> list[Variant]:
     :return: the lines, newest first.
     :raises Problem: if a patch is for the provider, which has no lines, or no patch goes to an older line.
     """
-    series.known(names)
+    project.series.known(names)
     for name in names:
-        dist = next(patch.distribution for patch in series.patches if patch.slug == name)
+        dist = next(patch.distribution for patch in project.series.patches if patch.slug == name)
         if dist is not CORE:
             raise Problem(
                 f"{name} is for {dist.name}: providers are released only from main and have no backports.",
                 "Export it for its newest release, without --backports.",
                 Exit.USAGE,
             )
-    results = affected.read(series.folder)
+    results = affected.read(project.series.folder)
     made = []
-    for line in lines(pins):
-        picked = series.select(line.release, names)
+    for line in lines(project.releases):
+        picked = project.series.select(line.release, names)
         slugs = {patch.slug for patch in picked}
-        left = {name: why_not(series, pins, results, name, line) for name in names if name not in slugs}
+        left = {name: why_not(project, results, name, line) for name in names if name not in slugs}
         made.append(Variant(line, tuple(picked), left))
     if not any(variant.patches for variant in made if not variant.line.newest):
         told = "; ".join(f"{v.line.branch}: {why}" for v in made for why in v.left.values())
@@ -105,7 +106,7 @@ def variants(series: Series, pins: Pins, names: Sequence[str]) -> list[Variant]:
     return made
 
 
-def why_not(series: Series, pins: Pins, results: Results, slug: str, line: Line) -> str:
+def why_not(project: Project, results: Results, slug: str, line: Line) -> str:
     """
     Return why a patch does not go to a line.
 
@@ -117,9 +118,9 @@ def why_not(series: Series, pins: Pins, results: Results, slug: str, line: Line)
     :return: the reason, without a full stop.
     """
     release = line.release
-    forms = [patch for patch in series.patches if patch.slug == slug]
+    forms = [patch for patch in project.series.patches if patch.slug == slug]
     findings = [
-        affected.judge(series, pins, results, series.bugs[bug], release)
+        affected.judge(project, results, project.series.bugs[bug], release)
         for bug in dict.fromkeys(bug for patch in forms for bug in patch.cures)
     ]
     if findings and all(finding.status is Status.NOT_AFFECTED for finding in findings):
@@ -145,7 +146,7 @@ def why_not(series: Series, pins: Pins, results: Results, slug: str, line: Line)
     stock = sources(release)
     if missing := [path for path in oldest.edits if path not in stock and path not in oldest.adds]:
         return f"{release.version} is not affected: it has no {missing[0]}"
-    versions = [each.version for each in pins.releases if any(patch.serves(each) for patch in forms)]
+    versions = [each.version for each in project.releases if any(patch.serves(each) for patch in forms)]
     asked = (
         ""
         if not findings or any(c.status is not Status.NOT_RUN for c in findings)
@@ -154,9 +155,13 @@ def why_not(series: Series, pins: Pins, results: Results, slug: str, line: Line)
     return f"its forms are for {min(versions)} to {max(versions)}, not for {release.version}{asked}"
 
 
-def branches_of(series: Series, pins: Pins, slug: str) -> list[Line]:
+def branches_of(project: Project, slug: str) -> list[Line]:
     """Return the lines whose newest release a patch of core is for, newest first."""
-    return [line for line in lines(pins) if any(p.slug == slug for p in series.serving(line.release))]
+    return [
+        line
+        for line in lines(project.releases)
+        if any(p.slug == slug for p in project.series.serving(line.release))
+    ]
 
 
 def range_diff(old: tuple[Release, Sequence[Commit]], new: tuple[Release, Sequence[Commit]]) -> str:

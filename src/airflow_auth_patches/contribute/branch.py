@@ -13,10 +13,10 @@ from airflow_auth_patches.releases.releases import (
     DISTRIBUTIONS,
     FAB,
     Distribution,
-    Pins,
     Release,
     to_installed,
 )
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Series
 from airflow_auth_patches.util import git
 from airflow_auth_patches.util.errors import Exit, Problem
@@ -137,7 +137,7 @@ def patches_in(branch: Branch, series: Series) -> list[str]:
     return list(dict.fromkeys(patch.slug for patch in series.patches if patch.subject in log))
 
 
-def release_for(checkout: Path, series: Series, pins: Pins, names: list[str] | None) -> Release:
+def release_for(checkout: Path, project: Project, names: list[str] | None) -> Release:
     """
     Return the release whose forms of the patches fit a checkout best.
 
@@ -145,8 +145,8 @@ def release_for(checkout: Path, series: Series, pins: Pins, names: list[str] | N
     :return: the newest pinned release that is not newer than the checkout.
     :raises Problem: if the patches are for both distributions, or the checkout is older than every release.
     """
-    series.known(names or ())
-    wanted = {patch.distribution for patch in series.patches if patch.slug in (names or ())}
+    project.series.known(names or ())
+    wanted = {patch.distribution for patch in project.series.patches if patch.slug in (names or ())}
     if len(wanted) > 1:
         raise Problem(
             "The patches are for core and for the provider, which need separate branches and pull requests.",
@@ -155,7 +155,7 @@ def release_for(checkout: Path, series: Series, pins: Pins, names: list[str] | N
         )
     dist = wanted.pop() if wanted else CORE
     version = _version(checkout, dist)
-    known = [release for release in pins.releases if release.distribution is dist]
+    known = [release for release in project.releases if release.distribution is dist]
     if fitting := [release for release in known if version is None or release.version <= version]:
         return max(fitting, key=lambda release: release.version)
     raise Problem(

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from airflow_auth_patches.contribute import branch
 from airflow_auth_patches.releases.releases import CORE, Pins
-from airflow_auth_patches.series.series import Series
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import attempt, program
 
@@ -38,8 +38,7 @@ class Step:
 
 
 def apply_to_checkout(
-    series: Series,
-    pins: Pins,
+    project: Project,
     checkout: Path,
     *,
     release: str | None = None,
@@ -60,8 +59,8 @@ def apply_to_checkout(
     """
     folder = branch.top(checkout)
     listed = list(names or ())
-    series.known(listed)
-    chosen = pins.release(release) if release else branch.release_for(folder, series, pins, listed)
+    project.series.known(listed)
+    chosen = project.releases.release(release) if release else branch.release_for(folder, project, listed)
     words = [str(tool()), "export", "--release", str(chosen)]
     words += [word for patch in listed for word in ("--patch", patch)]
     words += ["--checkout", str(folder), *(["--skip-conflicts"] if skip_conflicts else [])]

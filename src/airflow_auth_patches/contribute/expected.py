@@ -10,7 +10,7 @@ from airflow_auth_patches.contribute import branch
 from airflow_auth_patches.demo.listening import blob
 from airflow_auth_patches.installation import wheels
 from airflow_auth_patches.installation.status import status
-from airflow_auth_patches.releases.releases import Pins
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Series
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.progress import Progress
@@ -59,21 +59,21 @@ class Expected:
     source: str
 
 
-def expect(subject: Subject, series: Series, pins: Pins, progress: Progress) -> Expected:
+def expect(subject: Subject, project: Project, progress: Progress) -> Expected:
     """
     Return the code that a server must run.
 
     :raises Problem: if neither a checkout nor an installation is named, or it lacks a patch.
     """
-    series.known(subject.patches or ())
+    project.series.known(subject.patches or ())
     if subject.checkout is not None:
-        return _of_checkout(subject.checkout, subject, series)
+        return _of_checkout(subject.checkout, subject, project.series)
     if subject.branch is not None or subject.base is not None:
         raise Problem(
             "--branch and --base need a checkout.", "Name the checkout: --checkout PATH.", Exit.USAGE
         )
     if subject.python is not None and not subject.contained:
-        return _of_installation(subject.python, subject.patches, series, pins, progress)
+        return _of_installation(subject.python, subject.patches, project, progress)
     raise Problem(
         "The code that the server must run is unknown.",
         "Name the checkout that Breeze runs (--checkout PATH), or the interpreter of a server without Breeze "
@@ -83,9 +83,9 @@ def expect(subject: Subject, series: Series, pins: Pins, progress: Progress) -> 
 
 
 def _of_installation(
-    python: Path, names: Sequence[str] | None, series: Series, pins: Pins, progress: Progress
+    python: Path, names: Sequence[str] | None, project: Project, progress: Progress
 ) -> Expected:
-    rows = status(python, series, pins, progress)
+    rows = status(python, project.series, project.releases, progress)
     for row in rows:
         if row.state not in ("pristine", "patched"):
             told = f"{row.installed.distribution.name} {row.installed.version}"
@@ -95,7 +95,9 @@ def _of_installation(
             )
     applied = tuple(slug for row in rows for slug in row.applied)
     releases = [row.installed.release for row in rows if row.installed.release]
-    chosen = names or [patch.slug for release in releases for patch in series.select(release, optional=False)]
+    chosen = names or [
+        patch.slug for release in releases for patch in project.series.select(release, optional=False)
+    ]
     missing = [slug for slug in chosen if slug not in applied]
     if missing or not applied:
         has = f"lacks {', '.join(missing)}" if applied else "has no patch"
@@ -106,7 +108,7 @@ def _of_installation(
     files: dict[str, str] = {}
     for release, row in zip(releases, rows, strict=True):
         # An older series may have patches that no longer exist; the check of the content finds these.
-        known = [patch for patch in series.serving(release) if patch.slug in row.applied]
+        known = [patch for patch in project.series.serving(release) if patch.slug in row.applied]
         after = wheels.patch_release(release, known, progress).after
         files |= {path: blob(content) for path, content in after.items()}
     return Expected(files, applied, "the series")

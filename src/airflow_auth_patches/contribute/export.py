@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_auth_patches.releases.fetching import sources
-from airflow_auth_patches.releases.releases import CORE, Pins, Release
+from airflow_auth_patches.releases.releases import CORE, Release
 from airflow_auth_patches.series import tree
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util import toml
 from airflow_auth_patches.util.errors import Exit, Problem
@@ -102,17 +103,16 @@ def kind_of(series: Series, patch: Patch) -> str | None:
     return news.split(".")[1] if news else None
 
 
-def files_of(root: Path, series: Series, patch: Patch, number: int | None) -> dict[str, bytes]:
+def files_of(project: Project, patch: Patch, number: int | None) -> dict[str, bytes]:
     """
     Return the files that a commit adds to a patch: its tests, and its newsfragment if it has one.
 
-    :param root: the checkout of this project.
     :param number: the number of the pull request, for the name of the newsfragment.
     :return: ``{monorepo path: content}``.
     :raises Problem: if a file does not exist, or the commit would change both core and the provider.
     """
     here = {path: path for path in patch.tests}
-    if news := news_lines(series.folder).get(patch.slug):
+    if news := news_lines(project.series.folder).get(patch.slug):
         _, kind, *_ = news.split(".")
         here[f"{NEWS}/{news if number is None else f'{number}.{kind}.rst'}"] = f"{NEWS}/{news}"
     for path in (*patch.edits, *here):
@@ -122,7 +122,7 @@ def files_of(root: Path, series: Series, patch: Patch, number: int | None) -> di
                 "Upstream needs separate pull requests for core and provider: split the patch.",
             )
     try:
-        return {path: (root / file).read_bytes() for path, file in here.items()}
+        return {path: (project.root / file).read_bytes() for path, file in here.items()}
     except OSError as error:
         raise Problem(
             f"A file of {patch.name} cannot be read: {error}.", "Restore it from the repository."
@@ -130,8 +130,7 @@ def files_of(root: Path, series: Series, patch: Patch, number: int | None) -> di
 
 
 def commits(
-    root: Path,
-    series: Series,
+    project: Project,
     release: Release,
     patches: Sequence[Patch],
     author: str,
@@ -141,7 +140,6 @@ def commits(
     """
     Return the commits of some patches on a release.
 
-    :param root: the checkout of this project.
     :param patches: the patches, in series order.
     :param author: the author, as ``Name <mail>``.
     :param number: the number of the pull request, for the names of the newsfragments.
@@ -164,7 +162,7 @@ def commits(
                     f"{patch.name} requires {', '.join(sorted(missing))}, which is not exported.",
                     f"Add {' '.join(f'--patch {slug}' for slug in sorted(missing))}.",
                 )
-            added = files_of(root, series, patch, number)
+            added = files_of(project, patch, number)
             if twice := brought.keys() & added.keys():
                 path = min(twice)
                 raise Problem(
@@ -182,9 +180,7 @@ def commits(
     return made
 
 
-def notes(
-    series: Series, pins: Pins, release: Release, sent: Sequence[Commit], number: int | None
-) -> list[str]:
+def notes(project: Project, release: Release, sent: Sequence[Commit], number: int | None) -> list[str]:
     """
     Return notes for the sender, one or two sentences each.
 
@@ -192,13 +188,13 @@ def notes(
     :param number: the number of the pull request, if it is known.
     """
     said = []
-    newest = max(r.version for r in pins.releases if r.distribution is release.distribution)
+    newest = max(r.version for r in project.releases if r.distribution is release.distribution)
     if release.distribution is not CORE and release.version < newest:
         said.append(
             f"Providers are released only from main, and {release} is older than {newest}. "
             "Do not open a pull request with these commits; they are for operators."
         )
-    lines = news_lines(series.folder)
+    lines = news_lines(project.series.folder)
     if unnumbered := [commit.patch.slug for commit in sent if commit.patch.slug in lines and number is None]:
         said.append(
             f"The newsfragments of {', '.join(unnumbered)} are named for issues. "
@@ -218,7 +214,7 @@ def notes(
         for commit in sent
         if len(commit.patch.subject) >= LONGEST
     ]
-    slugs = dict.fromkeys(patch.slug for patch in series.patches)
+    slugs = dict.fromkeys(patch.slug for patch in project.series.patches)
     for commit in sent:
         text = message(commit.patch)
         if named := [slug for slug in slugs if re.search(rf"(?<![\w-]){slug}(?![\w-])", text)]:

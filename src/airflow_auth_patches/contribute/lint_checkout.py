@@ -16,9 +16,9 @@ from airflow_auth_patches.contribute import branch, send
 from airflow_auth_patches.contribute.export import NEWS
 from airflow_auth_patches.installation.environments import interpreter
 from airflow_auth_patches.releases.checkout import commit_of
-from airflow_auth_patches.releases.releases import Pins, Release
+from airflow_auth_patches.releases.releases import Release
 from airflow_auth_patches.series import tree
-from airflow_auth_patches.series.series import Series
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.util import git
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import attempt, program
@@ -53,9 +53,7 @@ class Hooked:
 
 
 def run_hooks(
-    root: Path,
-    series: Series,
-    pins: Pins,
+    project: Project,
     checkout: Path,
     at: str = "HEAD",
     *,
@@ -67,7 +65,6 @@ def run_hooks(
     """
     Export patches to a clone of a checkout, and run the hooks of the checkout on what they change.
 
-    :param root: the checkout of this project.
     :param checkout: the checkout of Airflow. It is only read.
     :param at: the commit to start from.
     :param release: the release whose forms to use; by default the newest that is not newer than the checkout.
@@ -79,19 +76,18 @@ def run_hooks(
     prek = program("prek", INSTALL)
     with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as name:
         folder = Path(name).resolve() / "airflow"
-        commit = commit_of(checkout, pins.releases[0], at)
+        commit = commit_of(checkout, project.releases.releases[0], at)
         common = git.run(checkout, "rev-parse", "--path-format=absolute", "--git-common-dir").strip()
         git.run(Path(name), "clone", "--quiet", "--shared", "--no-checkout", common, folder)
         git.run(folder, "checkout", "--quiet", "--detach", commit)
-        chosen = (
-            pins.release(release) if release else branch.release_for(folder, series, pins, list(names or ()))
-        )
+        fitting = release or str(branch.release_for(folder, project, list(names or ())))
+        chosen = project.releases.release(fitting)
         work = tree.Tree(folder, chosen)
         left_out = [] if every else list(_reduce(folder))
         work.commit("Keep only the hooks that run here\n")
         base = work.git("rev-parse", "HEAD").strip()
         target = send.Target(folder, "series")
-        send.export(root, series, pins, chosen, None, names, author=AUTHOR, target=target, progress=progress)
+        send.export(project, chosen, None, names, author=AUTHOR, target=target, progress=progress)
         work.git("checkout", "--quiet", "series")
         for file in (folder / NEWS).glob("*.*.*.rst"):
             # The counter of newsfragments that share an issue becomes a part of the number, as of a request.

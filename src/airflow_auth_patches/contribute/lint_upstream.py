@@ -14,8 +14,9 @@ from airflow_auth_patches.contribute.lint_tools import Finding, mypy, ruff
 from airflow_auth_patches.installation import environments
 from airflow_auth_patches.installation.pair_environments import folder_of
 from airflow_auth_patches.releases.fetching import sources
-from airflow_auth_patches.releases.releases import CORE, DISTRIBUTIONS, FAB, Pins, Release
+from airflow_auth_patches.releases.releases import CORE, DISTRIBUTIONS, FAB, Release
 from airflow_auth_patches.series import tree
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util import toml
 from airflow_auth_patches.util.progress import Progress, Silent
@@ -39,7 +40,7 @@ class Linted:
     accepted: tuple[tuple[Finding, str], ...]
 
 
-def chosen(series: Series, pins: Pins, *, every: bool) -> list[Release]:
+def chosen(project: Project, *, every: bool) -> list[Release]:
     """
     Return the releases to check: the newest of each line of core, and the newest provider.
 
@@ -48,20 +49,18 @@ def chosen(series: Series, pins: Pins, *, every: bool) -> list[Release]:
     :param every: also the newest release of each form of each patch.
     """
     newest: dict[object, Release] = {}
-    for release in pins.releases:
+    for release in project.releases:
         line = release.version.release[:2] if release.distribution is CORE else FAB
         if line not in newest or newest[line].version < release.version:
             newest[line] = release
     wanted = set(newest.values())
     if every:
-        wanted |= {tree.newest(patch, pins) for patch in series.patches}
-    return [release for release in pins.releases if release in wanted]
+        wanted |= {tree.newest(patch, project.releases) for patch in project.series.patches}
+    return [release for release in project.releases if release in wanted]
 
 
 def lint_upstream(
-    root: Path,
-    series: Series,
-    pins: Pins,
+    project: Project,
     *,
     every: bool = False,
     python: str | None = None,
@@ -70,7 +69,6 @@ def lint_upstream(
     """
     Check the files that the series adds, and patched files for findings that the stock files do not have.
 
-    :param root: the checkout of this project.
     :param every: check each form of each patch, not only those of the newest releases.
     :param python: the Python version of the environments in which mypy checks patched files: those of the
         newest core and provider, or, with ``every``, of all releases. With ``None``, mypy checks only added
@@ -78,56 +76,55 @@ def lint_upstream(
     :raises Problem: if ruff or mypy is missing, a patch does not apply, or a release cannot be fetched.
     """
     progress = progress or Silent()
-    releases = chosen(series, pins, every=every)
+    releases = chosen(project, every=every)
     found: list[Finding] = []
     seen: set[tuple[Path, int, str]] = set()
     latest = {release.distribution: release for release in releases}
     with progress.task("checking the series with upstream's settings", len(releases) + 1) as advance:
         for release in (None, *reversed(releases)):
             if release is None:
-                check = added(root, series)
+                check = added(project)
             else:
-                typed = (every or release is latest[release.distribution]) and series.serving(release)
-                interpreter = (
-                    _interpreter(root, pins, release, python, progress) if python and typed else None
-                )
-                check = edited(series, release, interpreter, progress)
+                typed = (every or release is latest[release.distribution]) and project.series.serving(release)
+                interpreter = _interpreter(project, release, python, progress) if python and typed else None
+                check = edited(project.series, release, interpreter, progress)
             # A form for several releases has the finding on each of them: report only the newest.
             new = [each for each in check if (each.path, each.line, each.rule) not in seen]
             seen |= {(each.path, each.line, each.rule) for each in new}
             found += new
             advance(1)
     told = sorted(found, key=lambda each: (str(each.path), each.line, each.rule))
-    with toml.opened(series.folder / ACCEPTED) as raw:
+    with toml.opened(project.series.folder / ACCEPTED) as raw:
         entries = [(e["file"], e["rule"], e["says"], e["why"]) for e in raw.get("finding", [])]
     accepted: dict[Finding, str] = {}
     for file, rule, says, why in entries:
         # The name of a patch is for all its forms.
-        names = {each: re.sub(r"~[^/]*$", ".patch", each.path.relative_to(root).as_posix()) for each in told}
+        names = {
+            each: re.sub(r"~[^/]*$", ".patch", each.path.relative_to(project.root).as_posix())
+            for each in told
+        }
         covered = [each for each in told if (names[each], each.rule) == (file, rule) and says in each.what]
         accepted.update(dict.fromkeys(covered, why))
         if every and not covered:
             what = f"{file} no longer has the finding {rule}: {says}."
-            told.append(Finding(series.folder / ACCEPTED, 1, what, "accepted", "Remove the entry."))
+            told.append(Finding(project.series.folder / ACCEPTED, 1, what, "accepted", "Remove the entry."))
     left = tuple(each for each in told if each not in accepted)
     return Linted(tuple(releases), left, tuple(accepted.items()))
 
 
-def added(root: Path, series: Series) -> Iterator[Finding]:
+def added(project: Project) -> Iterator[Finding]:
     """
     Yield what ruff and mypy find in the files that the series adds, and wrong newsfragments.
 
     For mypy, imports from Airflow have the type ``Any``.
-
-    :param root: the checkout of this project.
     """
-    ours = (file for dist in DISTRIBUTIONS for file in (root / dist.root).rglob("*.py"))
-    files = sorted(file.relative_to(root).as_posix() for file in ours)
-    for each in ruff(root, files) + mypy(root, files):
-        yield replace(each, path=root / each.path)
-    for file in sorted((root / NEWS).glob("*")):
+    ours = (file for dist in DISTRIBUTIONS for file in (project.root / dist.root).rglob("*.py"))
+    files = sorted(file.relative_to(project.root).as_posix() for file in ours)
+    for each in ruff(project.root, files) + mypy(project.root, files):
+        yield replace(each, path=project.root / each.path)
+    for file in sorted((project.root / NEWS).glob("*")):
         one = ".significant." in file.name or re.fullmatch(rb".+\n", file.read_bytes())
-        if file.name not in news_lines(series.folder).values() or not one:
+        if file.name not in news_lines(project.series.folder).values() or not one:
             what = "It belongs to no patch, or does not have exactly one line."
             yield Finding(file, 1, what, "news", "List it in patches/news.toml, and write it in one line.")
 
@@ -161,10 +158,10 @@ def edited(
                 yield _in_patch(each, release, patches)
 
 
-def _interpreter(root: Path, pins: Pins, release: Release, python: str, progress: Progress) -> Path:
-    pairs = (pair for pair in pins.pairs if release in (pair.core, pair.fab))
+def _interpreter(project: Project, release: Release, python: str, progress: Progress) -> Path:
+    pairs = (pair for pair in project.releases.pairs if release in (pair.core, pair.fab))
     pair = max(pairs, key=lambda pair: (pair.core.version, pair.fab.version))
-    return environments.make(pair, python, folder_of(root, pair, python, "stock"), progress).python
+    return environments.make(pair, python, folder_of(project.root, pair, python, "stock"), progress).python
 
 
 def _findings(work: tree.Tree, files: Sequence[str], python: Path | None) -> list[Finding]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from airflow_auth_patches.demo import recorded
-from airflow_auth_patches.releases.releases import CORE, Pins
-from airflow_auth_patches.series.series import Series
+from airflow_auth_patches.releases.releases import CORE
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.util import toml
 from airflow_auth_patches.util.errors import Problem
 
@@ -25,22 +25,21 @@ def scenarios(folder: Path) -> dict[str, tuple[str, ...]]:
         return {slug: tuple(name.strip() for name in names) for slug, names in raw.items()}
 
 
-def of_patch(root: Path, series: Series, pins: Pins, slug: str) -> list[recorded.Result]:
+def of_patch(project: Project, slug: str) -> list[recorded.Result]:
     """
     Return the recorded results of a patch, on the releases that it is for.
 
-    :param root: the checkout of this project.
     :param slug: the patch.
     :return: the results, in the order of the demonstration; empty if no scenario shows the patch.
     :raises Problem: if a file cannot be read, or a scenario has no recorded result.
     """
-    names = scenarios(series.folder).get(slug, ())
+    names = scenarios(project.series.folder).get(slug, ())
     if not names:
         return []
-    forms = [patch for patch in series.patches if patch.slug == slug]
-    served = {str(each.version) for each in pins.releases if any(form.serves(each) for form in forms)}
+    forms = [patch for patch in project.series.patches if patch.slug == slug]
+    served = {str(each.version) for each in project.releases if any(form.serves(each) for form in forms)}
     column = "core" if forms[0].distribution is CORE else "fab"
-    found = recorded.read(root / recorded.FILE)
+    found = recorded.read(project.root / recorded.FILE)
     rows = [row for row in found if row["scenario"] in names and row[column] in served]
     if missing := [name for name in names if name not in {row["scenario"] for row in rows}]:
         raise Problem(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from airflow_auth_patches.contribute import export, measurements
 from airflow_auth_patches.contribute.export import Commit
 from airflow_auth_patches.demo import recorded
 from airflow_auth_patches.releases.releases import CORE, Pins, Release
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.verification import expectations
 
@@ -23,9 +23,7 @@ QUOTED = re.compile(r"(`[^`]*`)")
 
 
 def body(
-    root: Path,
-    series: Series,
-    pins: Pins,
+    project: Project,
     release: Release,
     commit: Commit,
     labels: Sequence[str] = (),
@@ -35,7 +33,6 @@ def body(
     """
     Return the body of a patch's pull request.
 
-    :param root: the checkout of this project.
     :param release: the release on which the commit was made.
     :param labels: the labels to set on the pull request.
     :param origin: for a backport, the number of the original pull request.
@@ -48,16 +45,16 @@ def body(
     if origin is not None:
         parts.append(f"Backport of #{origin}.")
     if patch.cures:
-        seen = [f"- {marked(_sentence(series.bugs[slug].sees))}" for slug in patch.cures]
+        seen = [f"- {marked(_sentence(project.series.bugs[slug].sees))}" for slug in patch.cures]
         parts += ["### What a user sees", "\n".join(seen)]
     parts += ["### What changes, and why", marked(reflowed(export.linked(patch)))]
-    parts += _others(series, pins, patch)
+    parts += _others(project, patch)
     parts += [
         "### Measurements",
-        *_measured(root, series, pins, patch),
-        expectations.summary(expectations.load(series.folder, patch.slug), patch),
+        *_measured(project, patch),
+        expectations.summary(expectations.load(project.series.folder, patch.slug), patch),
     ]
-    parts += ["### How to verify", *_verify(pins, release, commit)]
+    parts += ["### How to verify", *_verify(project.releases, release, commit)]
     if patch.trade_off:
         parts += ["### Trade-off", _sentence(patch.trade_off)]
     if difference:
@@ -111,14 +108,14 @@ def _for_the_sender(commit: Commit, labels: Sequence[str]) -> str:
     return "<!--\n" + "\n".join(lines) + "\n-->"
 
 
-def _others(series: Series, pins: Pins, patch: Patch) -> list[str]:
+def _others(project: Project, patch: Patch) -> list[str]:
     """Return the required and co-required patches by title, because upstream does not know the slugs."""
     said = []
     for slug in patch.requires:
-        said.append(f'It builds on "{_forms(series, slug)[0].subject}".')
+        said.append(f'It builds on "{_forms(project.series, slug)[0].subject}".')
     for slug in patch.together_with:
-        other, *_ = forms = _forms(series, slug)
-        served = [each.version for each in pins.releases if any(form.serves(each) for form in forms)]
+        other, *_ = forms = _forms(project.series, slug)
+        served = [each.version for each in project.releases if any(form.serves(each) for form in forms)]
         said.append(
             f"With {other.distribution.name} {min(served)} to {max(served)} it also requires "
             f'"{other.subject}": alone, it can break requests.'
@@ -130,8 +127,8 @@ def _forms(series: Series, slug: str) -> list[Patch]:
     return [patch for patch in series.patches if patch.slug == slug]
 
 
-def _measured(root: Path, series: Series, pins: Pins, patch: Patch) -> list[str]:
-    rows = measurements.of_patch(root, series, pins, patch.slug)
+def _measured(project: Project, patch: Patch) -> list[str]:
+    rows = measurements.of_patch(project, patch.slug)
     if not rows:
         return []
     commands = dict.fromkeys(f"airflow-auth-patches demo --only {row['scenario']}" for row in rows)

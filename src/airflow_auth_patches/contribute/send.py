@@ -10,7 +10,8 @@ from pathlib import Path
 from airflow_auth_patches.contribute import backports, pull_request, worktree
 from airflow_auth_patches.contribute import export as export_module
 from airflow_auth_patches.releases.checkout import commit_of
-from airflow_auth_patches.releases.releases import CORE, Pins, Release
+from airflow_auth_patches.releases.releases import CORE, Release
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import attempt
@@ -54,9 +55,7 @@ class Target:
 
 
 def export(
-    root: Path,
-    series: Series,
-    pins: Pins,
+    project: Project,
     release: Release,
     output: Path | None,
     names: Sequence[str] | None = None,
@@ -70,7 +69,6 @@ def export(
     """
     Export patches of a release as commits for `git am`, or as a branch in a checkout, or both.
 
-    :param root: the checkout of this project.
     :param output: the folder to write into, new or empty; ``None`` to write no files.
     :param names: exactly these patches; ``None`` for all that are for the release.
     :param author: the author, as ``Name <mail>``; by default git's user.
@@ -81,7 +79,7 @@ def export(
         not empty. Nothing is written then.
     """
     progress = progress or Silent()
-    patches = chosen(series, release, names)
+    patches = chosen(project.series, release, names)
     author = known_author(author)
     if output is not None:
         usable(output)
@@ -92,13 +90,13 @@ def export(
             branch = branch_name(release, patches) if target.branch is None else target.branch
             worktree.check_name(target.path, branch)
         with progress.task(f"making {len(patches)} commits on {release}"):
-            commits = export_module.commits(root, series, release, patches, author, number)
+            commits = export_module.commits(project, release, patches, author, number)
         files = {}
         for commit in commits:
             files[commit.name] = commit.content
             if bodies:
-                labels = labels_of(series, pins, release, commit.patch)
-                text = pull_request.body(root, series, pins, release, commit, labels)
+                labels = labels_of(project, release, commit.patch)
+                text = pull_request.body(project, release, commit, labels)
                 files[body_name(commit)] = text.encode()
         if target is not None:
             with progress.task(f"applying them to {target.path}"):
@@ -109,7 +107,7 @@ def export(
         with written(output, files) as paths:
             if target is not None and branch is not None and result is not None:
                 worktree.create_branch(target.path, branch, result.head)
-    notes = tuple(export_module.notes(series, pins, release, commits, number))
+    notes = tuple(export_module.notes(project, release, commits, number))
     if result is None:
         return Exported(paths, notes)
     return Exported(paths, notes, branch, result.notes, result.failed)
@@ -126,13 +124,13 @@ def body_name(commit: export_module.Commit) -> str:
     return commit.name.removesuffix(".patch") + ".md"
 
 
-def labels_of(series: Series, pins: Pins, release: Release, patch: Patch) -> list[str]:
+def labels_of(project: Project, release: Release, patch: Patch) -> list[str]:
     """Return the labels for the pull request to main of a patch; empty if it does not go to main."""
-    newest = backports.lines(pins)[0].release
-    kind = export_module.kind_of(series, patch)
+    newest = backports.lines(project.releases)[0].release
+    kind = export_module.kind_of(project.series, patch)
     if release.distribution is not CORE or release != newest or kind != "bugfix":
         return []
-    return [line.label for line in backports.branches_of(series, pins, patch.slug)]
+    return [line.label for line in backports.branches_of(project, patch.slug)]
 
 
 def known_author(author: str | None) -> str:

@@ -10,7 +10,7 @@ from airflow_auth_patches.contribute import backports, export, pull_request
 from airflow_auth_patches.contribute.backports import Variant
 from airflow_auth_patches.contribute.export import Commit
 from airflow_auth_patches.contribute.send import body_name, known_author, labels_of, usable, written
-from airflow_auth_patches.releases.releases import Pins
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Series
 from airflow_auth_patches.util.progress import Progress, Silent
 
@@ -31,9 +31,7 @@ class Backported:
 
 
 def backport(
-    root: Path,
-    series: Series,
-    pins: Pins,
+    project: Project,
     output: Path | None,
     names: Sequence[str],
     *,
@@ -45,7 +43,6 @@ def backport(
     """
     Export patches of core for main and for each older release line that they are for.
 
-    :param root: the checkout of this project.
     :param output: the folder to write into, new or empty; it gets a folder for each branch. ``None`` to write
         no files and only return the differences.
     :param names: the slugs of the patches.
@@ -56,7 +53,7 @@ def backport(
         empty. Nothing is written then.
     """
     progress = progress or Silent()
-    found = backports.variants(series, pins, names)
+    found = backports.variants(project, names)
     author = known_author(author)
     if output is not None:
         usable(output)
@@ -69,7 +66,7 @@ def backport(
             continue
         branch = None if line.newest else line.branch
         with progress.task(f"making {len(variant.patches)} commits for {line.branch}"):
-            made = export.commits(root, series, release, variant.patches, author, number, branch)
+            made = export.commits(project, release, variant.patches, author, number, branch)
             difference = ""
             if newest is not None:
                 difference = backports.range_diff((newest[0].line.release, newest[1]), (release, made))
@@ -78,12 +75,10 @@ def backport(
             files[f"{line.branch}/{commit.name}"] = commit.content
             if bodies:
                 text = pull_request.body(
-                    root,
-                    series,
-                    pins,
+                    project,
                     release,
                     commit,
-                    labels_of(series, pins, release, commit.patch),
+                    labels_of(project, release, commit.patch),
                     number if newest and newest[0].line.newest else None,
                     difference if newest and newest[0].line.newest else "",
                 )
@@ -91,7 +86,7 @@ def backport(
         newest = newest or (variant, made)
     with written(output, files) as paths:
         pass
-    return Backported(paths, tuple(_notes(series, found, number)), differences)
+    return Backported(paths, tuple(_notes(project.series, found, number)), differences)
 
 
 def _notes(series: Series, found: Sequence[Variant], number: int | None) -> list[str]:

@@ -16,8 +16,7 @@ from airflow_auth_patches.demo.reached import Reached
 from airflow_auth_patches.demo.report import measurement_data
 from airflow_auth_patches.demo.running import Place, Seen
 from airflow_auth_patches.demo.scenarios import sequence, token_race
-from airflow_auth_patches.releases.releases import Pins
-from airflow_auth_patches.series.series import Series
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.progress import Progress
 
@@ -62,7 +61,7 @@ def port_of(url: str) -> int:
     return port
 
 
-def prove(url: str, subject: Subject, series: Series, pins: Pins, progress: Progress) -> Proof:
+def prove(url: str, subject: Subject, project: Project, progress: Progress) -> Proof:
     """
     Check that a server runs the patched code, see `running.prove`.
 
@@ -73,7 +72,7 @@ def prove(url: str, subject: Subject, series: Series, pins: Pins, progress: Prog
     port = port_of(url)
     try:
         with progress.task("checking that the server runs the patched code"):
-            expected = expect(subject, series, pins, progress)
+            expected = expect(subject, project, progress)
             place = _place(port, subject)
             seen = running.inspect(place, list(expected.files))
             running.prove(place, seen, expected.files)

@@ -10,6 +10,7 @@ from packaging.version import Version
 from airflow_auth_patches.releases.releases import CORE, FAB, Pins, Release
 from airflow_auth_patches.series import affected
 from airflow_auth_patches.series.affected import Finding, Results, Status
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Patch, Series
 
 #: The statuses of a bug that affects the stock release.
@@ -45,7 +46,7 @@ def findings_of(
     :param other: the version of the other distribution. Bugs that do not show with it are left out.
     """
     return [
-        affected.judge(series, pins, results, bug, release)
+        affected.judge(Project(series.folder.parent, series, pins), results, bug, release)
         for bug in series.bugs.values()
         if affected.distribution_of(bug) is release.distribution
         and (other is None or bug.shows_with.contains(other, prereleases=True))

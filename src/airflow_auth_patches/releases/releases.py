@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -157,6 +157,10 @@ class Pins:
     label: str
     releases: tuple[Release, ...]
     pairs: tuple[Pair, ...]
+
+    def __iter__(self) -> Iterator[Release]:
+        """Iterate over the releases."""
+        return iter(self.releases)
 
     def release(self, name: str) -> Release:
         """

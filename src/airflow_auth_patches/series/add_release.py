@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from airflow_auth_patches.releases import pinning
 from airflow_auth_patches.releases.fetching import sources
-from airflow_auth_patches.releases.releases import Pins, Release
+from airflow_auth_patches.releases.releases import Release
 from airflow_auth_patches.series import compatibility
 from airflow_auth_patches.series.compatibility import Fit
-from airflow_auth_patches.series.series import Series
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.util.progress import Progress
 
 
@@ -27,7 +27,7 @@ class Added:
 
 
 def add_release(
-    series: Series, pins: Pins, name: str, *, dry_run: bool = False, progress: Progress | None = None
+    project: Project, name: str, *, dry_run: bool = False, progress: Progress | None = None
 ) -> Added:
     """
     Fetch and verify a release, check whether each patch applies to it, and add it to ``releases.toml``.
@@ -37,9 +37,9 @@ def add_release(
     :raises Problem: if it is not a final release, is pinned already, is out of scope, cannot be fetched or is
         corrupt. Nothing is written then.
     """
-    dist, version = pinning.named(name, pins)
+    dist, version = pinning.named(name, project.releases)
     release = pinning.find(dist, version, progress)
-    fits = tuple(compatibility.judge(series, pins, release, sources(release)))
+    fits = tuple(compatibility.judge(project, release, sources(release)))
     if not dry_run:
-        pinning.write(series.folder, release)
+        pinning.write(project.series.folder, release)
     return Added(release, fits)

@@ -11,7 +11,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from airflow_auth_patches.releases.releases import DISTRIBUTIONS, Distribution, Pins, Release
+from airflow_auth_patches.releases.releases import DISTRIBUTIONS, Distribution, Release
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Bug, Patch, Series
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.files import write_whole
@@ -148,7 +149,7 @@ def edits(series: Series, bug: Bug, release: Release) -> dict[str, str]:
     return {patch.name: patch.edits_sha256 for patch in cures(series, bug, release)}
 
 
-def judge(series: Series, pins: Pins, results: Results, bug: Bug, release: Release) -> Finding:
+def judge(project: Project, results: Results, bug: Bug, release: Release) -> Finding:
     """
     Return the affected status of a bug on a release, from the recorded results of its reproducer alone.
 
@@ -160,7 +161,7 @@ def judge(series: Series, pins: Pins, results: Results, bug: Bug, release: Relea
     found = results.get(str(release), {}).get(bug.slug)
     if found is None:
         return Finding(release, bug.slug, Status.NOT_RUN)
-    if dict(found.patches) != edits(series, bug, release):
+    if dict(found.patches) != edits(project.series, bug, release):
         return Finding(
             release, bug.slug, Status.NOT_RUN, reason="its patches changed after the last run", result=found
         )
@@ -169,7 +170,7 @@ def judge(series: Series, pins: Pins, results: Results, bug: Bug, release: Relea
     if found.stock == "passed":
         older = [
             results.get(str(each), {}).get(bug.slug)
-            for each in pins.releases
+            for each in project.releases
             if each.distribution is release.distribution and each.version < release.version
         ]
         fails = any(each is not None and fails_by_assertion(each.stock) for each in older)
@@ -193,7 +194,7 @@ def _absent(bug: Bug, outcome: str) -> bool:
     return bug.absent is not None and bool(re.search(bug.absent, outcome))
 
 
-def matrix(series: Series, pins: Pins, results: Results) -> list[Finding]:
+def matrix(project: Project, results: Results) -> list[Finding]:
     """
     Return the affected status of every bug on every pinned release of its distribution.
 
@@ -201,9 +202,9 @@ def matrix(series: Series, pins: Pins, results: Results) -> list[Finding]:
     :return: the findings, in the order of the releases, then of the bugs.
     """
     return [
-        judge(series, pins, results, bug, release)
-        for release in pins.releases
-        for bug in series.bugs.values()
+        judge(project, results, bug, release)
+        for release in project.releases
+        for bug in project.series.bugs.values()
         if distribution_of(bug) is release.distribution
     ]
 

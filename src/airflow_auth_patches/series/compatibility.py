@@ -11,7 +11,8 @@ from packaging.version import Version
 from airflow_auth_patches.releases.releases import Pins, Release
 from airflow_auth_patches.series import hunks
 from airflow_auth_patches.series.deriving import merge_onto
-from airflow_auth_patches.series.series import Patch, Series
+from airflow_auth_patches.series.project import Project
+from airflow_auth_patches.series.series import Patch
 
 
 class Compatibility(str, Enum):
@@ -76,7 +77,7 @@ class Fit:
         return "in range" if self.in_range else "widen Applies-To"
 
 
-def judge(series: Series, pins: Pins, release: Release, files: Mapping[str, bytes]) -> list[Fit]:
+def judge(project: Project, release: Release, files: Mapping[str, bytes]) -> list[Fit]:
     """
     Check whether each patch applies to a release, on top of the earlier patches that apply.
 
@@ -88,8 +89,8 @@ def judge(series: Series, pins: Pins, release: Release, files: Mapping[str, byte
     :return: the compatibility of each slug, in series order.
     """
     now = dict(files)
-    neighbour = _neighbour(pins, release)
-    mine = [patch for patch in series.patches if patch.distribution is release.distribution]
+    neighbour = _neighbour(project.releases, release)
+    mine = [patch for patch in project.series.patches if patch.distribution is release.distribution]
     fits = []
     for slug in dict.fromkeys(patch.slug for patch in mine):
         forms = sorted(
@@ -110,7 +111,7 @@ def judge(series: Series, pins: Pins, release: Release, files: Mapping[str, byte
         if why:
             judged, misfits = Compatibility.NOT_NEEDED, ()
             patch = forms[0] if in_range else patch  # the form whose range must be narrowed
-        elif misfits and (found := merge_onto(series, pins, slug, release, now)):
+        elif misfits and (found := merge_onto(project, slug, release, now)):
             judged, misfits = Compatibility.MERGES, ()
             patch, merged = found
             now.update(merged)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_auth_patches.releases.fetching import sources
-from airflow_auth_patches.releases.releases import Distribution, Pins, Release
+from airflow_auth_patches.releases.releases import Distribution, Release
 from airflow_auth_patches.series import hunks
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import TRAILERS, Patch, Series
 from airflow_auth_patches.series.tree import Tree, format_commit, merge_file, newest, write_files
 
@@ -61,7 +62,7 @@ def before(series: Series, release: Release, slug: str, files: Mapping[str, byte
     return found
 
 
-def derive(series: Series, pins: Pins, slugs: Collection[str] | None = None) -> list[Form]:
+def derive(project: Project, slugs: Collection[str] | None = None) -> list[Form]:
     """
     Derive the older forms of patches, and bring the forms that are edited by hand into git's format.
 
@@ -72,17 +73,18 @@ def derive(series: Series, pins: Pins, slugs: Collection[str] | None = None) -> 
     :return: the forms, in series order; those of one patch from the newest to the oldest.
     """
     found: list[Form] = []
-    groups = _groups(series, pins, slugs)
+    groups = _groups(project, slugs)
+    series = project.series
     edited = {path for patch in series.patches for path in patch.edits}
     released: dict[Release, Mapping[str, bytes]] = {}
-    for release in sorted({newest(form, pins) for forms in groups for form in forms}, key=str):
+    for release in sorted({newest(form, project.releases) for forms in groups for form in forms}, key=str):
         files = sources(release)
         released[release] = {path: files[path] for path in edited if path in files}
     with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as folder:
         for forms in groups:
             source: Step | None = None
             for patch in forms:
-                release = newest(patch, pins)
+                release = newest(patch, project.releases)
                 try:
                     files = before(series, release, patch.slug, released[release])
                     form, after = _form(Path(folder), patch, release, files, source, forms[0])
@@ -92,15 +94,14 @@ def derive(series: Series, pins: Pins, slugs: Collection[str] | None = None) -> 
                     continue
                 found.append(form)
                 made = dataclasses.replace(patch, content=form.content, edits=edits)
-                series = dataclasses.replace(
-                    series, patches=tuple(made if each is patch else each for each in series.patches)
-                )
+                patches = tuple(made if each is patch else each for each in series.patches)
+                series = dataclasses.replace(series, patches=patches)
                 source = (made, files, after)
     return found
 
 
 def merge_onto(
-    series: Series, pins: Pins, slug: str, release: Release, files: Mapping[str, bytes]
+    project: Project, slug: str, release: Release, files: Mapping[str, bytes]
 ) -> tuple[Patch, dict[str, bytes]] | None:
     """
     Merge a patch three-way into a release to which none of its forms applies.
@@ -113,8 +114,8 @@ def merge_onto(
         no change.
     """
     bases: dict[Release, Patch] = {}
-    for patch in series.patches:
-        served = [each for each in pins.releases if each != release and patch.serves(each)]
+    for patch in project.series.patches:
+        served = [each for each in project.releases if each != release and patch.serves(each)]
         if patch.slug == slug and served:
             bases[max(served, key=lambda each: each.version)] = patch
     newer = sorted((base for base in bases if base.version > release.version), key=lambda r: r.version)
@@ -125,7 +126,7 @@ def merge_onto(
             if patch.edits.keys() - patch.adds - files.keys():
                 continue  # the release has not all of the files
             try:
-                earlier = before(series, base, slug, sources(base))
+                earlier = before(project.series, base, slug, sources(base))
                 theirs = hunks.apply_all(earlier, patch.edits)
             except hunks.HunkFault:
                 continue  # `check` reports that it does not apply to its own release
@@ -135,18 +136,20 @@ def merge_onto(
     return None
 
 
-def _groups(series: Series, pins: Pins, slugs: Collection[str] | None) -> list[list[Patch]]:
+def _groups(project: Project, slugs: Collection[str] | None) -> list[list[Patch]]:
     """Return the forms of each chosen patch, newest first, and of later patches that edit the same files."""
     groups: dict[tuple[Distribution, str], list[Patch]] = {}
-    for patch in series.patches:
-        if any(patch.serves(release) for release in pins.releases):
+    for patch in project.series.patches:
+        if any(patch.serves(release) for release in project.releases):
             groups.setdefault((patch.distribution, patch.slug), []).append(patch)
     chosen, touched = [], set[str]()
     for (_, slug), forms in groups.items():
         paths = {path for form in forms for path in form.edits}
         if slugs is None or slug in slugs or not touched.isdisjoint(paths):
             touched |= paths
-            chosen.append(sorted(forms, key=lambda form: newest(form, pins).version, reverse=True))
+            chosen.append(
+                sorted(forms, key=lambda form: newest(form, project.releases).version, reverse=True)
+            )
     return chosen
 
 

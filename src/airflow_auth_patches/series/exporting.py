@@ -10,7 +10,8 @@ from pathlib import Path
 from airflow_auth_patches.releases.releases import Distribution, Pins, Release
 from airflow_auth_patches.series import hunks
 from airflow_auth_patches.series.deriving import derive
-from airflow_auth_patches.series.series import Patch, Series, patch_of, series_order
+from airflow_auth_patches.series.project import Project
+from airflow_auth_patches.series.series import Patch, patch_of, series_order
 from airflow_auth_patches.series.tree import (
     BASE,
     EXPORTED,
@@ -26,7 +27,7 @@ from airflow_auth_patches.series.tree import (
 from airflow_auth_patches.util.errors import Exit, Problem
 
 
-def refreshed(tree: Tree, series: Series, pins: Pins) -> dict[Path, bytes]:
+def refreshed(tree: Tree, project: Project) -> dict[Path, bytes]:
     """
     Return the files that an export of a tree would write.
 
@@ -41,14 +42,14 @@ def refreshed(tree: Tree, series: Series, pins: Pins) -> dict[Path, bytes]:
         the name of another patch, a file was edited both in the project and in the tree, or a commit cannot
         become a patch.
     """
-    root = series.folder.parent
+    root, folder = project.root, project.series.folder / tree.release.distribution.folder
     status = tree.git("status", "--porcelain")
     if status:
         raise Problem(f"{tree.folder} has uncommitted changes.", "Commit or discard them.")
     dist = tree.release.distribution
     writes: dict[Path, bytes] = {}
     added = added_files(root, tree.release)
-    order = series_order(series.folder, dist)
+    order = series_order(project.series.folder, dist)
     tags = [tag for tag in (IMPORTED, EXPORTED) if tree.git("tag", "--list", tag)]
     edited = set(tree.git("diff", "--name-only", IMPORTED, "HEAD").splitlines())
     for path, file in added.items():
@@ -61,16 +62,16 @@ def refreshed(tree: Tree, series: Series, pins: Pins) -> dict[Path, bytes]:
         {_name_of(tree, commit): format_commit(tree, commit, added) for commit in _commits(tree, tag)}
         for tag in tags
     ]
-    known = {patch.name: patch for patch in series.serving(tree.release)}
+    known = {patch.name: patch for patch in project.series.serving(tree.release)}
     for commit in _commits(tree, "HEAD"):
         content = format_commit(tree, commit, added)
         if b"\ndiff --git " not in content:
             continue
         name = _name_of(tree, commit)
         patch = known.pop(name, None)
-        target = series.folder / dist.folder / f"{name}.patch"
+        target = folder / f"{name}.patch"
         if patch:
-            if _stays(patch, content, tree.release, pins):
+            if _stays(patch, content, tree.release, project.releases):
                 continue
             before = [forms[name] for forms in formed if name in forms]
             if not _to_write(tree, root, target, content, before):
@@ -85,7 +86,7 @@ def refreshed(tree: Tree, series: Series, pins: Pins) -> dict[Path, bytes]:
         writes[target] = content
         if (slug := name.partition("~")[0]) not in order:
             order.append(slug)
-            writes[series.folder / dist.folder / "series"] = "".join(f"{s}\n" for s in order).encode()
+            writes[folder / "series"] = "".join(f"{s}\n" for s in order).encode()
     if known:
         raise Problem(
             f"The tree has no commit for {', '.join(known)}.",
@@ -162,33 +163,32 @@ def _name_of(tree: Tree, commit: str) -> str:
         return re.sub(r"[^a-z0-9]+", "-", subject.lower()).strip("-")
 
 
-def refresh(root: Path, series: Series, pins: Pins, release: Release | None) -> list[Path]:
+def refresh(project: Project, release: Release | None) -> list[Path]:
     """
     Export the commits of a release's tree to the series, and derive the older forms of each patch.
 
-    :param root: the checkout of this project.
     :param release: the release of the tree; with ``None`` no tree is read, and all older forms are derived.
     :return: the files that were written; empty for an unchanged tree.
     :raises Problem: if there is no tree, if an edit would be lost because its form is derived from a newer
         one, and as :func:`refreshed` does. Nothing is written then.
     """
     if release is None:
-        return _write({form.patch.path: form.content for form in derive(series, pins)})
-    tree = Tree(folder_of(root, release), release)
+        return _write({form.patch.path: form.content for form in derive(project)})
+    tree = Tree(folder_of(project.root, release), release)
     if not (tree.folder / ".git").is_dir():
         raise Problem(
             f"There is no tree of {release}.",
             f"Create it first: airflow-auth-patches tree {release}",
             Exit.USAGE,
         )
-    writes = refreshed(tree, series, pins)
-    done = _write({**writes, **_followers(series, pins, writes)})
+    writes = refreshed(tree, project)
+    done = _write({**writes, **_followers(project, writes)})
     tree.git("tag", "--force", EXPORTED, "HEAD")
-    remember(tree, EXPORTED, root, writes)
+    remember(tree, EXPORTED, project.root, writes)
     return done
 
 
-def _followers(series: Series, pins: Pins, writes: Mapping[Path, bytes]) -> dict[Path, bytes]:
+def _followers(project: Project, writes: Mapping[Path, bytes]) -> dict[Path, bytes]:
     """
     Return the patch files that change because of the exported ones.
 
@@ -197,16 +197,17 @@ def _followers(series: Series, pins: Pins, writes: Mapping[Path, bytes]) -> dict
     """
     edited = [
         patch_of(patch.path, patch.distribution, writes[patch.path]) if patch.path in writes else patch
-        for patch in series.patches
+        for patch in project.series.patches
     ]
     slugs = {patch.slug for patch in edited if patch.path in writes}
-    forms = derive(dataclasses.replace(series, patches=tuple(edited)), pins, slugs)
+    series = dataclasses.replace(project.series, patches=tuple(edited))
+    forms = derive(dataclasses.replace(project, series=series), slugs)
     for form in forms:
         if form.source and form.lost and form.patch.path in writes:
             what = "The edits" if form.lost == "edits" else "The message"
             raise Problem(
                 f"{what} of {form.patch.name} would be lost, because it is derived from {form.source.name}.",
-                f"Edit {form.source.name} in the tree of {newest(form.source, pins)}"
+                f"Edit {form.source.name} in the tree of {newest(form.source, project.releases)}"
                 + (", or add the trailer `By-Hand: REASON` above `Tests:`." if form.lost == "edits" else "."),
             )
     return {form.patch.path: form.content for form in forms}

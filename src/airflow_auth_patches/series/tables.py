@@ -7,44 +7,46 @@ from collections.abc import Iterable
 from packaging.version import Version
 
 from airflow_auth_patches.releases.releases import CORE, Pins
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util.show import markdown_table
 
 
-def patches(series: Series, pins: Pins) -> str:
+def patches(project: Project) -> str:
     """
     Return a table with a row for each patch: name, releases, and effect.
 
     The effect is the subject of the newest form. Links are relative to the root folder.
     """
     rows = []
-    for newest, forms in _forms(series):
-        mark = " (trade-off)" if newest.trade_off else " (optional)" if series.optional(newest) else ""
-        rows.append([f"{_link(newest)}{mark}", _range(forms, pins), newest.subject])
+    for newest, forms in _forms(project.series):
+        optional = " (optional)" if project.series.optional(newest) else ""
+        mark = " (trade-off)" if newest.trade_off else optional
+        rows.append([f"{_link(newest)}{mark}", _range(forms, project.releases), newest.subject])
     return markdown_table(["patch", "releases", "effect"], rows)
 
 
-def symptoms(series: Series, pins: Pins) -> str:
+def symptoms(project: Project) -> str:
     """
     Return a table with a row for each patch: name, releases, symptoms that it cures, and files.
 
     Links are relative to ``docs``.
     """
     rows = []
-    for newest, forms in _forms(series):
-        bugs = [series.bugs[slug] for slug in newest.cures]
+    for newest, forms in _forms(project.series):
+        bugs = [project.series.bugs[slug] for slug in newest.cures]
         cured = "; ".join(f"{bug.sees} ([why](bugs/{bug.page}.md))" for bug in bugs)
-        rows.append([_link(newest, "../"), _range(forms, pins), cured or "-", _files(newest)])
+        rows.append([_link(newest, "../"), _range(forms, project.releases), cured or "-", _files(newest)])
     return markdown_table(["patch", "releases", "symptom", "files"], rows)
 
 
-def bugs(series: Series, pins: Pins) -> str:
+def bugs(project: Project) -> str:
     """Return a table with a row for each bug: name, cause, patches and releases. Links are for ``docs``."""
     rows = []
-    for bug in series.bugs.values():
+    for bug in project.series.bugs.values():
         cures = [
-            f"{_link(newest, '../')} ({_range(forms, pins)})"
-            for newest, forms in _forms(series)
+            f"{_link(newest, '../')} ({_range(forms, project.releases)})"
+            for newest, forms in _forms(project.series)
             if any(bug.slug in form.cures for form in forms)
         ]
         rows.append([f"[`{bug.slug}`](bugs/{bug.page}.md)", bug.title, ", ".join(cures)])

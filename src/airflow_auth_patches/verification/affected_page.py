@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from airflow_auth_patches.releases.releases import DISTRIBUTIONS, Distribution, Pins
+from airflow_auth_patches.releases.releases import DISTRIBUTIONS, Distribution
 from airflow_auth_patches.series import affected
 from airflow_auth_patches.series.affected import Finding, Results, Status
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Series
 from airflow_auth_patches.util.files import write_whole
 
@@ -36,14 +36,14 @@ reproducer, of the patches' edits and of all other inputs. The results are in `p
 """
 
 
-def render(series: Series, pins: Pins, results: Results) -> str:
+def render(project: Project, results: Results) -> str:
     """
     Return the text of the page.
 
     :param results: the recorded results.
     :return: Markdown.
     """
-    findings = affected.matrix(series, pins, results)
+    findings = affected.matrix(project, results)
     parts = [HEAD.format(legend=affected.LEGEND)]
     for dist in DISTRIBUTIONS:
         mine = [finding for finding in findings if finding.release.distribution is dist]
@@ -54,7 +54,7 @@ def render(series: Series, pins: Pins, results: Results) -> str:
             *_grouped(findings, dist),
             f"\nInstalled with: {_companions(mine)}.\n",
         ]
-    parts += ["\n## The reproducers\n\n", *_reproducers(series)]
+    parts += ["\n## The reproducers\n\n", *_reproducers(project.series)]
     return "".join(parts)
 
 
@@ -99,17 +99,16 @@ def _reproducers(series: Series) -> Iterator[str]:
         yield _row(f"`{bug.slug}`", bug.sees, f"[`{name}`](../{file})")
 
 
-def write(root: Path, series: Series, pins: Pins, results: Results) -> None:
+def write(project: Project, results: Results) -> None:
     """
     Write the page to ``docs/affected.md``.
 
-    :param root: the checkout of this project.
     :raises Problem: when the file cannot be written.
     """
-    write_whole(root / FILE, render(series, pins, results))
+    write_whole(project.root / FILE, render(project, results))
 
 
-def outdated(root: Path, series: Series, pins: Pins, results: Results) -> bool:
+def outdated(project: Project, results: Results) -> bool:
     """Check whether the page differs from the recorded results."""
-    path = root / FILE
-    return not path.exists() or path.read_text(encoding="utf-8") != render(series, pins, results)
+    path = project.root / FILE
+    return not path.exists() or path.read_text(encoding="utf-8") != render(project, results)

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from airflow_auth_patches.releases.fetching import sources
-from airflow_auth_patches.releases.releases import Pins, Release
+from airflow_auth_patches.releases.releases import Release
 from airflow_auth_patches.series import hunks, tree
 from airflow_auth_patches.series.deriving import before
-from airflow_auth_patches.series.series import Patch, Series
+from airflow_auth_patches.series.project import Project
+from airflow_auth_patches.series.series import Patch
 from airflow_auth_patches.util.errors import Fault, Problem
 from airflow_auth_patches.util.progress import Progress
 from airflow_auth_patches.verification import expectations
@@ -24,11 +25,11 @@ def line_of(patch: Patch, start: str) -> int:
     return 1
 
 
-def same_files(patch: Patch, others: Sequence[Patch], series: Series, pins: Pins) -> Sequence[Patch]:
+def same_files(patch: Patch, others: Sequence[Patch], project: Project) -> Sequence[Patch]:
     """Return the other forms of a patch that give the same files on every release that the patch serves."""
     try:
-        for release in filter(patch.serves, pins.releases):
-            files = before(series, release, patch.slug, sources(release))
+        for release in filter(patch.serves, project.releases):
+            files = before(project.series, release, patch.slug, sources(release))
             after = {**files, **hunks.apply_all(files, patch.edits)}
             others = [other for other in others if _after(files, other) == after]
     except hunks.HunkFault:
@@ -44,20 +45,19 @@ def _after(files: Mapping[str, bytes], patch: Patch) -> Mapping[str, bytes] | No
         return None
 
 
-def applies(root: Path, series: Series, release: Release, progress: Progress) -> Iterator[Fault]:
+def applies(project: Project, release: Release, progress: Progress) -> Iterator[Fault]:
     """
     Check that the patches of a release apply to it and reverse, match ``git apply``, and compile.
 
-    :param root: the checkout of this project.
     :return: the faults; the check stops at the first patch that does not apply.
     :raises Problem: when the release cannot be fetched.
     """
     files = dict(sources(release, progress))
-    ours = tree.added_files(root, release)
+    ours = tree.added_files(project.root, release)
     for path, file in ours.items():
         if path in files:
             yield Fault(file, 1, f"The sdist of {release} already has that file. Rename the added file.")
-    for patch in series.serving(release):
+    for patch in project.series.serving(release):
         try:
             after = hunks.apply_all(files, patch.edits)
         except hunks.HunkFault as fault:
@@ -77,7 +77,9 @@ def applies(root: Path, series: Series, release: Release, progress: Progress) ->
                 patch.path, 1, f"The patch does not reverse cleanly on {release}. Correct its context lines."
             )
         yield from _compiles(patch, release, after)
-        yield from (Fault(*fault) for fault in expectations.mutant_faults(series.folder, patch, after))
+        yield from (
+            Fault(*fault) for fault in expectations.mutant_faults(project.series.folder, patch, after)
+        )
         yield from _as_git(patch, release, files, after)
         files.update(after)
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from airflow_auth_patches.releases.releases import CORE, DISTRIBUTIONS, Distribution, Pins
 from airflow_auth_patches.series import affected
 from airflow_auth_patches.series.deriving import Form, derive
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import (
     TRAILERS,
     Patch,
@@ -43,20 +44,18 @@ from airflow_auth_patches.verification.applying import applies, line_of, same_fi
 REQUIRED_TRAILERS = ("Bug", "Forwarded", "Applies-To", "Tests")
 
 
-def check(
-    root: Path, folder: Path, pins: Pins, progress: Progress | None = None
-) -> tuple[list[Fault], list[Form]]:
+def check(root: Path, releases: Pins, progress: Progress | None = None) -> tuple[list[Fault], list[Form]]:
     """
-    Check the whole series.
+    Check the whole series. A patch that cannot be read is a fault too.
 
     :param root: the checkout of this project.
-    :param folder: its ``patches/``.
     :return: the faults, and every form of every patch with the origin of its edits.
     :raises Problem: when a pinned release cannot be fetched.
     """
     progress = progress or Silent()
     faults: list[Fault] = []
     patches = []
+    folder = root / "patches"
     for dist in DISTRIBUTIONS:
         faults += _folder(folder, dist, series_order(folder, dist))
         for slug in series_order(folder, dist):
@@ -65,37 +64,36 @@ def check(
                     patches.append(read_patch(path, dist))
                 except PatchFault as fault:
                     faults.append(Fault(fault.path, fault.line, fault.fault))
-    series = Series(folder, tuple(patches), read_bugs(folder))
+    project = Project(root, Series(folder, tuple(patches), read_bugs(folder)), releases)
     for patch in patches:
-        faults += _words(patch, series, root)
-    faults += _bugs(series, root)
-    faults += _variants(series, pins)
-    releases = [release for release in pins.releases if series.serving(release)]
-    with progress.task("applying every patch to every release in its range", len(releases)) as advance:
-        for release in releases:
-            faults += applies(root, series, release, progress)
+        faults += _words(patch, project)
+    faults += _bugs(project)
+    faults += _variants(project)
+    served = [release for release in releases if project.series.serving(release)]
+    with progress.task("applying every patch to every release in its range", len(served)) as advance:
+        for release in served:
+            faults += applies(project, release, progress)
             advance(1)
     with progress.task("deriving the older forms of each patch"):
-        forms = derive(series, pins)
+        forms = derive(project)
     faults += _outdated(forms)
     return sorted(set(faults), key=lambda fault: (str(fault.path), fault.line, fault.what)), forms
 
 
-def check_affected(root: Path, series: Series, pins: Pins) -> list[Fault]:
+def check_affected(project: Project) -> list[Fault]:
     """
     Check that every recorded result is up to date, and that docs/affected.md matches the results.
 
-    :param root: the checkout of this project.
     :return: the faults; empty if there are none.
     :raises Problem: when the results cannot be read.
     """
-    results = affected.read(series.folder)
+    results = affected.read(project.series.folder)
     remedy = "run `airflow-auth-patches judge`"
-    path = series.folder / affected.FILE
-    found = [Fault(path, 1, f"{what} ({remedy})") for what in outdated.faults(root, series, pins, results)]
-    if affected_page.outdated(root, series, pins, results):
+    path = project.series.folder / affected.FILE
+    found = [Fault(path, 1, f"{what} ({remedy})") for what in outdated.faults(project, results)]
+    if affected_page.outdated(project, results):
         found.append(
-            Fault(root / affected_page.FILE, 1, f"The page does not match {affected.FILE}: {remedy}.")
+            Fault(project.root / affected_page.FILE, 1, f"The page does not match {affected.FILE}: {remedy}.")
         )
     return found
 
@@ -123,7 +121,7 @@ def _folder(folder: Path, dist: Distribution, order: Sequence[str]) -> Iterator[
             yield Fault(file, 1, "The patch is not listed in `series`. Add it or remove the file.")
 
 
-def _words(patch: Patch, series: Series, root: Path) -> Iterator[Fault]:
+def _words(patch: Patch, project: Project) -> Iterator[Fault]:
     subject = line_of(patch, "Subject:")
     if len(patch.subject) >= 70:
         yield Fault(patch.path, subject, f"The subject has {len(patch.subject)} characters. Use at most 69.")
@@ -144,10 +142,10 @@ def _words(patch: Patch, series: Series, root: Path) -> Iterator[Fault]:
         if name not in TRAILERS:
             yield Fault(patch.path, line_of(patch, f"{name}:"), f"{name} is not a trailer of this series.")
     for slug in patch.cures:
-        if slug not in series.bugs:
+        if slug not in project.series.bugs:
             yield Fault(patch.path, line_of(patch, "Fixes:"), f"{slug} is not in bugs.toml.")
     for slug in patch.requires:
-        before = series.patches[: series.patches.index(patch)]
+        before = project.series.patches[: project.series.patches.index(patch)]
         if slug not in {earlier.slug for earlier in before}:
             yield Fault(
                 patch.path,
@@ -155,7 +153,7 @@ def _words(patch: Patch, series: Series, root: Path) -> Iterator[Fault]:
                 f"{slug} is not listed before this patch in the series.",
             )
     for slug in patch.together_with:
-        if slug not in {other.slug for other in series.patches}:
+        if slug not in {other.slug for other in project.series.patches}:
             yield Fault(patch.path, line_of(patch, "Co-Requires:"), f"The patch {slug} does not exist.")
     if not re.match(r"https://|no$|not-needed: .", " ".join(patch.trailers.get("Forwarded", ("no",)))):
         yield Fault(
@@ -164,7 +162,7 @@ def _words(patch: Patch, series: Series, root: Path) -> Iterator[Fault]:
             "Forwarded must be a URL, `no`, or `not-needed: REASON`.",
         )
     for test in patch.tests:
-        if not (root / test).is_file():
+        if not (project.root / test).is_file():
             yield Fault(patch.path, line_of(patch, "Tests:"), f"{test} does not exist.")
     for path in patch.edits:
         if not path.startswith((f"{patch.distribution.root}/", "shared/")):
@@ -176,8 +174,8 @@ def _words(patch: Patch, series: Series, root: Path) -> Iterator[Fault]:
         elif path in patch.adds and not patch.distribution.installs(path):
             what = f"The patch adds {path}, which {patch.distribution.name} does not install."
             yield Fault(patch.path, line_of(patch, f"+++ b/{path}"), what)
-    yield from (Fault(*fault) for fault in expectations.faults(root, series.folder, patch))
-    news = root / CORE.root / "newsfragments"
+    yield from (Fault(*fault) for fault in expectations.faults(project, patch))
+    news = project.root / CORE.root / "newsfragments"
     if (
         patch.distribution is CORE
         and patch.cures
@@ -189,23 +187,25 @@ def _words(patch: Patch, series: Series, root: Path) -> Iterator[Fault]:
         yield Fault(
             patch.path,
             1,
-            f"No news fragment in {news.relative_to(root)} has a number that the patch mentions.",
+            f"No news fragment in {news.relative_to(project.root)} has a number that the patch mentions.",
         )
 
 
-def _bugs(series: Series, root: Path) -> Iterator[Fault]:
-    path = series.folder / "bugs.toml"
+def _bugs(project: Project) -> Iterator[Fault]:
+    path = project.series.folder / "bugs.toml"
     lines = path.read_text(encoding="utf-8").splitlines()
-    for bug in series.bugs.values():
+    for bug in project.series.bugs.values():
         line = lines.index(f"[{bug.slug}]") + 1
         file, _, test = (bug.reproducer or "").partition("::")
-        if bug.reproducer and not ((root / file).is_file() and test in expectations.test_names(root / file)):
+        if bug.reproducer and not (
+            (project.root / file).is_file() and test in expectations.test_names(project.root / file)
+        ):
             yield Fault(path, line, f"The reproducer of {bug.slug}, {bug.reproducer}, does not exist.")
         for key, slugs in (("needs", bug.needs), ("avoided-by", bug.avoided_by)):
             for slug in slugs:
-                if slug not in {patch.slug for patch in series.patches}:
+                if slug not in {patch.slug for patch in project.series.patches}:
                     yield Fault(path, line, f"{key} of {bug.slug} names {slug}, which is not a patch.")
-        cured = any(bug.slug in patch.cures for patch in series.patches)
+        cured = any(bug.slug in patch.cures for patch in project.series.patches)
         if cured == bool(bug.known_open):
             problem = "is cured and known open" if cured else "is neither cured by a patch nor known open"
             yield Fault(path, line, f"{bug.slug} {problem}.")
@@ -222,18 +222,20 @@ def _outdated(forms: Sequence[Form]) -> Iterator[Fault]:
             )
 
 
-def _variants(series: Series, pins: Pins) -> Iterator[Fault]:
-    for release in pins.releases:
-        serving = series.serving(release)
+def _variants(project: Project) -> Iterator[Fault]:
+    for release in project.releases:
+        serving = project.series.serving(release)
         for patch in serving:
             twin = next((p for p in serving if p.slug == patch.slug and p is not patch), None)
             if twin and patch.variant is not None:
                 yield Fault(patch.path, line_of(patch, "Applies-To:"), f"{twin.name} also serves {release}.")
-    for patch in series.patches:
-        if not any(patch.serves(release) for release in pins.releases):
+    for patch in project.series.patches:
+        if not any(patch.serves(release) for release in project.releases):
             yield Fault(patch.path, line_of(patch, "Applies-To:"), "The patch serves no pinned release.")
         if patch.variant is None:
             continue
-        others = [other for other in series.patches if other.slug == patch.slug and other is not patch]
-        for other in same_files(patch, others, series, pins):
+        others = [
+            other for other in project.series.patches if other.slug == patch.slug and other is not patch
+        ]
+        for other in same_files(patch, others, project):
             yield Fault(patch.path, 1, f"{other.name} gives the same files on these releases. Merge the two.")

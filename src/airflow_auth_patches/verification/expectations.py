@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_auth_patches.series import series
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Patch
 from airflow_auth_patches.util import toml
 from airflow_auth_patches.util.errors import Problem
@@ -147,14 +148,14 @@ def test_names(file: Path) -> set[str]:
     }
 
 
-def faults(root: Path, folder: Path, patch: Patch) -> Iterator[tuple[Path, int, str]]:
+def faults(project: Project, patch: Patch) -> Iterator[tuple[Path, int, str]]:
     """
     Check the expectations of a patch against its trailers and its test file, without running the tests.
 
     :return: file, line and fault.
     """
     try:
-        expected = load(folder, patch.slug)
+        expected = load(project.series.folder, patch.slug)
     except Problem as problem:
         yield patch.path, 1, problem.what
         return
@@ -164,9 +165,9 @@ def faults(root: Path, folder: Path, patch: Patch) -> Iterator[tuple[Path, int, 
             1,
             f"`file` is {expected.file}, but the patch's Tests trailer names another file.",
         )
-    if not (root / expected.file).is_file():
+    if not (project.root / expected.file).is_file():
         return
-    names = test_names(root / expected.file)
+    names = test_names(project.root / expected.file)
     for name in sorted(names - set(expected.tests)):
         yield expected.path, 1, f"{name} is in no list. Add it to fails-on-stock, new-api or regression."
     for name in sorted(set(expected.tests) - names):

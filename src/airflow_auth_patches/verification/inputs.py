@@ -9,7 +9,8 @@ from pathlib import Path
 
 from airflow_auth_patches.installation import environments
 from airflow_auth_patches.releases.releases import CORE, Pair, Pins, Release
-from airflow_auth_patches.series.series import Bug, Series
+from airflow_auth_patches.series.project import Project
+from airflow_auth_patches.series.series import Bug
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.verification.run_pytest import PLUGIN_STUB
 
@@ -61,22 +62,26 @@ def digest(root: Path, bug: Bug) -> str:
     return hashlib.sha256((root / file).read_bytes() + name.encode()).hexdigest()
 
 
-def fingerprint(root: Path, series: Series, pair: Pair, python: str, *, patched: bool) -> str:
+def fingerprint(project: Project, pair: Pair, python: str, *, patched: bool) -> str:
     """
     Return the SHA-256 of the inputs other than the reproducer, in hexadecimal.
 
     The inputs are the installed packages, the pytest plugin stub and, on a patched release, the edits of all
     patches that serve the pair, in order: a reproducer runs with the whole series.
 
-    :param root: the checkout of this project.
     :param python: the Python version, as in ``3.11``.
     """
     edits = [
         (patch.name, patch.edits_sha256)
         for release in (pair.core, pair.fab)
-        for patch in (series.serving(release) if patched else ())
+        for patch in (project.series.serving(release) if patched else ())
     ]
-    whole = [environments.specification(pair, python), plugin_stub(root), edits, *([FORM] if FORM else [])]
+    whole = [
+        environments.specification(pair, python),
+        plugin_stub(project.root),
+        edits,
+        *([FORM] if FORM else []),
+    ]
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from airflow_auth_patches.installation import environments
 from airflow_auth_patches.installation.pair_environments import folder_of, patched_environment
 from airflow_auth_patches.releases.releases import CORE, Pair, Pins, Release
 from airflow_auth_patches.series import affected
 from airflow_auth_patches.series.affected import Finding, Result
-from airflow_auth_patches.series.series import Bug, Series
+from airflow_auth_patches.series.project import Project
+from airflow_auth_patches.series.series import Bug
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.progress import Progress, Silent
 from airflow_auth_patches.verification import affected_page, inputs, outdated, reproduce
@@ -18,9 +18,7 @@ from airflow_auth_patches.verification.prove import few_at_once
 
 
 def judge(
-    root: Path,
-    series: Series,
-    pins: Pins,
+    project: Project,
     python: str,
     wanted: Sequence[Release],
     *,
@@ -32,7 +30,6 @@ def judge(
 
     A reproducer whose recorded result is up to date does not run again.
 
-    :param root: the checkout of this project.
     :param python: the Python version, as in ``3.11``.
     :param again: whether to run those again too.
     :return: an iterator of the findings, one list per release.
@@ -46,29 +43,27 @@ def judge(
                 f"Choose one of {', '.join(release.pythons)}.",
                 Exit.USAGE,
             )
-    results = outdated.of_the_series(series, pins, affected.read(series.folder))
+    results = outdated.of_the_series(project, affected.read(project.series.folder))
     with progress.task("running reproducers", len(wanted)) as advance:
         for release in wanted:
-            bugs = [b for b in series.bugs.values() if affected.distribution_of(b) is release.distribution]
-            known = results.setdefault(str(release), {})
-            due = [
-                bug
-                for bug in bugs
-                if again or outdated.is_due(root, series, pins, results, bug, release, python)
+            bugs = [
+                b for b in project.series.bugs.values() if affected.distribution_of(b) is release.distribution
             ]
-            for pair in _pairs(pins, release, due):
-                some = [bug for bug in due if inputs.companion(pins, bug, release) == pair]
+            known = results.setdefault(str(release), {})
+            due = [bug for bug in bugs if again or outdated.is_due(project, results, bug, release, python)]
+            for pair in _pairs(project.releases, release, due):
+                some = [bug for bug in due if inputs.companion(project.releases, bug, release) == pair]
                 held = {
                     bug.slug: known[bug.slug].stock
                     for bug in some
-                    if not again and outdated.stock_holds(root, series, pins, results, bug, release, python)
+                    if not again and outdated.stock_holds(project, results, bug, release, python)
                 }
-                known.update(_run(root, series, pins, python, release, pair, some, held, progress))
-                affected.write(series.folder, results)
-                affected_page.write(root, series, pins, results)
-            yield [affected.judge(series, pins, results, bug, release) for bug in bugs]
+                known.update(_run(project, python, release, pair, some, held, progress))
+                affected.write(project.series.folder, results)
+                affected_page.write(project, results)
+            yield [affected.judge(project, results, bug, release) for bug in bugs]
             advance(1)
-    affected_page.write(root, series, pins, results)  # its text may change even if no reproducer ran
+    affected_page.write(project, results)  # its text may change even if no reproducer ran
 
 
 def _pairs(pins: Pins, release: Release, bugs: Sequence[Bug]) -> list[Pair]:
@@ -81,9 +76,7 @@ def _pairs(pins: Pins, release: Release, bugs: Sequence[Bug]) -> list[Pair]:
 
 
 def _run(
-    root: Path,
-    series: Series,
-    pins: Pins,
+    project: Project,
     python: str,
     release: Release,
     pair: Pair,
@@ -94,17 +87,19 @@ def _run(
     """Run reproducers and return the results; ``held`` has the stock outcomes that are up to date."""
     other = pair.fab if release.distribution is CORE else pair.core
     asked = [bug for bug in bugs if bug.slug not in held]
-    cured = [bug for bug in bugs if affected.cures(series, bug, release)]
+    cured = [bug for bug in bugs if affected.cures(project.series, bug, release)]
     with few_at_once() as pool:
         runs = []
         for kind, some in (("stock", asked), ("patched", cured)):
             if not some:
                 continue
             if kind == "stock":
-                made = environments.make(pair, python, folder_of(root, pair, python, kind), progress)
+                made = environments.make(pair, python, folder_of(project.root, pair, python, kind), progress)
             else:
-                made = patched_environment(root, series, pins, pair, python, progress)
-            runs.append((kind, pool.submit(reproduce.reproduce, root, made, some)))
+                made = patched_environment(
+                    project.root, project.series, project.releases, pair, python, progress
+                )
+            runs.append((kind, pool.submit(reproduce.reproduce, project.root, made, some)))
         title = f"running {len(asked)} reproducers on stock and {len(cured)} on patched {release}"
         with progress.task(title):
             found = {kind: run.result() for kind, run in runs}
@@ -113,12 +108,12 @@ def _run(
         bug.slug: Result(
             str(other),
             python,
-            inputs.digest(root, bug),
+            inputs.digest(project.root, bug),
             before[bug.slug],
             after.get(bug.slug),
-            affected.edits(series, bug, release),
-            inputs.fingerprint(root, series, pair, python, patched=bug in cured),
-            inputs.fingerprint(root, series, pair, python, patched=False),
+            affected.edits(project.series, bug, release),
+            inputs.fingerprint(project, pair, python, patched=bug in cured),
+            inputs.fingerprint(project, pair, python, patched=False),
         )
         for bug in bugs
     }

@@ -17,8 +17,9 @@ from typing import Any
 from airflow_auth_patches.installation import environments
 from airflow_auth_patches.installation.pair_environments import folder_of
 from airflow_auth_patches.releases import releases
-from airflow_auth_patches.releases.releases import Pair, Pins
+from airflow_auth_patches.releases.releases import Pair
 from airflow_auth_patches.series import series as series_module
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Patch, Series, unlisted
 from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.verification import (
@@ -110,22 +111,19 @@ def _digest(path: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-def run(
-    root: Path, series: Series, pins: Pins, pair: Pair, python: str, part: Part
-) -> tuple[list[str], dict[str, int]]:
+def run(project: Project, pair: Pair, python: str, part: Part) -> tuple[list[str], dict[str, int]]:
     """
     Run a cell.
 
-    :param root: the checkout of this project.
     :return: the unexpected outcomes, one line each, and counts of tests, see :func:`summed`. For upstream's
         tests the counts are those that pass on stock and patched, and the unsteady ones.
     :raises Problem: when an environment cannot be created, or a run gives no report.
     """
     if part is not Part.UPSTREAM:
         tests, mutants = part is Part.TESTS, part is Part.MUTANTS
-        rows = prove.prove(root, series, pins, pair, python, tests=tests, mutants=mutants)
-        return summed(series.folder, [row.result for row in rows])
-    found = upstream_runs.run_provider_tests(root, series, pins, pair, python)
+        rows = prove.prove(project, pair, python, tests=tests, mutants=mutants)
+        return summed(project.series.folder, [row.result for row in rows])
+    found = upstream_runs.run_provider_tests(project, pair, python)
     faults = [
         f"{test}: passes on stock, but not on the patched release: {found.patched.get(test, 'not run')}"
         for test in found.broken

@@ -6,7 +6,6 @@ from collections.abc import Collection, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from airflow_auth_patches.installation import environments, installed
 from airflow_auth_patches.installation.pair_environments import (
@@ -14,7 +13,8 @@ from airflow_auth_patches.installation.pair_environments import (
     folder_of,
     patched_environment,
 )
-from airflow_auth_patches.releases.releases import Pair, Pins
+from airflow_auth_patches.releases.releases import Pair
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Patch, Series, unlisted
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import workers
@@ -70,9 +70,7 @@ def check_arguments(series: Series, pairs: Sequence[Pair], names: Sequence[str],
 
 
 def prove(
-    root: Path,
-    series: Series,
-    pins: Pins,
+    project: Project,
     pair: Pair,
     python: str,
     names: Sequence[str] | None = None,
@@ -89,7 +87,6 @@ def prove(
     mutants run and on the newest pair. If the pair has a ``base``, the outcomes of that patch are compared
     with stock, and the outcomes of the others with stock plus that patch.
 
-    :param root: the checkout of this project.
     :param python: the Python version, as in ``3.11``.
     :param names: the slugs of the patches; by default all that serve the pair.
     :param tests: whether to run the tests without mutants.
@@ -98,9 +95,9 @@ def prove(
     :raises Problem: when an environment cannot be created.
     """
     progress = progress or Silent()
-    every = (*series.patches, *unlisted(series.folder))
+    every = (*project.series.patches, *unlisted(project.series.folder))
     if names is not None:
-        replace(series, patches=every).known(names)
+        replace(project.series, patches=every).known(names)
     serving: list[Patch] = [
         patch
         for patch in every
@@ -108,17 +105,28 @@ def prove(
     ]
     if not serving:
         return
-    stock = environments.make(pair, python, folder_of(root, pair, python, "stock"), progress)
+    stock = environments.make(pair, python, folder_of(project.root, pair, python, "stock"), progress)
     base = stock
     if pair.base:
-        base = patched_environment(root, series, pins, pair, python, progress, kind="base", only=[pair.base])
-    patched = patched_environment(root, series, pins, pair, python, progress)
-    known = {patch.slug: expectations.load(series.folder, patch.slug) for patch in serving}
+        base = patched_environment(
+            project.root,
+            project.series,
+            project.releases,
+            pair,
+            python,
+            progress,
+            kind="base",
+            only=[pair.base],
+        )
+    patched = patched_environment(project.root, project.series, project.releases, pair, python, progress)
+    known = {patch.slug: expectations.load(project.series.folder, patch.slug) for patch in serving}
     files = [expected.file for expected in known.values()] if tests else []
     first = [expected.file for slug, expected in known.items() if tests and slug == pair.base]
     others = [file for file in files if file not in first]
     alone = [
-        slug for slug, expected in known.items() if expected.alone and mutants and pair == pins.newest_pair
+        slug
+        for slug, expected in known.items()
+        if expected.alone and mutants and pair == project.releases.newest_pair
     ]
     mine = [
         (patch.slug, mutant)
@@ -131,7 +139,7 @@ def prove(
         with few_at_once() as pool:
             # Two runs per environment, so a file that waits for a time-out delays only half of the others.
             halves = [
-                (compare, some, pool.submit(reproduce.run_files, root, environment, some))
+                (compare, some, pool.submit(reproduce.run_files, project.root, environment, some))
                 for compare, environment, asked in (
                     (unit_tests.compare_stock, stock, first),
                     (unit_tests.compare_stock, base, others),
@@ -146,15 +154,17 @@ def prove(
                         yield Row(pair, python, compare(expected, slug, outcomes[expected.file]))
                         advance(1)
             if mine:
-                site = installed.look(patched.python, pins).found[0].site
+                site = installed.look(patched.python, project.releases).found[0].site
                 killed = [
-                    pool.submit(unit_tests.run_mutant, root, known[slug], slug, mutant, patched, site)
+                    pool.submit(unit_tests.run_mutant, project.root, known[slug], slug, mutant, patched, site)
                     for slug, mutant in mine
                 ]
                 for run in killed:
                     yield Row(pair, python, run.result())
                     advance(1)
             for slug in alone:  # in sequence: they share an environment
-                environment = alone_environment(root, series, pins, pair, python, slug, progress)
-                yield Row(pair, python, unit_tests.run_alone(root, known[slug], slug, environment))
+                environment = alone_environment(
+                    project.root, project.series, project.releases, pair, python, slug, progress
+                )
+                yield Row(pair, python, unit_tests.run_alone(project.root, known[slug], slug, environment))
                 advance(1)

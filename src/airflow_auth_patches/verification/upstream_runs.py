@@ -9,17 +9,15 @@ from airflow_auth_patches.installation import environments
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.installation.pair_environments import folder_of, patched_environment
 from airflow_auth_patches.releases.checkout import commit_of
-from airflow_auth_patches.releases.releases import Pair, Pins
-from airflow_auth_patches.series.series import Series
+from airflow_auth_patches.releases.releases import Pair
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.util.processes import workers
 from airflow_auth_patches.util.progress import Progress, Silent
 from airflow_auth_patches.verification import core_tests, upstream
 
 
 def run_provider_tests(
-    root: Path,
-    series: Series,
-    pins: Pins,
+    project: Project,
     pair: Pair,
     python: str,
     expression: str | None = None,
@@ -30,28 +28,25 @@ def run_provider_tests(
 
     If unlisted tests pass only on stock, all tests run again on both. A test that differs again is broken.
 
-    :param root: the checkout of this project.
     :param python: the Python version, as in ``3.11``.
     :param expression: pytest's ``-k``; by default all tests run.
     :raises Problem: when an environment cannot be created, or a run gives no report.
     """
     progress = progress or Silent()
-    listed = [entry for entry in upstream.load(series.folder) if entry.serves(pair.fab)]
-    folder = upstream.unpack(root, pair.fab, progress)
-    stock = environments.make(pair, python, folder_of(root, pair, python, "stock"), progress)
-    patched = patched_environment(root, series, pins, pair, python, progress)
-    extra = upstream.packages(root, pair, python, stock, progress)
+    listed = [entry for entry in upstream.load(project.series.folder) if entry.serves(pair.fab)]
+    folder = upstream.unpack(project.root, pair.fab, progress)
+    stock = environments.make(pair, python, folder_of(project.root, pair, python, "stock"), progress)
+    patched = patched_environment(project.root, project.series, project.releases, pair, python, progress)
+    extra = upstream.packages(project.root, pair, python, stock, progress)
 
     def run(environment: Environment) -> Mapping[str, str]:
-        return upstream.run_sdist(root, folder, extra, environment, expression)
+        return upstream.run_sdist(project.root, folder, extra, environment, expression)
 
     return compare_runs(run, stock, patched, pair, listed, progress, whole=expression is None)
 
 
 def run_core_tests(
-    root: Path,
-    series: Series,
-    pins: Pins,
+    project: Project,
     pair: Pair,
     python: str,
     checkout: Path,
@@ -71,21 +66,28 @@ def run_core_tests(
     :raises Problem: when the path is no checkout, an environment cannot be created, or a run gives no report.
     """
     progress = progress or Silent()
-    listed = [entry for entry in upstream.load(series.folder) if entry.serves(pair.core)]
+    listed = [entry for entry in upstream.load(project.series.folder) if entry.serves(pair.core)]
     packages = core_tests.PACKAGES
     commit = commit_of(checkout, pair.core, at)
-    folder = folder_of(root, pair, python, "stock-core-tests")
+    folder = folder_of(project.root, pair, python, "stock-core-tests")
     stock = environments.make(pair, python, folder, progress, packages=packages)
     patched = patched_environment(
-        root, series, pins, pair, python, progress, kind="patched-core-tests", packages=packages
+        project.root,
+        project.series,
+        project.releases,
+        pair,
+        python,
+        progress,
+        kind="patched-core-tests",
+        packages=packages,
     )
     folders = {}
     for kind, environment in (("stock", stock), ("patched", patched)):
-        folders[environment] = root / "build" / "upstream" / f"core-{pair.core.version}-{kind}"
+        folders[environment] = project.root / "build" / "upstream" / f"core-{pair.core.version}-{kind}"
         with progress.task(f"unpacking {commit[:10]} with the {kind} core"):
             core_tests.unpack(checkout, commit, environment, folders[environment])
     paths = [f"{core_tests.ROOT}/{each}" for each in only]
-    paths = paths or core_tests.paths(folders[stock], series.serving(pair.core))
+    paths = paths or core_tests.paths(folders[stock], project.series.serving(pair.core))
 
     def run(environment: Environment) -> Mapping[str, str]:
         return core_tests.run(folders[environment], environment, paths, expression)
