@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from airflow_auth_patches.cli.common import ENGINEERS, Json, app, checkout, known
+from airflow_auth_patches.cli.common import ENGINEERS, Json, app, checkout
 from airflow_auth_patches.installation import environments, pair_environments
 from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Exit, Problem
@@ -55,24 +55,25 @@ def bench(
     if unknown := [name for name in only or () if name not in names]:
         raise Problem(f"There is no load {unknown[0]!r}.", f"Choose one of {', '.join(names)}.", Exit.USAGE)
     loads = [load for load in LOADS if not only or load.name in only]
-    series, pins = known()
-    chosen = [pins.pair(name) for name in pairs or benchmark.PAIRS]
-    root = checkout()
+    project = checkout()
+    chosen = [project.releases.pair(name) for name in pairs or benchmark.PAIRS]
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     found = {}
     with show.Bars() as bars:
         for pair in chosen:
             stock = environments.make(
-                pair, version, pair_environments.folder_of(root, pair, version, "stock"), bars
+                pair, version, pair_environments.folder_of(project.root, pair, version, "stock"), bars
             )
-            patched = pair_environments.patched_environment(root, series, pins, pair, version, bars)
+            patched = pair_environments.patched_environment(
+                project.root, project.series, project.releases, pair, version, bars
+            )
             measured = benchmark.measure(
                 pair,
                 stock,
                 patched,
                 loads,
                 rounds=rounds or benchmark.ROUNDS,
-                logs=root / "build" / "bench",
+                logs=project.root / "build" / "bench",
                 progress=bars,
             )
             found[pair.name] = list(bench_results.rows(measured))
