@@ -166,7 +166,9 @@ def test_text_for_an_empty_file_is_an_edit_of_a_file_that_exists():
             hunks.apply_all({}, missing)
 
 
-LINES = st.lists(st.sampled_from([b"a\n", b"b\n", b"c\n", b"  d\n", b"\n", b"e\x0cf\n"]), max_size=25)
+LINES = st.lists(
+    st.sampled_from([b"a\n", b"b\n", b"c\n", b"  d\n", b"\n", b"e\x0cf\n", b"g\r\n"]), max_size=25
+)
 
 
 CONTENTS = LINES.map(lambda lines: b"head\n" + b"".join(lines))

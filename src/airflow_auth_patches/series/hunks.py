@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -193,12 +192,10 @@ def apply(content: bytes, hunks: Sequence[Hunk]) -> bytes:
     :return: the file with the hunks applied.
     :raises HunkFault: if a hunk does not apply.
     """
-    placed = []
-    for hunk, line in zip(hunks, places(content, hunks), strict=True):
-        moved = copy.deepcopy(hunk.parsed)
-        moved.startsrc = line
-        placed.append(moved)
-    return b"".join(patch_ng.PatchSet().patch_stream(io.BytesIO(content), placed))
+    lines = _lines(content)
+    for hunk, line in reversed([*zip(hunks, places(content, hunks), strict=True)]):
+        lines[line - 1 : line - 1 + len(hunk.old)] = hunk.new
+    return b"".join(lines)
 
 
 def base(files: Mapping[str, bytes], path: str, hunks: Sequence[Hunk]) -> bytes:
