@@ -12,33 +12,16 @@ from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
-import pypi_simple
 
 from airflow_auth_patches.releases.releases import Distribution, Kind, Release, to_monorepo
 from airflow_auth_patches.util.errors import Exit, Problem
-from airflow_auth_patches.util.progress import Progress, Silent
-
-#: The exceptions for an index that cannot be reached or returns an invalid page.
-INDEX_FAULTS = (
-    OSError,
-    ValueError,
-    pypi_simple.NoSuchProjectError,
-    pypi_simple.UnsupportedRepoVersionError,
-)
+from airflow_auth_patches.util.progress import Progress
 
 
 def cache_folder() -> Path:
     """Return the folder of fetched files: ``AIRFLOW_AUTH_PATCHES_CACHE``, or the user's cache folder."""
     chosen = os.environ.get("AIRFLOW_AUTH_PATCHES_CACHE")
     return Path(chosen) if chosen else platformdirs.user_cache_path("airflow-auth-patches")
-
-
-def endpoint() -> str:
-    """Return the URL of the package index."""
-    for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
-        if url := os.environ.get(name):
-            return url
-    return pypi_simple.PYPI_SIMPLE_ENDPOINT
 
 
 def sha256(path: Path) -> str:
@@ -73,22 +56,10 @@ def fetch(release: Release, kind: Kind, progress: Progress | None = None) -> Pat
         if target.exists() and sha256(target) == pinned:
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
-        with pypi_simple.PyPISimple(endpoint()) as index:
-            page = index.get_project_page(release.distribution.name, timeout=60)
-            package = next((found for found in page.packages if found.filename == name), None)
-            if package is None:
-                raise Problem(
-                    f"The package index has no {name}.",
-                    "Use an index that is a full mirror of PyPI: set UV_DEFAULT_INDEX.",
-                    Exit.UNREACHABLE,
-                )
-            with (progress or Silent()).task(f"fetching {name}", package.size) as advance:
-                response = index.s.get(package.url, stream=True, timeout=60)
-                response.raise_for_status()
-                with partial.open("wb") as file:
-                    for block in response.iter_content(1 << 16):
-                        file.write(block)
-                        advance(len(block))
+        # Imported here, because the library takes half of the time that a command needs to start.
+        from airflow_auth_patches.releases import index
+
+        index.download(release, kind, partial, progress)
         if (found_hash := sha256(partial)) != pinned:
             raise Problem(
                 f"{name} from the package index has the SHA-256 {found_hash}, not the pinned {pinned}.",
@@ -96,7 +67,7 @@ def fetch(release: Release, kind: Kind, progress: Progress | None = None) -> Pat
                 Exit.CORRUPT,
             )
         partial.replace(target)
-    except INDEX_FAULTS as error:
+    except (OSError, ValueError) as error:
         raise Problem(
             f"{name} could not be fetched: {first_line(error)}.",
             f"Check the network, the index and the permissions of {target.parent}, or put the file into the "
@@ -109,15 +80,21 @@ def fetch(release: Release, kind: Kind, progress: Progress | None = None) -> Pat
     return target
 
 
-# Cached because `check` reads the releases of each patch; an entry takes up to 28 MiB.
-@functools.lru_cache(maxsize=12)
-def _read_sdist(archive: Path, dist: Distribution) -> dict[str, bytes]:
+# Both are cached by the hash of the sdist.
+@functools.lru_cache(maxsize=12)  # an entry takes up to 28 MiB
+def _read_sdist(archive: Path, digest: str, dist: Distribution) -> dict[str, bytes]:
     files = {}
     with tarfile.open(archive) as tar:
         for member in tar:
             if member.isfile() and (file := tar.extractfile(member)):
                 files[to_monorepo(dist, member.name.partition("/")[2])] = file.read()
     return files
+
+
+@functools.lru_cache(maxsize=128)
+def _choose(archive: Path, digest: str, dist: Distribution, paths: frozenset[str]) -> dict[str, bytes]:
+    files = _read_sdist(archive, digest, dist)
+    return {path: files[path] for path in paths if path in files}
 
 
 def sources(release: Release, progress: Progress | None = None) -> Mapping[str, bytes]:
@@ -127,4 +104,17 @@ def sources(release: Release, progress: Progress | None = None) -> Mapping[str, 
     :return: ``{path: content}``. Do not change it, because it is shared.
     :raises Problem: as :func:`fetch` does.
     """
-    return _read_sdist(fetch(release, "sdist", progress), release.distribution)
+    return _read_sdist(fetch(release, "sdist", progress), release.hashes["sdist"], release.distribution)
+
+
+def chosen_sources(
+    release: Release, paths: frozenset[str], progress: Progress | None = None
+) -> Mapping[str, bytes]:
+    """
+    Return those of some files that a release's sdist has. They stay in memory, unlike those of `sources`.
+
+    :param paths: paths in the monorepo.
+    :return: ``{path: content}``. Do not change it, because it is shared.
+    :raises Problem: as :func:`fetch` does.
+    """
+    return _choose(fetch(release, "sdist", progress), release.hashes["sdist"], release.distribution, paths)

@@ -9,17 +9,15 @@ import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Mapping
 from email.parser import BytesHeaderParser
 from pathlib import Path
 
-import pypi_simple
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 from wheel.wheelfile import WheelError, WheelFile
 
-from airflow_auth_patches.releases.fetching import INDEX_FAULTS, endpoint, fetch, first_line, sources
+from airflow_auth_patches.releases.fetching import fetch, first_line, sources
 from airflow_auth_patches.releases.releases import (
     CORE,
     Distribution,
@@ -75,7 +73,16 @@ def find(dist: Distribution, version: Version, progress: Progress | None = None)
     :raises Problem: UNREACHABLE if the index has no such file, date or hash, REFUSED if the release was
         yanked, CORRUPT if a file does not match the index or its own metadata.
     """
-    page, days = _page(dist)
+    from airflow_auth_patches.releases import index  # as in `fetch`
+
+    try:
+        page, days = index.page(dist)
+    except (OSError, ValueError) as error:
+        raise Problem(
+            f"The package index page of {dist.name} cannot be read: {first_line(error)}.",
+            "Check the network and the index.",
+            Exit.UNREACHABLE,
+        ) from error
     asked = Release(dist, version, datetime.date.min, (), {})
     hashes: dict[Kind, str] = {}
     uploaded = []
@@ -114,28 +121,6 @@ def core_of(release: Release) -> SpecifierSet:
     head = BytesHeaderParser().parsebytes(sources(release)[f"{release.distribution.root}/PKG-INFO"])
     asked = [Requirement(each) for each in head.get_all("Requires-Dist", [])]
     return next((each.specifier for each in asked if each.name == "apache-airflow"), SpecifierSet())
-
-
-def _page(dist: Distribution) -> tuple[pypi_simple.ProjectPage, Mapping[str, datetime.date]]:
-    """Return the index page of a distribution, and the upload date of each file if the index gives it."""
-    try:
-        with pypi_simple.PyPISimple(endpoint()) as index:
-            url = index.get_project_url(dist.name)
-            response = index.s.get(url, timeout=60, headers={"Accept": pypi_simple.ACCEPT_ANY})
-            response.raise_for_status()
-            page = pypi_simple.ProjectPage.from_response(response, dist.name)
-        days = {file.filename: file.upload_time.date() for file in page.packages if file.upload_time}
-        if "json" not in response.headers.get("Content-Type", ""):  # the library reads the time only in JSON
-            for link in pypi_simple.RepositoryPage.from_html(response.text).links:
-                if time := link.get_str_attrib("data-upload-time"):
-                    days[link.text] = datetime.date.fromisoformat(time[:10])
-    except INDEX_FAULTS as error:
-        raise Problem(
-            f"The package index page of {dist.name} cannot be read: {first_line(error)}.",
-            "Check the network and the index.",
-            Exit.UNREACHABLE,
-        ) from error
-    return page, days
 
 
 def _verified(release: Release, progress: Progress | None) -> tuple[str, ...]:
