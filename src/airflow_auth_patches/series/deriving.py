@@ -9,12 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_auth_patches.releases.fetching import sources
+from airflow_auth_patches.releases.fetching import chosen_sources, sources
 from airflow_auth_patches.releases.releases import Distribution, Release
 from airflow_auth_patches.series import hunks
 from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import TRAILERS, Patch, Series
-from airflow_auth_patches.series.tree import Tree, format_commit, merge_file, newest, write_files
+from airflow_auth_patches.series.tree import Tree, format_edits, merge_file, newest
 
 #: A form, the files of its release before it is applied, and the edited files after it is applied.
 Step = tuple[Patch, Mapping[str, bytes], Mapping[str, bytes]]
@@ -62,7 +62,11 @@ def before(series: Series, release: Release, slug: str, files: Mapping[str, byte
     return found
 
 
-def derive(project: Project, slugs: Collection[str] | None = None) -> list[Form]:
+def derive(
+    project: Project,
+    slugs: Collection[str] | None = None,
+    released: Mapping[Release, Mapping[str, bytes]] | None = None,
+) -> list[Form]:
     """
     Derive the older forms of patches, and bring the forms that are edited by hand into git's format.
 
@@ -70,16 +74,16 @@ def derive(project: Project, slugs: Collection[str] | None = None) -> list[Form]
     A form with the trailer ``By-Hand`` keeps its own message. A form that does not apply is not changed.
 
     :param slugs: derive these patches, and the later ones that edit the same files; by default all patches.
+    :param released: the files of each release that the series edits: ``{monorepo path: content}``; by default
+        they are read.
     :return: the forms, in series order; those of one patch from the newest to the oldest.
     """
     found: list[Form] = []
     groups = _groups(project, slugs)
     series = project.series
-    edited = {path for patch in series.patches for path in patch.edits}
-    released: dict[Release, Mapping[str, bytes]] = {}
-    for release in sorted({newest(form, project.releases) for forms in groups for form in forms}, key=str):
-        files = sources(release)
-        released[release] = {path: files[path] for path in edited if path in files}
+    if released is None:
+        releases = {newest(form, project.releases) for forms in groups for form in forms}
+        released = {release: chosen_sources(release, series.edited) for release in releases}
     with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as folder:
         for forms in groups:
             source: Step | None = None
@@ -183,15 +187,11 @@ def _form(
         for value in (patch if name in OWN else first).trailers.get(name, ())
     )
     tree = Tree(folder / "tree", release)
-    for path in after.keys() - files.keys():  # another form may have left it in the folder
-        (tree.folder / path).unlink(missing_ok=True)
-    write_files(tree.folder, {path: files[path] for path in after.keys() & files.keys()})
-    if not (tree.folder / ".git").exists():
+    if not tree.folder.exists():
+        tree.folder.mkdir()
         tree.git("init", "--quiet", "--initial-branch=main")
-    tree.commit("before\n")
-    write_files(tree.folder, after)
-    tree.commit(f"{worded.subject}\n\n{prose}\n\n{trailers}", date=patch.date)
-    content = format_commit(tree, "HEAD", {})
+    edited = {path: files[path] for path in after.keys() & files.keys()}
+    content = format_edits(tree, edited, after, f"{worded.subject}\n\n{prose}\n\n{trailers}", patch.date)
     return Form(patch, source and source[0], why, content, lost), after
 
 

@@ -174,6 +174,11 @@ class Series:
     patches: tuple[Patch, ...]
     bugs: Mapping[str, Bug]
 
+    @property
+    def edited(self) -> frozenset[str]:
+        """The monorepo paths of the files that the patches edit or add."""
+        return frozenset(path for patch in self.patches for path in patch.edits)
+
     def serving(self, release: Release) -> list[Patch]:
         """Return the patches for a release, in series order."""
         return [patch for patch in self.patches if patch.serves(release)]

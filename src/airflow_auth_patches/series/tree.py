@@ -117,6 +117,8 @@ def merge_file(folder: Path, ours: bytes, base: bytes, theirs: bytes) -> bytes |
     :param folder: the folder for the three temporary files.
     :return: the merged file; ``None`` if both sides change the same lines.
     """
+    if ours == base or base == theirs:
+        return theirs if ours == base else ours
     for end in (b"\n", b"\n\x01\n"):  # an extra line after each line separates adjacent changes
         versions = {"ours": ours, "base": base, "theirs": theirs}
         write_files(folder, {name: text.replace(b"\n", end) for name, text in versions.items()})
@@ -168,6 +170,31 @@ def format_commit(tree: Tree, commit: str, without: Mapping[str, object]) -> byt
     excluded = [f":(exclude){path}" for path in without]
     text = tree.git("format-patch", *FORMAT, "-1", commit, "--", ".", *excluded)
     return text.encode()
+
+
+def format_edits(
+    tree: Tree, before: Mapping[str, bytes], after: Mapping[str, bytes], message: str, date: str
+) -> bytes:
+    """
+    Return edits as a patch file, in the format of this series.
+
+    :param tree: a repository without a work tree; its branch is overwritten.
+    :param before: ``{path: content}`` of the files to edit, in UTF-8.
+    :param after: the same files and the files to add.
+    :param message: the message of the patch with its trailers.
+    :param date: the date of the patch, as in e-mails.
+    """
+    stream = []
+    for text, files in (("before\n", before), (message, after)):
+        stream.append(f"commit refs/heads/main\ncommitter {IDENTITY} <{EMAIL}> {date}\n{_data(text)}")
+        stream += [f"M 100644 inline {path}\n{_data(each.decode())}" for path, each in files.items()]
+    # The branch may be that of earlier edits, which the first commit does not follow.
+    tree.git("fast-import", "--quiet", "--force", "--date-format=rfc2822", stdin="".join(stream))
+    return format_commit(tree, "main", {})
+
+
+def _data(text: str) -> str:
+    return f"data {len(text.encode())}\n{text}\n"
 
 
 def newest(patch: Patch, pins: Pins) -> Release:

@@ -6,15 +6,16 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from airflow_auth_patches.releases.fetching import sources
 from airflow_auth_patches.releases.releases import Release
 from airflow_auth_patches.series import hunks, tree
 from airflow_auth_patches.series.deriving import before
 from airflow_auth_patches.series.project import Project
-from airflow_auth_patches.series.series import Patch
+from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util.errors import Fault, Problem
-from airflow_auth_patches.util.progress import Progress
 from airflow_auth_patches.verification import expectations
+
+#: The edited files that a patch was found to give, by the patch file and the files before it.
+Sound = dict[tuple[Path, bytes, frozenset[tuple[str, bytes]]], Mapping[str, bytes]]
 
 
 def line_of(patch: Patch, start: str) -> int:
@@ -25,11 +26,17 @@ def line_of(patch: Patch, start: str) -> int:
     return 1
 
 
-def same_files(patch: Patch, others: Sequence[Patch], project: Project) -> Sequence[Patch]:
-    """Return the other forms of a patch that give the same files on every release that the patch serves."""
+def same_files(
+    patch: Patch, others: Sequence[Patch], series: Series, released: Mapping[Release, Mapping[str, bytes]]
+) -> Sequence[Patch]:
+    """
+    Return the other forms of a patch that give the same files on every release that the patch serves.
+
+    :param released: the files of each release that the series edits: ``{monorepo path: content}``.
+    """
     try:
-        for release in filter(patch.serves, project.releases):
-            files = before(project.series, release, patch.slug, sources(release))
+        for release in filter(patch.serves, released):
+            files = before(series, release, patch.slug, released[release])
             after = {**files, **hunks.apply_all(files, patch.edits)}
             others = [other for other in others if _after(files, other) == after]
     except hunks.HunkFault:
@@ -45,43 +52,60 @@ def _after(files: Mapping[str, bytes], patch: Patch) -> Mapping[str, bytes] | No
         return None
 
 
-def applies(project: Project, release: Release, progress: Progress) -> Iterator[Fault]:
+def applies(
+    project: Project, release: Release, released: Mapping[str, bytes], sound: Sound
+) -> Iterator[Fault]:
     """
     Check that the patches of a release apply to it and reverse, match ``git apply``, and compile.
 
+    :param released: the files of the release, at least those that the series edits or adds:
+        ``{monorepo path: content}``.
+    :param sound: the results of other releases, to which those of this one are added: a patch without faults
+        is not checked again on the same files.
     :return: the faults; the check stops at the first patch that does not apply.
-    :raises Problem: when the release cannot be fetched.
     """
-    files = dict(sources(release, progress))
+    files = dict(released)
     ours = tree.added_files(project.root, release)
     for path, file in ours.items():
         if path in files:
             yield Fault(file, 1, f"The sdist of {release} already has that file. Rename the added file.")
     for patch in project.series.serving(release):
-        try:
-            after = hunks.apply_all(files, patch.edits)
-        except hunks.HunkFault as fault:
-            yield Fault(patch.path, fault.line, f"The patch does not apply to {release}: {fault.what}")
-            return  # later patches build on this one
+        edited = frozenset((path, files[path]) for path in patch.edits.keys() & files.keys())
+        key = (patch.path, patch.content, edited)
+        after = sound.get(key)
+        if after is None:
+            try:
+                after = hunks.apply_all(files, patch.edits)
+            except hunks.HunkFault as fault:
+                yield Fault(patch.path, fault.line, f"The patch does not apply to {release}: {fault.what}")
+                return  # later patches build on this one
+            found = [
+                *_reverses(patch, release, files, after),
+                *_compiles(patch, release, after),
+                *(Fault(*fault) for fault in expectations.mutant_faults(project.series.folder, patch, after)),
+                *_as_git(patch, release, files, after),
+            ]
+            yield from found
+            if not found:
+                sound[key] = after
         for path in sorted(patch.adds & ours.keys()):
             yield Fault(ours[path], 1, f"{patch.name} also adds that file. Keep one of the two.")
-        try:
-            back = hunks.apply_all(
-                after, {path: [hunk.reversed() for hunk in edits] for path, edits in patch.edits.items()}
-            )
-            clean = all(back.get(path) == files.get(path) for path in patch.edits)
-        except hunks.HunkFault:
-            clean = False
-        if not clean:
-            yield Fault(
-                patch.path, 1, f"The patch does not reverse cleanly on {release}. Correct its context lines."
-            )
-        yield from _compiles(patch, release, after)
-        yield from (
-            Fault(*fault) for fault in expectations.mutant_faults(project.series.folder, patch, after)
-        )
-        yield from _as_git(patch, release, files, after)
         files.update(after)
+
+
+def _reverses(
+    patch: Patch, release: Release, files: Mapping[str, bytes], after: Mapping[str, bytes]
+) -> Iterator[Fault]:
+    back = {path: [hunk.reversed() for hunk in edits] for path, edits in patch.edits.items()}
+    try:
+        restored = hunks.apply_all(after, back)
+        clean = all(restored.get(path) == files.get(path) for path in patch.edits)
+    except hunks.HunkFault:
+        clean = False
+    if not clean:
+        yield Fault(
+            patch.path, 1, f"The patch does not reverse cleanly on {release}. Correct its context lines."
+        )
 
 
 def _compiles(patch: Patch, release: Release, after: Mapping[str, bytes]) -> Iterator[Fault]:

@@ -19,11 +19,12 @@ It checks that
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from airflow_auth_patches.releases.releases import CORE, DISTRIBUTIONS, Distribution, Pins
-from airflow_auth_patches.series import affected
+from airflow_auth_patches.releases.fetching import chosen_sources
+from airflow_auth_patches.releases.releases import CORE, DISTRIBUTIONS, Distribution, Pins, Release
+from airflow_auth_patches.series import affected, tree
 from airflow_auth_patches.series.deriving import Form, derive
 from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import (
@@ -39,7 +40,7 @@ from airflow_auth_patches.series.series import (
 from airflow_auth_patches.util.errors import Fault
 from airflow_auth_patches.util.progress import Progress, Silent
 from airflow_auth_patches.verification import affected_page, expectations, outdated
-from airflow_auth_patches.verification.applying import applies, line_of, same_files
+from airflow_auth_patches.verification.applying import Sound, applies, line_of, same_files
 
 REQUIRED_TRAILERS = ("Bug", "Forwarded", "Applies-To", "Tests")
 
@@ -68,14 +69,18 @@ def check(root: Path, releases: Pins, progress: Progress | None = None) -> tuple
     for patch in patches:
         faults += _words(patch, project)
     faults += _bugs(project)
-    faults += _variants(project)
+    released: dict[Release, Mapping[str, bytes]] = {}
+    sound: Sound = {}
     served = [release for release in releases if project.series.serving(release)]
     with progress.task("applying every patch to every release in its range", len(served)) as advance:
         for release in served:
-            faults += applies(project, release, progress)
+            paths = project.series.edited.union(tree.added_files(root, release))
+            released[release] = chosen_sources(release, paths, progress)
+            faults += applies(project, release, released[release], sound)
             advance(1)
+    faults += _variants(project, released)
     with progress.task("deriving the older forms of each patch"):
-        forms = derive(project)
+        forms = derive(project, released=released)
     faults += _outdated(forms)
     return sorted(set(faults), key=lambda fault: (str(fault.path), fault.line, fault.what)), forms
 
@@ -222,7 +227,7 @@ def _outdated(forms: Sequence[Form]) -> Iterator[Fault]:
             )
 
 
-def _variants(project: Project) -> Iterator[Fault]:
+def _variants(project: Project, released: Mapping[Release, Mapping[str, bytes]]) -> Iterator[Fault]:
     for release in project.releases:
         serving = project.series.serving(release)
         for patch in serving:
@@ -237,5 +242,5 @@ def _variants(project: Project) -> Iterator[Fault]:
         others = [
             other for other in project.series.patches if other.slug == patch.slug and other is not patch
         ]
-        for other in same_files(patch, others, project):
+        for other in same_files(patch, others, project.series, released):
             yield Fault(patch.path, 1, f"{other.name} gives the same files on these releases. Merge the two.")

@@ -10,6 +10,7 @@ that must fail then. With ``alone``, the tests also pass when no other patch is 
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,12 +141,16 @@ def summaries(folder: Path, *slugs: str) -> str:
 
 def test_names(file: Path) -> set[str]:
     """Return the names of the tests in a file. Methods are returned without the name of their class."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    return {
+    return {*_test_names(file.read_text(encoding="utf-8"))}
+
+
+@functools.lru_cache(maxsize=128)  # all forms of a patch have the same tests
+def _test_names(code: str) -> frozenset[str]:
+    return frozenset(
         node.name
-        for node in ast.walk(tree)
+        for node in ast.walk(ast.parse(code))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
-    }
+    )
 
 
 def faults(project: Project, patch: Patch) -> Iterator[tuple[Path, int, str]]:
