@@ -18,7 +18,7 @@ import pytest
 from airflow_auth_patches.contribute.expected import Subject, expect
 from airflow_auth_patches.demo.listening import blob
 from airflow_auth_patches.installation import apply as patching
-from airflow_auth_patches.installation import installed
+from airflow_auth_patches.installation import installed, records
 from airflow_auth_patches.installation.status import status
 from airflow_auth_patches.releases import fetching
 from airflow_auth_patches.series.project import Project
@@ -109,7 +109,7 @@ def whole(python: Path, pins, fab: str = PLAIN[FAB]) -> bool:
     found = installed.look(python, pins).found
     versions = {each.distribution.name: each.version for each in found}
     left = [*site(python).rglob("~*"), *(python.parents[2] / "tmp").glob("*")]
-    return versions == {**PLAIN, FAB: fab} and not any(map(installed.changed_files, found)) and not left
+    return versions == {**PLAIN, FAB: fab} and not any(map(records.changed_files, found)) and not left
 
 
 def test_settings_of_pip_and_uv_have_no_effect(either, pins, tmp_path):
@@ -290,7 +290,7 @@ def test_added_file_is_installed_and_removed(root, either, addition, project, pi
     assert (core.site / ADDED).read_text() == TEXT
     assert core.manifest["files"][ADDED]["before"] is None
     assert core.manifest["files"][EDITED]["before"]
-    assert not installed.changed_files(core)
+    assert not records.changed_files(core)
     assert patching.plan(either, addition, pins).pending == ()
     subject = Subject(python=either, patches=["added-module"])
     expected = expect(subject, Project(root, addition, pins), Silent()).files
@@ -315,7 +315,7 @@ def test_changed_and_missing_added_file_is_found_and_reverted(stock_python, addi
         assert (row.state, row.notes[0]) == ("changed", f"{ADDED} is {fault}")
         with pytest.raises(Problem, match=f"{ADDED} is {fault}"):
             patching.plan(stock_python, addition, pins)
-        with zipfile.ZipFile(installed.as_wheel(core, tmp_path / fault)) as wheel:
+        with zipfile.ZipFile(records.as_wheel(core, tmp_path / fault)) as wheel:
             assert (ADDED in wheel.namelist()) is (fault == "changed")
             assert fault == "missing" or wheel.read(ADDED) == b""
     patching.revert(stock_python, pins)
@@ -345,4 +345,4 @@ def test_failed_revert_restores_an_added_file(stock_python, addition, pins):
     assert calls.read_text() == "2"
     core = installed.look(stock_python, pins).found[0]
     assert (core.site / ADDED).read_text() == TEXT
-    assert not installed.changed_files(core)
+    assert not records.changed_files(core)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from airflow_auth_patches.installation import installed, transaction, wheels
+from airflow_auth_patches.installation import installed, records, transaction, wheels
 from airflow_auth_patches.installation.installed import Installation, Installed
 from airflow_auth_patches.releases.fetching import fetch
 from airflow_auth_patches.releases.releases import Pins, Release
@@ -77,10 +77,10 @@ class Plan:
 
 
 def _whole(found: Installed, progress: Progress | None) -> None:
-    if wrong := installed.changed_files(found, progress):
+    if wrong := records.changed_files(found, progress):
         raise Problem(
             f"The files of {found.distribution.name} {found.version} differ from its wheel: "
-            f"{installed.some(wrong)}.",
+            f"{records.some(wrong)}.",
             f"Reinstall it first: pip install --force-reinstall --no-deps {installed.pinned(found)}",
         )
 

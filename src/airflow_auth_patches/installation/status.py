@@ -7,7 +7,7 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
-from airflow_auth_patches.installation import advice, installed, wheels
+from airflow_auth_patches.installation import advice, installed, records, wheels
 from airflow_auth_patches.installation.advice import Upgrade
 from airflow_auth_patches.installation.installed import Installed
 from airflow_auth_patches.releases.releases import CORE, FAB, Pins, yanked
@@ -70,7 +70,7 @@ def status(
             notes = (f"{problem.what} {remedy}",)
             rows.append(DistributionStatus(found, state, tuple(found.slugs), (), notes))
             continue
-        wrong = installed.changed_files(found, progress)
+        wrong = records.changed_files(found, progress)
         open_ = tuple(patch for patch in series.serving(release) if patch.slug not in found.slugs)
         applied = (found.manifest or {"patches": []})["patches"]
         others = [p for p in applied if not any(wheels.is_of(p, patch) for patch in series.serving(release))]

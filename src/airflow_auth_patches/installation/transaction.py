@@ -10,7 +10,8 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from airflow_auth_patches.installation.installed import Installation, Installed, as_wheel, verify
+from airflow_auth_patches.installation.installed import Installation, Installed
+from airflow_auth_patches.installation.records import as_wheel, verify
 from airflow_auth_patches.releases.releases import Pins
 from airflow_auth_patches.util import signals
 from airflow_auth_patches.util.errors import Exit, Problem
