@@ -30,6 +30,7 @@ def write_name(site: Path, stem: str, version: str) -> None:
     folder.mkdir()
     name = f"Name: {stem.replace('_', '-')}\nVersion: {version}\n"
     (folder / "METADATA").write_text(f"Metadata-Version: 2.1\n{name}")
+    (folder / "RECORD").write_text(f"{folder.name}/RECORD,,\n")
 
 
 @pytest.fixture

@@ -108,7 +108,7 @@ def whole(python: Path, pins, fab: str = PLAIN[FAB]) -> bool:
     """Check the versions and the files of both distributions, and that no temporary file is left."""
     found = installed.look(python, pins).found
     versions = {each.distribution.name: each.version for each in found}
-    left = [*site(python).rglob("~*"), *(python.parents[2] / "tmp").glob("*")]
+    left = [*site(python).rglob("~*"), *site(python).glob(".*"), *(python.parents[2] / "tmp").glob("*")]
     return versions == {**PLAIN, FAB: fab} and not any(map(records.changed_files, found)) and not left
 
 
@@ -151,17 +151,21 @@ def test_does_not_restore_an_environment_that_is_discarded(stock_python, project
 
 
 @pytest.mark.parametrize("last", ["sys.exit()", "sys.exit(1)"])
-def test_failed_restore_prints_a_command_that_restores(patched, pins, last):
+@pytest.mark.parametrize("way", ["repair", "by hand"])
+def test_failed_restore_says_how_to_repair(patched, pins, last, way):
     sabotage(patched, f"if call == 1: harm(); sys.exit(1)\nif call == 2: {last}")
     done = tool("apply", patched, "--patch", "users-route")
-    assert done.returncode == Exit.FAILED
+    assert done.returncode == Exit.DAMAGED
     assert "was restored" not in done.stderr
     assert "could not be restored" in done.stderr
-    words = shlex.split(done.stderr.rpartition("Restore it by hand: ")[2])
-    assert FAB.replace("-", "_") in words[-1]
-    subprocess.run(words, check=True, timeout=120)
-    shutil.rmtree(patched.parents[2] / "tmp")
-    assert whole(patched, pins, f"{PLAIN[FAB]}+{pins.label}")
+    words = shlex.split(done.stderr.rpartition("Repair it: ")[2])
+    if way == "by hand":
+        words = shlex.split(
+            json.loads((site(patched) / ".airflow-auth-patches/journal.json").read_text())["restore"]
+        )
+    subprocess.run([TOOL, *words[1:]] if way == "repair" else words, check=True, timeout=120)
+    shutil.rmtree(site(patched) / ".airflow-auth-patches", ignore_errors=True)
+    assert whole(patched, pins, PLAIN[FAB] if way == "repair" else f"{PLAIN[FAB]}+{pins.label}")
 
 
 #: Interrupt pip after it removes a release and before it installs the other.
@@ -189,8 +193,8 @@ def test_failed_restore_is_reported_after_a_signal_too(stock_python):
     interrupted = f"os.kill(os.getppid(), {int(signal.SIGINT)}); sys.exit(1)"
     sabotage(stock_python, f"if call == 1: harm()\n{interrupted}")
     done = apply(stock_python)
-    assert done.returncode == Exit.FAILED
-    assert "Restore it by hand: " in done.stderr
+    assert done.returncode == Exit.DAMAGED
+    assert "Repair it: " in done.stderr
 
 
 @pytest.mark.parametrize("manifest", [None, b'{"patches": [', b"\xff\xfe", b'{"patches": [1]}'])

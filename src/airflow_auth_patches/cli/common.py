@@ -22,6 +22,7 @@ EPILOG = (
     "3 refused, nothing was changed; 4 a release could not be fetched; "
     "5 a fetched file does not have the pinned hash; "
     "6 a called program failed, and its changes were undone; "
+    "7 the installation is damaged: run `repair`; "
     "129, 130, 143 interrupted (SIGHUP, Ctrl-C, SIGTERM)."
 )
 OPERATORS = "Operators: fix an installed Airflow"

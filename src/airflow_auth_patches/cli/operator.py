@@ -1,4 +1,4 @@
-"""The commands for operators of Airflow: plugin, wheel, status, apply, revert."""
+"""The commands for operators of Airflow: plugin, wheel, status, apply, revert, repair."""
 
 from __future__ import annotations
 
@@ -21,14 +21,21 @@ from airflow_auth_patches.cli.common import (
 )
 from airflow_auth_patches.installation import apply as patching
 from airflow_auth_patches.installation import plugin as admission
+from airflow_auth_patches.installation import repair as repairing
 from airflow_auth_patches.installation import status as command
 from airflow_auth_patches.installation import wheels
 from airflow_auth_patches.installation.advice import Upgrade
+from airflow_auth_patches.installation.lock import locked
 from airflow_auth_patches.series import affected
 from airflow_auth_patches.series.project import load_project
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Exit, Problem
+
+NoWait = Annotated[
+    bool,
+    typer.Option("--no-wait", help="Refuse, instead of waiting, while another process changes it."),
+]
 
 
 @app.command(rich_help_panel=OPERATORS)
@@ -140,7 +147,7 @@ def status(python: Python, json: Json = False) -> None:
     Example: airflow-auth-patches status --python /opt/airflow/bin/python
     """
     project = load_project()
-    with show.Bars() as bars:
+    with show.Bars() as bars, locked(python, shared=True, wait=False):
         rows = command.status(python, project.series, project.releases, bars)
     if json:
         show.as_json([_as_data(project.series, row) for row in rows])
@@ -232,6 +239,7 @@ def apply(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the diff without changing anything.")
     ] = False,
+    no_wait: NoWait = False,
 ) -> None:
     """
     Patch an installed Airflow, as one transaction with pip or uv. Restart its API servers afterwards.
@@ -242,7 +250,7 @@ def apply(
     """
     one_of(names, everything)
     project = load_project()
-    with show.Bars() as bars:
+    with show.Bars() as bars, locked(python, bars, wait=not no_wait):
         planned = patching.plan(
             python, project.series, project.releases, names, everything=everything, progress=bars
         )
@@ -270,14 +278,14 @@ def apply(
 
 
 @app.command(rich_help_panel=OPERATORS)
-def revert(python: Python) -> None:
+def revert(python: Python, no_wait: NoWait = False) -> None:
     """
     Restore the pristine releases.
 
     Example: airflow-auth-patches revert --python /opt/airflow/bin/python
     """
     project = load_project()
-    with show.Bars() as bars:
+    with show.Bars() as bars, locked(python, bars, wait=not no_wait):
         reverted = patching.revert(python, project.releases, bars)
     for found in reverted:
         without = f", without {', '.join(found.slugs)}" if found.slugs else ""
@@ -285,3 +293,41 @@ def revert(python: Python) -> None:
     show.out.print(
         "Restart the API servers to load the change." if reverted else "Nothing is patched: nothing to do."
     )
+
+
+@app.command(rich_help_panel=OPERATORS)
+def repair(
+    python: Python,
+    patched: Annotated[
+        bool,
+        typer.Option("--patched", help="Install the patched releases of the change that did not end."),
+    ] = False,
+    releases: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--release",
+            metavar="RELEASE",
+            help="Install this pristine release, as in apache-airflow-core==3.3.2; can be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    no_wait: NoWait = False,
+) -> None:
+    """
+    Repair an Airflow that an interrupted installation left damaged. It installs the pristine releases.
+
+    Example: airflow-auth-patches repair --python /opt/airflow/bin/python
+    """
+    if patched and releases:
+        raise Problem("--patched and --release cannot be combined.", "Use one of them.", Exit.USAGE)
+    pins = load_project().releases
+    named = [pins.release(name) for name in releases or ()]
+    with show.Bars() as bars, locked(python, bars, wait=not no_wait):
+        done = repairing.repair(python, pins, bars, patched=patched, releases=named)
+    if done is None:
+        show.out.print("Nothing is damaged: nothing to do.")
+        return
+    for what in done.damage:
+        show.out.print(f"Found: {escape(what)}.", highlight=False, soft_wrap=True)
+    show.out.print(f"Installed {', '.join(done.releases)}.", highlight=False, soft_wrap=True)
+    show.out.print("Restart the API servers to load the change.")

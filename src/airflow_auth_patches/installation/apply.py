@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -256,10 +255,15 @@ def apply(planned: Plan, pins: Pins, progress: Progress | None = None, *, put_ba
             return fetch(step.patched.release, "wheel", progress)
         return wheels.build(step.patched, pins.label, folder)
 
-    with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as folder:
-        new = [make(step, Path(folder)) for step in planned.pending]
-        targets = [step.installed for step in planned.pending]
-        transaction.replace(planned.installation, targets, new, pins, progress, put_back=put_back)
+    transaction.replace(
+        planned.installation,
+        [step.installed for step in planned.pending],
+        lambda folder: [make(step, folder) for step in planned.pending],
+        pins,
+        progress,
+        command="apply",
+        put_back=put_back,
+    )
 
 
 def revert(
@@ -275,7 +279,14 @@ def revert(
     """
     installation = installed.look(python, pins)
     patched = [found for found in installation.found if found.manifest or found.damaged]
-    new = [fetch(found.release or installed.pinned(found), "wheel", progress) for found in patched]
     if patched:
-        transaction.replace(installation, patched, new, pins, progress, put_back=put_back)
+        transaction.replace(
+            installation,
+            patched,
+            lambda folder: [fetch(found.release or installed.pinned(found), "wheel") for found in patched],
+            pins,
+            progress,
+            command="revert",
+            put_back=put_back,
+        )
     return patched

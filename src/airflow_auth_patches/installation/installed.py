@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,36 +12,44 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
+from airflow_auth_patches.installation import damage
+from airflow_auth_patches.installation.damage import Damage
 from airflow_auth_patches.installation.wheels import MANIFEST
 from airflow_auth_patches.releases.releases import CORE, DISTRIBUTIONS, Distribution, Pins, Release, yanked
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import run
 
+#: Marks the line of the result, because a sitecustomize may print too.
+_MARK = "airflow-auth-patches: "
 # Runs in the inspected environment, so it uses only the standard library.
 _LOOK = """
-import importlib.metadata as m, json, sys, importlib.util as u
-out = {"pip": u.find_spec("pip") is not None, "found": {}, "versions": {}}
+import importlib.metadata as m, importlib.util as u, json, sys, sysconfig
+out = {"pip": u.find_spec("pip") is not None, "found": {}, "versions": {}, "prefix": sys.prefix}
+out["sites"] = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
 out["runs"] = "%d.%d" % sys.version_info[:2]
-for d in m.distributions():
-    if d.metadata and d.metadata["Name"]:
-        out["versions"].setdefault(d.metadata["Name"].lower().replace("_", "-"), d.version)
+def told(d):
+    try:
+        return d.metadata["Name"], d.metadata["Version"]
+    except Exception:  # newer Pythons raise if there is no METADATA
+        return None, None
 def text(d):
     try:
         return d.read_text("@MANIFEST@")
     except ValueError:
         return ""
-for name in sys.argv[1:]:
-    try:
-        d = m.distribution(name)
-    except m.PackageNotFoundError:
+for d in m.distributions():
+    name, version = told(d)
+    if not name or not version:
         continue
-    out["found"][name] = {
-        "version": d.version,
-        "site": str(d.locate_file("")),
-        "manifest": text(d),
-        "editable": "editable" in (d.read_text("direct_url.json") or ""),
-    }
-print(json.dumps(out))
+    name = name.lower().replace("_", "-")
+    out["versions"].setdefault(name, version)
+    if name in sys.argv[1:] and name not in out["found"]:
+        out["found"][name] = {
+            "version": version,
+            "site": str(d.locate_file("")),
+            "manifest": text(d),
+            "editable": "editable" in (d.read_text("direct_url.json") or ""),
+        }
 """.replace("@MANIFEST@", MANIFEST)
 
 
@@ -89,6 +98,9 @@ class Installation:
     :param found: the installed distributions of the series.
     :param versions: ``{normalised name: version}`` of all installed distributions.
     :param runs: its Python version, as in ``3.11``.
+    :param prefix: its folder.
+    :param sites: its site-packages folders.
+    :param damage: the traces of an interrupted installation.
     """
 
     python: Path
@@ -96,30 +108,52 @@ class Installation:
     found: tuple[Installed, ...]
     versions: Mapping[str, str]
     runs: str
+    prefix: Path = Path()
+    sites: tuple[Path, ...] = ()
+    damage: tuple[Damage, ...] = ()
 
 
-def look(python: Path, pins: Pins) -> Installation:
+def prefix_of(python: Path) -> Path:
     """
-    Inspect an environment, without changing it.
+    Return the folder of an environment.
 
     :param python: its interpreter.
-    :raises Problem: if the path is not an interpreter, or no distribution of the series is installed.
+    :raises Problem: USAGE if the path is not an interpreter.
     """
+    return Path(_ask(python, "import json, sys; out = sys.prefix"))
+
+
+def _ask(python: Path, code: str, *words: str) -> Any:
+    """Run code in an environment, and return the value of its variable ``out``."""
     if not python.is_file():
         raise Problem(
             f"{python} is not an interpreter.",
             "Name the interpreter of your Airflow: --python PATH.",
             Exit.USAGE,
         )
-    names = [dist.name for dist in DISTRIBUTIONS]
     try:
-        told = json.loads(run([python, "-I", "-", *names], timeout=120, stdin=_LOOK))
+        code += f"\nprint('\\n{_MARK}' + json.dumps(out))\n"
+        lines = run([python, "-I", "-", *words], timeout=120, stdin=code).splitlines()
+        told = [line.removeprefix(_MARK) for line in lines if line.startswith(_MARK)]
+        return json.loads(told[-1] if told else "")
     except (Problem, ValueError, OSError) as error:
         raise Problem(
             f"{python} does not run as a Python interpreter: {f'{error}'.strip().splitlines()[-1]}",
             "Name the interpreter of your Airflow: --python PATH.",
             Exit.USAGE,
         ) from error
+
+
+def look(python: Path, pins: Pins, *, damaged: bool = False) -> Installation:
+    """
+    Inspect an environment, without changing it.
+
+    :param python: its interpreter.
+    :param damaged: whether to accept a damaged installation.
+    :raises Problem: if the path is not an interpreter, or no distribution of the series is installed. DAMAGED
+        if an installation did not end.
+    """
+    told = _ask(python, _LOOK, *(dist.name for dist in DISTRIBUTIONS))
     found = tuple(
         _installed(dist, entry, pins) for dist in DISTRIBUTIONS if (entry := told["found"].get(dist.name))
     )
@@ -130,12 +164,26 @@ def look(python: Path, pins: Pins) -> Installation:
             f"Airflow {old} is out of scope: the series begins with {CORE.name} {CORE.oldest}.",
             f"Upgrade Airflow to {CORE.oldest} or later.",
         )
-    if not found:
+    prefix, sites = Path(told["prefix"]), tuple(dict.fromkeys(map(Path, told["sites"])))
+    harm = tuple(damage.find(sites, prefix))
+    if harm and not damaged:
         raise Problem(
-            f"{python} has no Airflow: neither {' nor '.join(names)} is installed.",
+            f"The installation is damaged: {'; '.join(each.what for each in harm)}.",
+            f"Repair it: {repair_command(python)}",
+            Exit.DAMAGED,
+        )
+    if not found and not harm:
+        names = " nor ".join(dist.name for dist in DISTRIBUTIONS)
+        raise Problem(
+            f"{python} has no Airflow: neither {names} is installed.",
             "Name the interpreter of your Airflow: --python PATH.",
         )
-    return Installation(python, told["pip"], found, told["versions"], told["runs"])
+    return Installation(python, told["pip"], found, told["versions"], told["runs"], prefix, sites, harm)
+
+
+def repair_command(python: Path) -> str:
+    """Return the command line that repairs an environment."""
+    return f"airflow-auth-patches repair --python {shlex.quote(str(python))}"
 
 
 def _installed(dist: Distribution, entry: Mapping[str, Any], pins: Pins) -> Installed:

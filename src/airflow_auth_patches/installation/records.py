@@ -66,7 +66,13 @@ def verify(python: Path, pins: Pins, wheels: Sequence[Path]) -> None:
     :param wheels: the paths of the wheels.
     :raises Problem: for the first wheel that is not installed completely.
     """
-    found = {entry.distribution.stem: entry for entry in look(python, pins).found}
+    installation = look(python, pins, damaged=True)
+    if harm := [each.what for each in installation.damage if each.distribution]:
+        raise Problem(
+            f"The installer left damage: {some(harm)}.",
+            "Check whether another process changes the environment.",
+        )
+    found = {entry.distribution.stem: entry for entry in installation.found}
     for path in wheels:
         stem, version = path.name.split("-")[:2]
         entry = found.get(stem)

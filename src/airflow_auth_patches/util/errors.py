@@ -18,6 +18,7 @@ class Exit(IntEnum):
     UNREACHABLE = 4  #: a release could not be fetched
     CORRUPT = 5  #: a fetched file does not have the pinned hash
     FAILED = 6  #: a program (pip, uv, git, airflow) failed; its changes were undone
+    DAMAGED = 7  #: an installation did not end, and left the environment damaged; `repair` restores it
 
 
 def without_credentials(text: str) -> str:

@@ -54,6 +54,7 @@ def attempt(
     env: Mapping[str, str | None] | None = None,
     timeout: float = 600,
     stdin: str | None = None,
+    pass_fds: Collection[int] = (),
 ) -> subprocess.CompletedProcess[str]:
     """
     Run a program until it ends, and accept any exit code.
@@ -65,6 +66,7 @@ def attempt(
     :param env: variables to add to the environment of this process; ``None`` removes a variable.
     :param timeout: seconds after which the program is stopped.
     :param stdin: text for its standard input.
+    :param pass_fds: descriptors of open files that it inherits.
     :return: the exit code and the output.
     :raises Problem: if the program cannot be started or times out, or if all programs are being stopped.
     """
@@ -88,6 +90,7 @@ def attempt(
                 stderr=subprocess.PIPE,
                 text=True,
                 start_new_session=True,
+                pass_fds=pass_fds,
             )
             _live.add(process)
         output, errors = process.communicate(stdin, timeout)
@@ -181,6 +184,7 @@ def run(
     env: Mapping[str, str | None] | None = None,
     timeout: float = 600,
     stdin: str | None = None,
+    pass_fds: Collection[int] = (),
 ) -> str:
     """
     Run a program and check that it succeeds. The arguments are those of :func:`attempt`.
@@ -189,7 +193,7 @@ def run(
     :raises Problem: as :func:`attempt` does, or if the program fails. The message has the last lines of its
         output.
     """
-    done = attempt(command, cwd=cwd, env=env, timeout=timeout, stdin=stdin)
+    done = attempt(command, cwd=cwd, env=env, timeout=timeout, stdin=stdin, pass_fds=pass_fds)
     if done.returncode:
         tail = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-15:])
         words = " ".join(map(str, command[:4]))
