@@ -346,6 +346,7 @@ class Small:
         """The installed versions of core and FAB, of which no file is changed."""
         found = installed.look(self.python, self.pins).found
         assert [line for each in found for line in records.changed_files(each)] == []
+        assert [path for each in found for path in records.extra_modules(each)] == []
         assert not [*self.site.rglob("~*"), *self.site.glob(".*")]
         return [each.version for each in found]
 

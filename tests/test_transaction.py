@@ -337,6 +337,11 @@ def test_refuses_to_overwrite_another_file_with_an_added_one(stock_python, addit
     assert file.read_text() == "MINE = 1\n"
     file.write_text(TEXT)
     assert patching.plan(stock_python, addition, pins).pending
+    hiding = site(stock_python) / "airflow/settings/__init__.py"
+    hiding.parent.mkdir()
+    hiding.touch()
+    with pytest.raises(Problem, match="may hide a module of apache-airflow-core"):
+        patching.plan(stock_python, addition, pins)
 
 
 def test_failed_revert_restores_an_added_file(stock_python, addition, pins):

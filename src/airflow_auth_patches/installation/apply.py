@@ -86,9 +86,9 @@ def _whole(found: Installed, progress: Progress | None) -> None:
 
 def _free(found: Installed, patched: wheels.Patched) -> None:
     """
-    Check that the files that the patches add do not overwrite other files.
+    Check that no file in the package is in the way: one that the patches add, or a module of no package.
 
-    :raises Problem: for the first existing file that is not from the installed wheel and has other content.
+    :raises Problem: for the first such file that is not from the installed wheel and has other content.
     """
     ours = set((found.manifest or {"files": {}})["files"])
     for path in sorted(patched.after.keys() - patched.before.keys() - ours):
@@ -97,6 +97,13 @@ def _free(found: Installed, patched: wheels.Patched) -> None:
             raise Problem(
                 f"{file} does not belong to {found.distribution.name} {found.version}, and the patches add a "
                 "file with that name.",
+                "Move the file to another folder.",
+            )
+    for path in records.extra_modules(found):
+        if path not in patched.after:
+            raise Problem(
+                f"{found.site / path} belongs to no installed package, and may hide a module of "
+                f"{found.distribution.name} {found.version}.",
                 "Move the file to another folder.",
             )
 

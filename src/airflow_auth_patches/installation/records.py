@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+import configparser
+import csv
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from packaging.version import Version
 from wheel.wheelfile import WheelFile
 
+from airflow_auth_patches.installation.damage import infos_of
 from airflow_auth_patches.installation.installed import Installed, look, pinned
 from airflow_auth_patches.installation.wheels import MANIFEST, write
 from airflow_auth_patches.releases.fetching import fetch
@@ -19,42 +23,99 @@ from airflow_auth_patches.releases.releases import Pins
 from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.util.progress import Progress
 
+#: The suffixes of files that Python imports.
+MODULES = (".py", ".pyc", ".so", ".pyd")
+
 
 def changed_files(installed: Installed, progress: Progress | None = None) -> list[str]:
     """
-    Compare the installed files with the pristine wheel, and the patched files with the manifest.
+    Compare the installed files with the pristine wheel, the manifest, and the installed RECORD.
 
     :return: the differences, one line each, as in ``airflow/settings.py is changed``; empty if none.
     :raises Problem: if the pristine wheel cannot be fetched.
     """
-    expected = _recorded(fetch(pinned(installed), "wheel", progress))
+    wheel = fetch(pinned(installed), "wheel", progress)
+    expected = _recorded(wheel)
     for path, hashes in (installed.manifest or {}).get("files", {}).items():
-        expected[path] = base64.urlsafe_b64encode(bytes.fromhex(hashes["after"])).decode().rstrip("=")
-    return _differing(installed.site, expected)
+        expected[path] = _encoded(bytes.fromhex(hashes["after"]))
+    return _differences(installed, expected, wheel)
+
+
+def extra_modules(installed: Installed) -> list[str]:
+    """
+    Return the modules in the package of a distribution that no installed distribution has.
+
+    Such a module may hide one of the distribution, as ``settings/__init__.py`` hides ``settings.py``.
+
+    :return: their paths below site-packages. For core, those of providers are left out.
+    """
+    package = installed.distribution.package
+    owned = set()
+    for record in installed.site.glob("*.dist-info/RECORD"):
+        lines = record.read_text("utf-8", "replace").splitlines()
+        owned |= {
+            path for path, _ in _rows(line for line in lines if line.lstrip('"').startswith("airflow/"))
+        }
+    found = []
+    for folder, folders, names in os.walk(installed.site / package):
+        others = (
+            {"__pycache__", "providers"} if Path(folder) == installed.site / "airflow" else {"__pycache__"}
+        )
+        folders[:] = sorted(set(folders) - others)
+        paths = (Path(folder, name).relative_to(installed.site).as_posix() for name in sorted(names))
+        found += [path for path in paths if path.endswith(MODULES) and path not in owned]
+    return found
+
+
+def _differences(installed: Installed, expected: Mapping[str, str], wheel: Path) -> list[str]:
+    """Return the differences from expected files and from the installed RECORD, and the missing commands."""
+    (info, *_) = infos_of(installed.site, installed.distribution)
+    rows = dict(_rows((info / "RECORD").read_text("utf-8", "replace").splitlines()))
+    hashed = {path: digest for path, digest in rows.items() if digest}
+    wrong = _differing(installed.site, {**hashed, **expected})
+    scripts = {Path(path).stem for path in rows if Path(path).parent.name in ("bin", "Scripts")}
+    return wrong + [f"the command {name} is missing" for name in sorted(_commands(wheel) - scripts)]
+
+
+def _commands(path: Path) -> set[str]:
+    """Return the names of the commands that a wheel installs."""
+    names = configparser.ConfigParser(delimiters=("=",))
+    with WheelFile(path) as wheel:
+        entry_points = f"{wheel.dist_info_path}/entry_points.txt"
+        if entry_points in wheel.namelist():
+            names.read_string(wheel.read(entry_points).decode())
+    return set(names["console_scripts"]) if names.has_section("console_scripts") else set()
+
+
+def _rows(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Return the path and the SHA-256 of each line of a RECORD; an empty one if it has none."""
+    for row in csv.reader(lines):
+        if len(row) > 1:
+            yield row[0], row[1].removeprefix("sha256=") if row[1].startswith("sha256=") else ""
 
 
 def _recorded(path: Path) -> dict[str, str]:
     """Return ``{path: digest}`` of the files that a wheel installs, from its RECORD."""
-    found = {}
-    with WheelFile(path) as wheel:
-        with wheel.open(wheel.record_path) as record:
-            for line in record.read().decode().splitlines():
-                name, digest, _ = line.rsplit(",", 2)
-                if digest.startswith("sha256=") and ".dist-info/" not in name:
-                    found[name.strip('"')] = digest.removeprefix("sha256=")
-    return found
+    with WheelFile(path) as wheel, wheel.open(wheel.record_path) as record:
+        rows = _rows(record.read().decode().splitlines())
+        return {name: digest for name, digest in rows if digest and ".dist-info/" not in name}
+
+
+def _encoded(digest: bytes) -> str:
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
 def _differing(site: Path, expected: Mapping[str, str]) -> list[str]:
     wrong = []
     for path, digest in expected.items():
+        name = path if not path.startswith("..") else os.path.normpath(site / path)
         try:
             content = (site / path).read_bytes()
         except OSError:
-            wrong.append(f"{path} is missing")
+            wrong.append(f"{name} is missing")
             continue
-        if base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=") != digest:
-            wrong.append(f"{path} is changed")
+        if _encoded(hashlib.sha256(content).digest()) != digest:
+            wrong.append(f"{name} is changed")
     return wrong
 
 
@@ -85,7 +146,7 @@ def verify(python: Path, pins: Pins, wheels: Sequence[Path]) -> None:
         with WheelFile(path) as wheel:
             told = f"{wheel.dist_info_path}/{MANIFEST}"
             manifest = json.loads(wheel.read(told)) if told in wheel.namelist() else None
-        wrong = _differing(entry.site, _recorded(path))
+        wrong = _differences(entry, _recorded(path), path)
         if manifest != entry.manifest:
             wrong.insert(0, f"{MANIFEST} differs")
         if wrong:

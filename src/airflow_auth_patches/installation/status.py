@@ -71,6 +71,7 @@ def status(
             rows.append(DistributionStatus(found, state, tuple(found.slugs), (), notes))
             continue
         wrong = records.changed_files(found, progress)
+        wrong += [f"{path} belongs to no installed package" for path in records.extra_modules(found)]
         open_ = tuple(patch for patch in series.serving(release) if patch.slug not in found.slugs)
         applied = (found.manifest or {"patches": []})["patches"]
         others = [p for p in applied if not any(wheels.is_of(p, patch) for patch in series.serving(release))]
