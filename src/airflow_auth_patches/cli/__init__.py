@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
+from typing import NoReturn
 
 from rich.markup import escape
 
@@ -19,7 +22,7 @@ from airflow_auth_patches.cli import (
 )
 from airflow_auth_patches.cli.common import app
 from airflow_auth_patches.util import show, signals
-from airflow_auth_patches.util.errors import Problem
+from airflow_auth_patches.util.errors import TRACEBACK, Problem, unexpected, without_credentials
 
 __all__ = [
     "app",
@@ -37,15 +40,23 @@ __all__ = [
 
 
 def main() -> None:
-    """Run the command line. A `Problem` is printed, and the process exits with its exit code."""
+    """Run the command line. An error is printed, and the process exits with its exit code."""
     with signals.interruptible():
         try:
             app()
         except Problem as problem:
-            show.err.print(f"[bold red]{escape(problem.what)}[/]", soft_wrap=True, highlight=False)
-            if problem.remedy:
-                show.err.print(escape(problem.remedy), soft_wrap=True, highlight=False)
-            sys.exit(int(problem.exit_code))
+            _report(problem)
         except signals.Interrupted:
             show.err.print("Interrupted.")
             raise
+        except Exception as error:
+            if os.environ.get(TRACEBACK):
+                sys.stderr.write(without_credentials(traceback.format_exc()))
+            _report(unexpected(error))
+
+
+def _report(problem: Problem) -> NoReturn:
+    show.err.print(f"[bold red]{escape(problem.what)}[/]", soft_wrap=True, highlight=False)
+    if problem.remedy:
+        show.err.print(escape(problem.remedy), soft_wrap=True, highlight=False)
+    sys.exit(int(problem.exit_code))

@@ -23,6 +23,7 @@ EPILOG = (
     "5 a fetched file does not have the pinned hash; "
     "6 a called program failed, and its changes were undone; "
     "7 the installation is damaged: run `repair`; "
+    "70 an unexpected error; "
     "129, 130, 143 interrupted (SIGHUP, Ctrl-C, SIGTERM)."
 )
 OPERATORS = "Operators: fix an installed Airflow"

@@ -70,11 +70,11 @@ def plugin(
         return
     path = admission.write(text, output)
     show.out.print(
-        f"Wrote {path}.\n"
+        f"Wrote {escape(str(path))}.\n"
         "Restart the API servers to use it; other components ignore it.\n"
         "Configure: \\[api] max_concurrent_requests, or AIRFLOW__API__MAX_CONCURRENT_REQUESTS. The default "
         "is half of the connection pool; 0 turns the limit off.\n"
-        f"Remove: rm {path}, and restart the API servers.",
+        f"Remove: rm {escape(str(path))}, and restart the API servers.",
         highlight=False,
         soft_wrap=True,
     )
@@ -132,7 +132,9 @@ def wheel(
         for patched in made:
             path = wheels.build(patched, project.releases.label, output)
             show.out.print(
-                f"{path}: {', '.join(p.slug for p in patched.patches)}", highlight=False, soft_wrap=True
+                f"{escape(str(path))}: {', '.join(p.slug for p in patched.patches)}",
+                highlight=False,
+                soft_wrap=True,
             )
             for patch in patched.patches:
                 for other in patch.together_with:
@@ -159,7 +161,7 @@ def status(python: Python, json: Json = False) -> None:
             said += " Then patch the remaining bugs: `airflow-auth-patches apply`." if patchable else ""
             show.out.print(said, highlight=False, soft_wrap=True)
     show.table(
-        f"{python}",
+        escape(str(python)),
         ("distribution and version", "state", "bugs", "installed patches", "missing patches", "notes"),
         [
             (

@@ -14,7 +14,7 @@ from packaging.version import InvalidVersion, Version
 
 from airflow_auth_patches.installation import damage
 from airflow_auth_patches.installation.damage import Damage
-from airflow_auth_patches.installation.wheels import MANIFEST
+from airflow_auth_patches.installation.wheels import MANIFEST, is_module_path
 from airflow_auth_patches.releases.releases import CORE, DISTRIBUTIONS, Distribution, Pins, Release, yanked
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import run
@@ -201,7 +201,9 @@ def _manifest(text: str) -> Mapping[str, Any] | None:
         told: dict[str, Any] = json.loads(text)
         [f"{patch['name']}{patch['slug']}{patch['sha256']}" for patch in told["patches"]]
         [bytes.fromhex(hashes["after"]) for hashes in told["files"].values()]
-        return told if told["label"] and told["requires"] is not None else None
+        [Requirement(requirement) for requirement in told["requires"]]
+        valid = all(map(is_module_path, told["files"])) and isinstance(told["label"], str)
+        return told if valid else None
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 

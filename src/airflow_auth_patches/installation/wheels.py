@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from packaging.requirements import Requirement
+from packaging.version import InvalidVersion, Version
 from wheel.wheelfile import WheelFile
 
 from airflow_auth_patches.releases.fetching import fetch
@@ -41,6 +43,12 @@ class Patched:
     before: Mapping[str, bytes]
     after: Mapping[str, bytes]
     requirements: tuple[str, ...]
+
+
+def is_module_path(path: str) -> bool:
+    """Check whether a path below site-packages is in Airflow's package, and not outside by ``..``."""
+    parts = path.split("/")
+    return parts[0] == "airflow" and len(parts) > 1 and not {"", ".", ".."} & set(parts)
 
 
 def is_of(entry: Mapping[str, str], patch: Patch) -> bool:
@@ -77,6 +85,7 @@ def patch_release(release: Release, patches: Sequence[Patch], progress: Progress
                     f"{patch.name} requires {', '.join(missing)}, which is not applied to {release}.",
                     f"Add {' '.join(f'--patch {slug}' for slug in missing)}.",
                 )
+            _check_paths(patch)
             slugs.add(patch.slug)
             requirements.update(dict.fromkeys(patch.added_requirements))
             for path, edits in patch.edits.items():
@@ -93,6 +102,21 @@ def patch_release(release: Release, patches: Sequence[Patch], progress: Progress
                         fault.remedy,
                     ) from fault
     return Patched(release, tuple(patches), before, after, tuple(requirements))
+
+
+def _check_paths(patch: Patch) -> None:
+    """Check that a patch names only files of its distribution. The parser removes a ``..`` from the names."""
+    named = [
+        name.decode("utf-8", "replace") for name in re.findall(rb"(?m)^\+\+\+ (?:b/)?(\S+)", patch.content)
+    ]
+    for path in {*named, *patch.edits} - {hunks.NOWHERE}:
+        installed = to_installed(path)
+        ours = path.startswith((f"{patch.distribution.root}/", "shared/"))
+        if path not in patch.edits or not ours or (installed and not is_module_path(installed)):
+            raise Problem(
+                f"{patch.name} names {path}, which is no file of {patch.distribution.name}.",
+                "Do not use this patch.",
+            )
 
 
 def pristine(release: Release, path: str) -> bytes | None:
@@ -178,7 +202,31 @@ def write(
     :param told: the content of ``AUTH_PATCHES.json``. Its ``requires`` become ``Requires-Dist``.
     :param output: the folder to write it into.
     :return: the path of the wheel.
+    :raises Problem: if the label is not valid, or the wheel cannot be written.
     """
+    try:
+        if Version(f"{release.version}+{label}").local != label:
+            raise InvalidVersion
+    except InvalidVersion as error:
+        raise Problem(
+            f"{label!r} is not a local version label.", "Correct `label` in releases.toml."
+        ) from error
+    try:
+        return _write(release, label, files, told, output)
+    except OSError as error:
+        raise Problem(
+            f"The wheel of {release} cannot be written into {output}: {error.strerror or error}.",
+            "Check the permissions of the folder and the free disk space.",
+        ) from error
+
+
+def _write(
+    release: Release,
+    label: str,
+    files: Mapping[str, bytes],
+    told: Mapping[str, Any],
+    output: Path,
+) -> Path:
     stem, version = release.distribution.stem, f"{release.version}+{label}"
     info_before, info_after = f"{stem}-{release.version}.dist-info", f"{stem}-{version}.dist-info"
     output.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import platformdirs
 
 from airflow_auth_patches.releases.releases import Distribution, Kind, Release, to_monorepo
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import Exit, Problem, first_line
 from airflow_auth_patches.util.progress import Progress
 
 
@@ -31,11 +31,6 @@ def sha256(path: Path) -> str:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error message, because some messages contain a whole page."""
-    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
 
 
 def fetch(release: Release, kind: Kind, progress: Progress | None = None) -> Path:

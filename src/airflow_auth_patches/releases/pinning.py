@@ -17,7 +17,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 from wheel.wheelfile import WheelError, WheelFile
 
-from airflow_auth_patches.releases.fetching import fetch, first_line, sources
+from airflow_auth_patches.releases.fetching import fetch, sources
 from airflow_auth_patches.releases.releases import (
     CORE,
     Distribution,
@@ -28,7 +28,7 @@ from airflow_auth_patches.releases.releases import (
     to_installed,
 )
 from airflow_auth_patches.util import toml
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import Exit, Problem, first_line
 from airflow_auth_patches.util.progress import Progress
 
 KINDS: tuple[Kind, ...] = ("wheel", "sdist")

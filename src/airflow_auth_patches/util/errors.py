@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import traceback
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+
+#: The variable that makes the command line print the traceback of an unexpected error.
+TRACEBACK = "AIRFLOW_AUTH_PATCHES_TRACEBACK"
 
 
 class Exit(IntEnum):
@@ -19,11 +23,33 @@ class Exit(IntEnum):
     CORRUPT = 5  #: a fetched file does not have the pinned hash
     FAILED = 6  #: a program (pip, uv, git, airflow) failed; its changes were undone
     DAMAGED = 7  #: an installation did not end, and left the environment damaged; `repair` restores it
+    UNEXPECTED = 70  #: an error that this tool does not expect, usually a fault of this tool
 
 
 def without_credentials(text: str) -> str:
     """Return a text without the user names and passwords in its URLs."""
     return re.sub(r"(?<=://)[^/\s]*@", "", text)
+
+
+def unexpected(error: Exception) -> Problem:
+    """Return the problem to report for an error that no module expected, with the place where it arose."""
+    what, remedy = f"{type(error).__name__}: {first_line(error)}", "This is a fault of this tool."
+    if isinstance(error, OSError) and error.strerror:
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        remedy = (
+            "Check the permissions and the free disk space. If both are right, it is a fault of this tool."
+        )
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return Problem(
+        f"Unexpected error: {what} ({Path(frame.filename).name}, line {frame.lineno}).",
+        f"{remedy} Report it with the output of the same command with {TRACEBACK}=1.",
+        Exit.UNEXPECTED,
+    )
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error message, because some messages contain a whole page."""
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
 
 
 class Problem(Exception):
