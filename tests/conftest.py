@@ -26,8 +26,9 @@ from airflow_auth_patches.releases import fetching, releases
 from airflow_auth_patches.releases.releases import CORE, Pins, Release
 from airflow_auth_patches.series import affected, series, tree
 from airflow_auth_patches.series.affected import Result
+from airflow_auth_patches.series.bugs import Bug
 from airflow_auth_patches.series.project import Project
-from airflow_auth_patches.series.series import Bug, Patch, Series
+from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util.processes import run
 from airflow_auth_patches.verification import run_pytest
 

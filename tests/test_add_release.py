@@ -25,8 +25,7 @@ import airflow_auth_patches
 from airflow_auth_patches.releases import fetching, pinning, releases
 from airflow_auth_patches.releases.releases import CORE, FAB, Pins, Release
 from airflow_auth_patches.series import compatibility, hunks, series
-from airflow_auth_patches.series.add_release import add_release
-from airflow_auth_patches.series.compatibility import Compatibility, Fit
+from airflow_auth_patches.series.compatibility import Compatibility, Fit, add_release
 from airflow_auth_patches.series.project import Project, load_project
 from airflow_auth_patches.util.errors import Exit, Problem
 
@@ -61,12 +60,11 @@ def test_pinned_release_is_added_again_byte_for_byte(name, pins, copy):
     path, release = folder / "releases.toml", pins.release(name)
     whole, cut = without(path.read_text(), release)
     path.write_text(cut)
-    added = add_release(load_project(folder.parent), name)
+    added, fits = add_release(load_project(folder.parent), name)
     assert path.read_text() == whole
-    assert added.release == release
+    assert added == release
     assert not list(folder.glob(".*"))
-    fits = {each.form: each.compatibility for each in added.fits if each.in_range}
-    assert fits == {
+    assert {each.form: each.compatibility for each in fits if each.in_range} == {
         patch.name: Compatibility.VARIANT if patch.variant else Compatibility.APPLIES
         for patch in series.load(folder).serving(release)
     }
@@ -235,16 +233,16 @@ def publish(index: Path) -> Callable[..., None]:
 def test_release_of_the_index_is_pinned(publish, copy):
     publish()
     folder = copy / "patches"
-    added = add_release(load_project(folder.parent), f"{CORE.name}==3.3.9")
+    added, fits = add_release(load_project(folder.parent), f"{CORE.name}==3.3.9")
     found = releases.load(folder).release(f"{CORE.name}==3.3.9")
-    assert found == added.release
+    assert found == added
     assert (found.pythons, found.date) == (NEW.pythons, NEW.date)
     # The release has none of the edited files.
-    assert {each.compatibility for each in added.fits} == {
+    assert {each.compatibility for each in fits} == {
         Compatibility.NEEDS_VARIANT,
         Compatibility.NOT_NEEDED,
     }
-    assert all(each.misfits for each in added.fits if each.compatibility is Compatibility.NEEDS_VARIANT)
+    assert all(each.misfits for each in fits if each.compatibility is Compatibility.NEEDS_VARIANT)
 
 
 NOT_IN_SDIST = r"is in the wheel, but not below airflow/ in the sdist"

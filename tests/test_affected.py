@@ -15,8 +15,9 @@ from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases.releases import CORE, Pins
 from airflow_auth_patches.series import affected
 from airflow_auth_patches.series.affected import Result, Results, Status
+from airflow_auth_patches.series.bugs import Bug
 from airflow_auth_patches.series.project import Project
-from airflow_auth_patches.series.series import Bug, Series
+from airflow_auth_patches.series.series import Series
 from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.verification import affected_page, inputs, judge, outdated, reproduce, run_pytest
 from airflow_auth_patches.verification import check as lint

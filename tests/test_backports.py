@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from airflow_auth_patches.cli import app
 from airflow_auth_patches.contribute import backports
-from airflow_auth_patches.contribute.send_backports import Backported, backport
+from airflow_auth_patches.contribute.send import Exported
+from airflow_auth_patches.contribute.send_backports import backport
 from airflow_auth_patches.releases import fetching
 from airflow_auth_patches.series import affected, tree
 from airflow_auth_patches.series.project import Project, load_project
@@ -25,12 +26,12 @@ SLUG = "pool-slots-session"
 
 
 @pytest.fixture(scope="module")
-def made(this_project, tmp_path_factory) -> Backported:
+def made(this_project, tmp_path_factory) -> Exported:
     output = tmp_path_factory.mktemp("backports") / "out"
     return backport(this_project, output, [SLUG], author=AUTHOR, number=70001, bodies=True)
 
 
-def commits_of(made: Backported) -> dict[str, Path]:
+def commits_of(made: Exported) -> dict[str, Path]:
     return {path.parent.name: path for path in made.files if path.suffix == ".patch"}
 
 

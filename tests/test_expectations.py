@@ -36,7 +36,7 @@ def mutants_on(project, pins, name: str) -> set[str]:
 
 
 def wrong(rows) -> list[str]:
-    return [f"{row.result.slug}, {row.result.what}: {fault}" for row in rows for fault in row.result.wrong]
+    return [f"{row.slug}, {row.what}: {fault}" for row in rows for fault in row.wrong]
 
 
 @pytest.mark.proof
@@ -46,7 +46,7 @@ def wrong(rows) -> list[str]:
 def test_patches_are_as_expected_on_stock_and_patched(pins, project, this_project, name):
     pair = pins.pair(name)
     rows = list(prove.prove(this_project, pair, "3.11", mutants=False))
-    assert {row.result.slug for row in rows} >= serving(project, pair)
+    assert {row.slug for row in rows} >= serving(project, pair)
     assert wrong(rows) == []
 
 
@@ -58,7 +58,7 @@ def test_each_mutant_is_killed(pins, project, this_project, name):
     pair, mutants = pins.pair(name), mutants_on(project, pins, name)
     rows = list(prove.prove(this_project, pair, "3.11", sorted(mutants), tests=False))
     assert rows
-    assert {"stock", "patched"}.isdisjoint(row.result.what for row in rows)
+    assert {"stock", "patched"}.isdisjoint(row.what for row in rows)
     assert wrong(rows) == []
 
 
@@ -80,7 +80,7 @@ def test_tests_of_a_patch_that_series_does_not_list_fail(copy, pins):
     emptied = load_project(copy)
     assert not emptied.series.patches
     rows = list(prove.prove(emptied, pins.pair(OLDEST), "3.11", slugs, mutants=False))
-    red = {row.result.slug for row in rows if row.result.what == "patched" and row.result.wrong}
+    red = {row.slug for row in rows if row.what == "patched" and row.wrong}
     assert red == set(slugs)
 
 
@@ -106,7 +106,7 @@ def test_compares_with_stock_and_the_base_patch_when_the_pair_needs_it(
     rows = list(prove.prove(this_project, pair, "3.11", slugs, mutants=False))
     base, *others = (expectations.load(project.folder, slug).file for slug in slugs)
     assert ran == {"stock": {base}, "base": {*others}, "patched": {base, *others}}
-    found = sorted((row.result.slug, row.result.what) for row in rows)
+    found = sorted((row.slug, row.what) for row in rows)
     assert found == [(slug, what) for slug in slugs for what in ("patched", "stock")]
 
 

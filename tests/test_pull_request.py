@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from airflow_auth_patches.cli import app
-from airflow_auth_patches.contribute import measurements, pull_request
+from airflow_auth_patches.contribute import pull_request
 from airflow_auth_patches.contribute.send import export
 from airflow_auth_patches.demo import recorded, scenarios
 from airflow_auth_patches.series.project import load_project
@@ -121,7 +121,7 @@ def test_a_patch_is_shown_on_releases_that_it_serves(bodies):
 
 
 def test_every_scenario_that_is_named_is_one(project):
-    named = measurements.scenarios(project.folder)
+    named = pull_request.scenarios(project.folder)
     assert {name for names in named.values() for name in names} <= set(scenario_names())
     assert set(named) <= {patch.slug for patch in project.patches}
 
@@ -129,7 +129,7 @@ def test_every_scenario_that_is_named_is_one(project):
 def test_a_patch_is_shown_by_scenarios_of_its_bugs(project):
     """One that cures no bug alone is shown by those of what it belongs to."""
     shows = {scenario.name: set(scenario.bugs) for scenario in scenarios.ALL}
-    for slug, names in measurements.scenarios(project.folder).items():
+    for slug, names in pull_request.scenarios(project.folder).items():
         cures = {bug for patch in project.patches if patch.slug == slug for bug in patch.cures}
         for name in names:
             assert not cures or cures & shows[name], f"{slug}: {name}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from airflow_auth_patches.installation.environments import Environment
-from airflow_auth_patches.series.series import Bug
+from airflow_auth_patches.series.bugs import Bug
 from airflow_auth_patches.verification import reproduce, run_pytest
 
 HERE = Environment(Path(sys.executable))

@@ -15,10 +15,11 @@ from airflow_auth_patches.cli import (
     demo,
     export,
     lint,
-    matrix,
+    listing,
     operator,
     series,
     upstream,
+    verification,
 )
 from airflow_auth_patches.cli.common import app
 from airflow_auth_patches.util import show, signals
@@ -31,11 +32,12 @@ __all__ = [
     "demo",
     "export",
     "lint",
+    "listing",
     "main",
-    "matrix",
     "operator",
     "series",
     "upstream",
+    "verification",
 ]
 
 
@@ -47,7 +49,7 @@ def main() -> None:
         except Problem as problem:
             _report(problem)
         except signals.Interrupted:
-            show.err.print("Interrupted.")
+            show.note("Interrupted.")
             raise
         except Exception as error:
             if os.environ.get(TRACEBACK):
@@ -58,5 +60,5 @@ def main() -> None:
 def _report(problem: Problem) -> NoReturn:
     show.err.print(f"[bold red]{escape(problem.what)}[/]", soft_wrap=True, highlight=False)
     if problem.remedy:
-        show.err.print(escape(problem.remedy), soft_wrap=True, highlight=False)
+        show.note(problem.remedy)
     sys.exit(int(problem.exit_code))

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from airflow_auth_patches.cli.common import UPSTREAM, Json, Names, SkipConflicts, app
+from airflow_auth_patches.cli.common import UPSTREAM, Author, Json, Names, SkipConflicts, app, option
 from airflow_auth_patches.contribute import breeze as command
 from airflow_auth_patches.series.project import load_project
 from airflow_auth_patches.util import show
@@ -32,29 +32,23 @@ app.add_typer(breeze, name="breeze", rich_help_panel=UPSTREAM)
 Checkout = Annotated[Path, typer.Argument(metavar="CHECKOUT", help="A git checkout of Airflow.")]
 Base = Annotated[
     str | None,
-    typer.Option(
-        "--base",
-        metavar="REF",
-        help="The base of the branch; by default the nearest of upstream's branches and tags.",
+    option(
+        "--base", "The base of the branch; by default the nearest of upstream's branches and tags.", "REF"
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the commands without running them.")]
-
-
-def _say(text: str) -> None:
-    show.err.print(escape(text), highlight=False, soft_wrap=True)
+DryRun = Annotated[bool, option("--dry-run", "Print the commands without running them.")]
 
 
 def _print(*lines: Sequence[object]) -> None:
     for words in lines:
-        show.out.print(escape(shlex.join(map(str, words))), highlight=False, soft_wrap=True)
+        show.say(shlex.join(map(str, words)))
 
 
 def _run(step: command.Step, dry_run: bool) -> None:
     if not dry_run:
         command.ready()
     for note in step.notes:
-        _say(note)
+        show.note(note)
     _print(("cd", step.folder), step.words)
     if not dry_run:
         command.become(step)
@@ -65,23 +59,16 @@ def apply_to_checkout(
     checkout: Checkout,
     release: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--release",
-            metavar="RELEASE",
-            help="The release whose forms to use, as in apache-airflow-core==3.3.2; by default the newest "
+            "The release whose forms to use, as in apache-airflow-core==3.3.2; by default the newest "
             "that fits.",
+            "RELEASE",
         ),
     ] = None,
     names: Names = None,
-    branch: Annotated[
-        str | None, typer.Option("--branch", metavar="NAME", help="The name of the branch.")
-    ] = None,
-    author: Annotated[
-        str | None,
-        typer.Option(
-            "--author", metavar="'NAME <MAIL>'", help="The author of the commits; by default git's user."
-        ),
-    ] = None,
+    branch: Annotated[str | None, option("--branch", "The name of the branch.", "NAME")] = None,
+    author: Author = None,
     skip_conflicts: SkipConflicts = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -113,8 +100,7 @@ def apply_to_checkout(
 def start_fab(
     checkout: Checkout = Path("."),
     branch: Annotated[
-        str | None,
-        typer.Option("--branch", metavar="NAME", help="Stop if another branch is checked out."),
+        str | None, option("--branch", "Stop if another branch is checked out.", "NAME")
     ] = None,
     base: Base = None,
     core: Annotated[
@@ -125,38 +111,30 @@ def start_fab(
             show_default=False,
         ),
     ] = None,
-    backend: Annotated[
-        str, typer.Option("--backend", metavar="NAME", help="postgres, mysql or sqlite.")
-    ] = "postgres",
+    backend: Annotated[str, option("--backend", "postgres, mysql or sqlite.", "NAME")] = "postgres",
     version: Annotated[
-        str | None,
-        typer.Option("--backend-version", metavar="VERSION", help="The version of PostgreSQL or MySQL."),
+        str | None, option("--backend-version", "The version of PostgreSQL or MySQL.", "VERSION")
     ] = None,
     auth_manager: Annotated[
-        str, typer.Option("--auth-manager", metavar="NAME", help="Breeze's option of that name.")
+        str, option("--auth-manager", "Breeze's option of that name.", "NAME")
     ] = "FabAuthManager",
-    executor: Annotated[
-        str, typer.Option("--executor", metavar="NAME", help="Breeze's option of that name.")
-    ] = "LocalExecutor",
+    executor: Annotated[str, option("--executor", "Breeze's option of that name.", "NAME")] = "LocalExecutor",
     airflow: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--use-airflow-version",
-            metavar="X.Y.Z",
-            help="The version of core for a changed provider; by default the newest release.",
+            "The version of core for a changed provider; by default the newest release.",
+            "X.Y.Z",
         ),
     ] = None,
     connections: Annotated[
-        bool, typer.Option("--load-default-connections", help="Load Airflow's default connections.")
+        bool, option("--load-default-connections", "Load Airflow's default connections.")
     ] = False,
-    examples: Annotated[bool, typer.Option("--load-example-dags", help="Load the example Dags.")] = False,
-    db_reset: Annotated[bool, typer.Option("--db-reset", help="Empty the database first.")] = False,
-    answer: Annotated[
-        str | None, typer.Option("--answer", metavar="y", help="The answer to all questions.")
-    ] = None,
+    examples: Annotated[bool, option("--load-example-dags", "Load the example Dags.")] = False,
+    db_reset: Annotated[bool, option("--db-reset", "Empty the database first.")] = False,
+    answer: Annotated[str | None, option("--answer", "The answer to all questions.", "y")] = None,
     multiplexer: Annotated[
-        str | None,
-        typer.Option("--terminal-multiplexer", metavar="NAME", help="Breeze's option of that name."),
+        str | None, option("--terminal-multiplexer", "Breeze's option of that name.", "NAME")
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -199,33 +177,29 @@ def stop(checkout: Checkout = Path("."), dry_run: DryRun = False) -> None:
 @breeze.command()
 def verify(
     url: Annotated[
-        str, typer.Option("--url", metavar="URL", help="The URL of the API server, on this machine.")
+        str, option("--url", "The URL of the API server, on this machine.", "URL")
     ] = f"http://127.0.0.1:{command.PORT}",
     checkout: Annotated[
-        Path | None,
-        typer.Option("--checkout", metavar="PATH", help="The Airflow checkout that the server runs."),
+        Path | None, option("--checkout", "The Airflow checkout that the server runs.", "PATH")
     ] = None,
     branch: Annotated[
-        str | None,
-        typer.Option("--branch", metavar="NAME", help="The branch; by default the one that is checked out."),
+        str | None, option("--branch", "The branch; by default the one that is checked out.", "NAME")
     ] = None,
     base: Base = None,
     python: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--python",
-            metavar="PATH",
-            help="The interpreter of a server without Breeze; with --container, the one in the container.",
+            "The interpreter of a server without Breeze; with --container, the one in the container.",
+            "PATH",
         ),
     ] = None,
     container: Annotated[
         str | None,
-        typer.Option(
-            "--container", metavar="NAME", help="The container; by default the one that publishes the port."
-        ),
+        option("--container", "The container; by default the one that publishes the port.", "NAME"),
     ] = None,
     names: Names = None,
-    username: Annotated[str, typer.Option("--username", help="The user name of an administrator.")] = "admin",
+    username: Annotated[str, option("--username", "The user name of an administrator.")] = "admin",
     password: Annotated[
         str, typer.Option("--password", envvar="AIRFLOW_AUTH_PATCHES_PASSWORD", help="The password.")
     ] = "admin",
@@ -258,10 +232,10 @@ def verify(
         if dry_run:
             expected = expect(subject, project, bars)
             for line in proving.lines(url, subject, expected):
-                show.out.print(escape(line), highlight=False, soft_wrap=True)
+                show.say(line)
             return
         proof = proving.prove(url, subject, project, bars)
-        _say(str(proof))
+        show.note(str(proof))
         seen = dict(proving.observe(url, proof, {"username": username, "password": password}, bars))
     if json:
         show.as_json(proving.as_data(proof, seen))

@@ -63,8 +63,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def common_options(
     _: Annotated[
-        bool,
-        typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True),
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     """Patches for the authentication path of Apache Airflow's API server."""
@@ -81,14 +80,19 @@ def interpreter(text: str) -> Path:
     return Path(on_path or text).absolute()
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+def option(name: str, description: str, metavar: str | None = None, **settings: Any) -> Any:
+    """Return an option, which `typer.Option` describes; without `metavar` it is a flag."""
+    return typer.Option(name, help=description, metavar=metavar, **settings)
+
+
+Json = Annotated[bool, option("--json", "Print JSON instead of a table.")]
 Python = Annotated[
     Path,
-    typer.Option(
+    option(
         "--python",
-        metavar="PATH",
+        "The interpreter of the installed Airflow: venv/bin/python.",
+        "PATH",
         parser=interpreter,
-        help="The interpreter of the installed Airflow: venv/bin/python.",
         show_default=False,
     ),
 ]
@@ -96,13 +100,17 @@ ReleaseName = Annotated[
     str, typer.Argument(metavar="RELEASE", help="As in apache-airflow-core==3.3.2.", show_default=False)
 ]
 Names = Annotated[
-    list[str] | None,
-    typer.Option("--patch", metavar="NAME", help="Use only this patch; can be repeated.", show_default=False),
+    list[str] | None, option("--patch", "Use only this patch; can be repeated.", "NAME", show_default=False)
 ]
+Author = Annotated[
+    str | None, option("--author", "The author of the commits; by default git's user.", "'NAME <MAIL>'")
+]
+Release = Annotated[str | None, option("--release", "As in apache-airflow-core==3.3.2.", "RELEASE")]
+PythonVersion = Annotated[str, option("--python", "The Python version.", "X.Y")]
 SkipConflicts = Annotated[
-    bool, typer.Option("--skip-conflicts", help="Create the branch without the patches that do not apply.")
+    bool, option("--skip-conflicts", "Create the branch without the patches that do not apply.")
 ]
-All = Annotated[bool, typer.Option("--all", help="Include optional patches and patches with a trade-off.")]
+All = Annotated[bool, option("--all", "Include optional patches and patches with a trade-off.")]
 
 
 def checkout_folder() -> Path:

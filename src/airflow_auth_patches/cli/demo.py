@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from airflow_auth_patches.cli.common import ENGINEERS, Json, app, checkout
+from airflow_auth_patches.cli.common import ENGINEERS, Json, app, checkout, option
 from airflow_auth_patches.installation import environments, pair_environments
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases.releases import Pair
@@ -23,23 +22,17 @@ PYTHONS = ("3.11", "3.12")
 @app.command(rich_help_panel=ENGINEERS)
 def demo(
     only: Annotated[
-        list[str] | None,
-        typer.Option("--only", metavar="SCENARIO", help="Run only this scenario; can be repeated."),
+        list[str] | None, option("--only", "Run only this scenario; can be repeated.", "SCENARIO")
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Run every scenario on all its releases; takes an hour.")
+        bool, option("--all", "Run every scenario on all its releases; takes an hour.")
     ] = False,
     python: Annotated[
-        str | None,
-        typer.Option(
-            "--python", metavar="X.Y", help="The Python of the servers; by default that of this tool."
-        ),
+        str | None, option("--python", "The Python of the servers; by default that of this tool.", "X.Y")
     ] = None,
     record: Annotated[
         Path | None,
-        typer.Option(
-            "--record", metavar="FILE", help="Record the outcomes in this JSON file, replacing older ones."
-        ),
+        option("--record", "Record the outcomes in this JSON file, replacing older ones.", "FILE"),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -112,11 +105,11 @@ def demo(
         show.as_json(data)
     else:
         show.out.print(report.table(rows) if only or everything else report.brief(rows))
-        show.out.print("The servers' logs are in build/demo.")
+        show.say("The servers' logs are in build/demo.")
         if not only and not everything:
-            show.out.print("More: make demo-all, or airflow-auth-patches demo --only ui-load.")
+            show.say("More: make demo-all, or airflow-auth-patches demo --only ui-load.")
         if drawn:
-            show.out.print(f"The figure is build/demo/{drawn.name}. Its data is in {drawn.stem}.json.")
+            show.say(f"The figure is build/demo/{drawn.name}. Its data is in {drawn.stem}.json.")
         for fault in wrong:
-            show.out.print(escape(fault), soft_wrap=True, highlight=False)
+            show.say(fault)
     raise typer.Exit(Exit.FAULT if wrong else Exit.OK)

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from airflow_auth_patches.cli.common import UPSTREAM, Json, Names, app, checkout
+from airflow_auth_patches.cli.common import UPSTREAM, Json, Names, app, checkout, option
 from airflow_auth_patches.contribute import lint_checkout
 from airflow_auth_patches.contribute import lint_upstream as command
 from airflow_auth_patches.util import show
@@ -19,29 +18,26 @@ from airflow_auth_patches.util.errors import Exit, Problem
 @app.command("lint-upstream", rich_help_panel=UPSTREAM)
 def lint_upstream(
     every: Annotated[
-        bool, typer.Option("--all", help="Check every form of each patch, not only those of new releases.")
+        bool, option("--all", "Check every form of each patch, not only those of new releases.")
     ] = False,
     python: Annotated[
-        str, typer.Option("--python", metavar="X.Y", help="The Python version of the environments for mypy.")
+        str, option("--python", "The Python version of the environments for mypy.", "X.Y")
     ] = "3.11",
     path: Annotated[
-        Path | None,
-        typer.Option("--checkout", metavar="PATH", help="Run the hooks of this checkout of Airflow instead."),
+        Path | None, option("--checkout", "Run the hooks of this checkout of Airflow instead.", "PATH")
     ] = None,
-    at: Annotated[
-        str, typer.Option("--at", metavar="COMMIT", help="The commit of the checkout to put patches on.")
-    ] = "HEAD",
+    at: Annotated[str, option("--at", "The commit of the checkout to put patches on.", "COMMIT")] = "HEAD",
     release: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--release",
-            metavar="RELEASE",
-            help="The release whose forms to put on the checkout; by default the newest that fits.",
+            "The release whose forms to put on the checkout; by default the newest that fits.",
+            "RELEASE",
         ),
     ] = None,
     names: Names = None,
     every_hook: Annotated[
-        bool, typer.Option("--every-hook", help="Also run hooks that need Breeze, Docker, node or a network.")
+        bool, option("--every-hook", "Also run hooks that need Breeze, Docker, node or a network.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -91,18 +87,14 @@ def lint_upstream(
         )
     else:
         for finding in linted.findings:
-            _print(str(finding).removeprefix(f"{project.root}/"))
+            show.say(str(finding).removeprefix(f"{project.root}/"))
         for finding, why in linted.accepted:
-            _print(
+            show.say(
                 f"{finding.path.relative_to(project.root)}:{finding.line}: {finding.rule}: accepted: {why}"
             )
         count = len(linted.findings)
-        show.out.print("no findings" if not count else f"{count} finding{'s' * (count > 1)}")
+        show.say("no findings" if not count else f"{count} finding{'s' * (count > 1)}")
     raise typer.Exit(Exit.FAULT if linted.findings else Exit.OK)
-
-
-def _print(text: str) -> None:
-    show.out.print(escape(text), soft_wrap=True, highlight=False)
 
 
 def _print_hooks(hooked: lint_checkout.Hooked, *, json: bool) -> None:
@@ -117,14 +109,14 @@ def _print_hooks(hooked: lint_checkout.Hooked, *, json: bool) -> None:
             }
         )
         return
-    _print(hooked.output)
+    show.say(hooked.output)
     reasons = defaultdict(list)
     for hook, why in hooked.left_out.items():
         reasons[why].append(hook)
     for why, hooks in reasons.items():
-        _print(f"not run, {why}: {', '.join(hooks)}")
+        show.say(f"not run, {why}: {', '.join(hooks)}")
     if hooked.failed_before:
-        _print(f"fails without the patches too: {', '.join(hooked.failed_before)}")
-    _print(
+        show.say(f"fails without the patches too: {', '.join(hooked.failed_before)}")
+    show.say(
         f"{hooked.release}: " + (f"failed: {', '.join(hooked.failed)}" if hooked.failed else "no hook failed")
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from rich.markup import escape
 from rich.syntax import Syntax
 
@@ -15,9 +14,11 @@ from airflow_auth_patches.cli.common import (
     Json,
     Names,
     Python,
+    Release,
     app,
     interpreter,
     one_of,
+    option,
 )
 from airflow_auth_patches.installation import apply as patching
 from airflow_auth_patches.installation import plugin as admission
@@ -34,23 +35,22 @@ from airflow_auth_patches.util.errors import Exit, Problem
 
 NoWait = Annotated[
     bool,
-    typer.Option("--no-wait", help="Refuse, instead of waiting, while another process changes it."),
+    option("--no-wait", "Refuse, instead of waiting, while another process changes it."),
 ]
 
 
 @app.command(rich_help_panel=OPERATORS)
 def plugin(
     output: Annotated[
-        Path | None,
-        typer.Option("--output", metavar="DIR", help="The plugins folder to write into.", show_default=False),
+        Path | None, option("--output", "The plugins folder to write into.", "DIR", show_default=False)
     ] = None,
     python: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--python",
-            metavar="PATH",
+            "The interpreter of the installed Airflow, to check that the plugin is for it.",
+            "PATH",
             parser=interpreter,
-            help="The interpreter of the installed Airflow, to check that the plugin is for it.",
             show_default=False,
         ),
     ] = None,
@@ -69,32 +69,26 @@ def plugin(
         print(text, end="")  # noqa: T201
         return
     path = admission.write(text, output)
-    show.out.print(
-        f"Wrote {escape(str(path))}.\n"
+    show.say(
+        f"Wrote {path}.\n"
         "Restart the API servers to use it; other components ignore it.\n"
-        "Configure: \\[api] max_concurrent_requests, or AIRFLOW__API__MAX_CONCURRENT_REQUESTS. The default "
+        "Configure: [api] max_concurrent_requests, or AIRFLOW__API__MAX_CONCURRENT_REQUESTS. The default "
         "is half of the connection pool; 0 turns the limit off.\n"
-        f"Remove: rm {escape(str(path))}, and restart the API servers.",
-        highlight=False,
-        soft_wrap=True,
+        f"Remove: rm {path}, and restart the API servers."
     )
 
 
 @app.command(rich_help_panel=OPERATORS)
 def wheel(
-    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="The folder to write into.")] = Path(
-        "dist"
-    ),
-    release: Annotated[
-        str | None, typer.Option("--release", metavar="RELEASE", help="As in apache-airflow-core==3.3.2.")
-    ] = None,
+    output: Annotated[Path, option("--output", "The folder to write into.", "DIR")] = Path("dist"),
+    release: Release = None,
     python: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--python",
-            metavar="PATH",
+            "Build wheels of both distributions of this installed Airflow.",
+            "PATH",
             parser=interpreter,
-            help="Build wheels of both distributions of this installed Airflow.",
         ),
     ] = None,
     names: Names = None,
@@ -131,14 +125,10 @@ def wheel(
             ]
         for patched in made:
             path = wheels.build(patched, project.releases.label, output)
-            show.out.print(
-                f"{escape(str(path))}: {', '.join(p.slug for p in patched.patches)}",
-                highlight=False,
-                soft_wrap=True,
-            )
+            show.say(f"{path}: {', '.join(p.slug for p in patched.patches)}")
             for patch in patched.patches:
                 for other in patch.together_with:
-                    show.out.print(f"  {patch.slug} co-requires {other}: install both or neither.")
+                    show.say(f"  {patch.slug} co-requires {other}: install both or neither.")
 
 
 @app.command(rich_help_panel=OPERATORS)
@@ -159,7 +149,7 @@ def status(python: Python, json: Json = False) -> None:
         if row.upgrade:
             said = _advice(row, row.upgrade)
             said += " Then patch the remaining bugs: `airflow-auth-patches apply`." if patchable else ""
-            show.out.print(said, highlight=False, soft_wrap=True)
+            show.say(said)
     show.table(
         escape(str(python)),
         ("distribution and version", "state", "bugs", "installed patches", "missing patches", "notes"),
@@ -180,12 +170,7 @@ def status(python: Python, json: Json = False) -> None:
             bug = project.series.bugs[finding.bug]
             by = affected.slugs([*finding.by, *bug.needs])
             cure = f"cured by {by}" if finding.by else f"no patch: {finding.reason.rstrip('.')}"
-            show.out.print(
-                f"{finding.bug}: {bug.sees} ({cure}).",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
-            )
+            show.say(f"{finding.bug}: {bug.sees} ({cure}).")
 
 
 def _advice(row: command.DistributionStatus, upgrade: Upgrade) -> str:
@@ -238,9 +223,7 @@ def apply(
     python: Python,
     names: Names = None,
     everything: All = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the diff without changing anything.")
-    ] = False,
+    dry_run: Annotated[bool, option("--dry-run", "Show the diff without changing anything.")] = False,
     no_wait: NoWait = False,
 ) -> None:
     """
@@ -257,7 +240,7 @@ def apply(
             python, project.series, project.releases, names, everything=everything, progress=bars
         )
         if not planned.pending:
-            show.out.print("Already applied: nothing to do.")
+            show.say("Already applied: nothing to do.")
             return
         if dry_run:
             for step in planned.pending:
@@ -272,11 +255,11 @@ def apply(
     for step in planned.pending:
         slugs = ", ".join(patch.slug for patch in step.patched.patches) or "no patch"
         gone = f"; without {', '.join(step.removed)}" if step.removed else ""
-        show.out.print(f"{step.patched.release} {verb} {slugs}{gone}.", highlight=False, soft_wrap=True)
+        show.say(f"{step.patched.release} {verb} {slugs}{gone}.")
         for patch in step.patched.patches:
             if patch.trade_off:
-                show.out.print(f"  {patch.slug}: {escape(patch.trade_off)}", highlight=False, soft_wrap=True)
-    show.out.print("Nothing was changed." if dry_run else "Restart the API servers to load the change.")
+                show.say(f"  {patch.slug}: {patch.trade_off}")
+    show.say("Nothing was changed." if dry_run else "Restart the API servers to load the change.")
 
 
 @app.command(rich_help_panel=OPERATORS)
@@ -291,8 +274,8 @@ def revert(python: Python, no_wait: NoWait = False) -> None:
         reverted = patching.revert(python, project.releases, bars)
     for found in reverted:
         without = f", without {', '.join(found.slugs)}" if found.slugs else ""
-        show.out.print(f"Restored {found.release}{without}.", highlight=False)
-    show.out.print(
+        show.say(f"Restored {found.release}{without}.")
+    show.say(
         "Restart the API servers to load the change." if reverted else "Nothing is patched: nothing to do."
     )
 
@@ -302,15 +285,14 @@ def repair(
     python: Python,
     patched: Annotated[
         bool,
-        typer.Option("--patched", help="Install the patched releases of the change that did not end."),
+        option("--patched", "Install the patched releases of the change that did not end."),
     ] = False,
     releases: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--release",
+            "Install this pristine release, as in apache-airflow-core==3.3.2; can be repeated.",
             metavar="RELEASE",
-            help="Install this pristine release, as in apache-airflow-core==3.3.2; can be repeated.",
-            show_default=False,
         ),
     ] = None,
     no_wait: NoWait = False,
@@ -327,9 +309,9 @@ def repair(
     with show.Bars() as bars, locked(python, bars, wait=not no_wait):
         done = repairing.repair(python, pins, bars, patched=patched, releases=named)
     if done is None:
-        show.out.print("Nothing is damaged: nothing to do.")
+        show.say("Nothing is damaged: nothing to do.")
         return
     for what in done.damage:
-        show.out.print(f"Found: {escape(what)}.", highlight=False, soft_wrap=True)
-    show.out.print(f"Installed {', '.join(done.releases)}.", highlight=False, soft_wrap=True)
-    show.out.print("Restart the API servers to load the change.")
+        show.say(f"Found: {what}.")
+    show.say(f"Installed {', '.join(done.releases)}.")
+    show.say("Restart the API servers to load the change.")

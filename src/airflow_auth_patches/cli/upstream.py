@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from airflow_auth_patches.cli.common import AUTHORS, Json, app, checkout
+from airflow_auth_patches.cli.common import AUTHORS, Json, PythonVersion, app, checkout, option
 from airflow_auth_patches.releases.releases import Pair
 from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Exit, Problem
@@ -25,33 +24,21 @@ COLUMNS = ("passed", "failed", "error", "skipped")
 def upstream_(
     pair: Annotated[
         list[str] | None,
-        typer.Option(
-            "--pair",
-            metavar="CORE+FAB",
-            help="As in 3.3.2+3.10.2; by default one for each minor version of the provider.",
+        option(
+            "--pair", "As in 3.3.2+3.10.2; by default one for each minor version of the provider.", "CORE+FAB"
         ),
     ] = None,
-    python: Annotated[str, typer.Option("--python", metavar="X.Y", help="The Python version.")] = "3.11",
-    expression: Annotated[
-        str | None, typer.Option("-k", metavar="EXPR", help="Run only these tests, see `pytest -k`.")
-    ] = None,
+    python: PythonVersion = "3.11",
+    expression: Annotated[str | None, option("-k", "Run only these tests, see `pytest -k`.", "EXPR")] = None,
     airflow: Annotated[
-        Path | None,
-        typer.Option("--checkout", metavar="PATH", help="Run the tests of core in this checkout of Airflow."),
+        Path | None, option("--checkout", "Run the tests of core in this checkout of Airflow.", "PATH")
     ] = None,
-    at: Annotated[str, typer.Option("--at", metavar="COMMIT", help="The commit of the checkout.")] = "HEAD",
+    at: Annotated[str, option("--at", "The commit of the checkout.", "COMMIT")] = "HEAD",
     only: Annotated[
         list[str] | None,
-        typer.Option(
-            "--only",
-            metavar="PATH",
-            help="Run only this file or folder of airflow-core/tests/unit; can be repeated.",
-        ),
+        option("--only", "Run only this file or folder of airflow-core/tests/unit; can be repeated.", "PATH"),
     ] = None,
-    record: Annotated[
-        Path | None,
-        typer.Option("--record", metavar="FILE", help="Record the counts in this JSON file."),
-    ] = None,
+    record: Annotated[Path | None, option("--record", "Record the counts in this JSON file.", "FILE")] = None,
     json: Json = False,
 ) -> None:
     """
@@ -66,9 +53,7 @@ def upstream_(
     """
     if airflow is None and (only or at != "HEAD"):
         raise Problem(
-            "--at and --only are only for the tests of core.",
-            "Name a checkout with --checkout.",
-            Exit.USAGE,
+            "--at and --only are only for the tests of core.", "Name a checkout with --checkout.", Exit.USAGE
         )
     if airflow is not None and len(pair or ()) != 1:
         raise Problem("--checkout needs exactly one pair.", "Name it with --pair.", Exit.USAGE)
@@ -91,7 +76,9 @@ def upstream_(
         show.as_json([_as_data(one, python, comparison) for one, comparison in found])
     holds = all(comparison.holds for _, comparison in found)
     if not json:
-        _say("All tests that pass on stock pass when patched." if holds else "Not as expected: see above.")
+        show.say(
+            "All tests that pass on stock pass when patched." if holds else "Not as expected: see above."
+        )
     raise typer.Exit(Exit.OK if holds else Exit.FAULT)
 
 
@@ -124,16 +111,12 @@ def _told(pair: Pair, found: Comparison, of: str) -> None:
         ],
     )
     for test in found.broken:
-        _say(f"{test}: passes on stock, but not when patched: {found.patched.get(test, 'not run')}")
+        show.say(f"{test}: passes on stock, but not when patched: {found.patched.get(test, 'not run')}")
     for test, reason in found.listed.items():
-        _say(f"{test}: passes only on stock, as listed: {reason}")
+        show.say(f"{test}: passes only on stock, as listed: {reason}")
     for test in found.unsteady:
-        _say(f"{test}: passed on stock in one of two whole runs, and failed in the other.")
+        show.say(f"{test}: passed on stock in one of two whole runs, and failed in the other.")
     for test in found.cured:
-        _say(f"{test}: passes only when patched.")
+        show.say(f"{test}: passes only when patched.")
     for line in found.wrong:
-        _say(line)
-
-
-def _say(line: str) -> None:
-    show.out.print(escape(line), soft_wrap=True, highlight=False)
+        show.say(line)

@@ -65,7 +65,6 @@ class Variant:
     """
     The patches that go to a line.
 
-    :param patches: the patches, in series order.
     :param left: ``{slug: reason}`` of the patches that do not go there. A reason has no full stop.
     """
 
@@ -78,13 +77,12 @@ def variants(project: Project, names: Sequence[str]) -> list[Variant]:
     """
     Return which form of some patches goes to which line.
 
-    :param names: the slugs of the patches.
     :return: the lines, newest first.
     :raises Problem: if a patch is for the provider, which has no lines, or no patch goes to an older line.
     """
     project.series.known(names)
     for name in names:
-        dist = next(patch.distribution for patch in project.series.patches if patch.slug == name)
+        dist = project.series.forms(name)[0].distribution
         if dist is not CORE:
             raise Problem(
                 f"{name} is for {dist.name}: providers are released only from main and have no backports.",
@@ -113,55 +111,33 @@ def why_not(project: Project, results: Results, slug: str, line: Line) -> str:
     The reason comes from the recorded results of the reproducers, or, if there are none, from the files that
     the patch edits.
 
-    :param results: the recorded results.
-    :param slug: the patch.
     :return: the reason, without a full stop.
     """
     release = line.release
-    forms = [patch for patch in project.series.patches if patch.slug == slug]
+    forms = project.series.forms(slug)
     findings = [
         affected.judge(project, results, project.series.bugs[bug], release)
         for bug in dict.fromkeys(bug for patch in forms for bug in patch.cures)
     ]
     if findings and all(finding.status is Status.NOT_AFFECTED for finding in findings):
         return f"{release.version} is not affected, according to the reproducer"
-    fixed = [
-        Version(text.rpartition(" ")[2])
-        for patch in forms
-        for text in patch.trailers.get("Applied-Upstream", ())
-    ]
+    fixed = [Version(text.rpartition(" ")[2]) for form in forms for text in form.applied_upstream]
     if fixed and min(fixed) <= release.version:
         return f"fixed upstream in {min(fixed)}"
     if findings and all(finding.status in (Status.NOT_AFFECTED, Status.FIXED) for finding in findings):
         return f"it is fixed upstream in {release.version}, according to the reproducer"
-    if told := [
-        finding
-        for finding in findings
-        if finding.status in (Status.KNOWN_ISSUE, Status.NOT_CURED, Status.UNCLEAR)
-    ]:
-        return f"{release.version}: {told[0].status.value}" + (
-            f", {told[0].reason}" if told[0].reason else ""
-        )
+    has = (Status.KNOWN_ISSUE, Status.NOT_CURED, Status.UNCLEAR)
+    if told := next((finding for finding in findings if finding.status in has), None):
+        return f"{release.version}: {told.status.value}" + (f", {told.reason}" if told.reason else "")
     oldest = max(forms, key=lambda patch: len(patch.edits))
     stock = sources(release)
     if missing := [path for path in oldest.edits if path not in stock and path not in oldest.adds]:
         return f"{release.version} is not affected: it has no {missing[0]}"
-    versions = [each.version for each in project.releases if any(patch.serves(each) for patch in forms)]
-    asked = (
-        ""
-        if not findings or any(c.status is not Status.NOT_RUN for c in findings)
-        else (f"; to check whether {release.version} has the bug, run `airflow-auth-patches judge {release}`")
-    )
-    return f"its forms are for {min(versions)} to {max(versions)}, not for {release.version}{asked}"
-
-
-def branches_of(project: Project, slug: str) -> list[Line]:
-    """Return the lines whose newest release a patch of core is for, newest first."""
-    return [
-        line
-        for line in lines(project.releases)
-        if any(p.slug == slug for p in project.series.serving(line.release))
-    ]
+    versions = [each.version for each in project.served(slug)]
+    why = f"its forms are for {min(versions)} to {max(versions)}, not for {release.version}"
+    if findings and all(finding.status is Status.NOT_RUN for finding in findings):
+        why += f"; to check whether {release.version} has the bug, run `airflow-auth-patches judge {release}`"
+    return why
 
 
 def range_diff(old: tuple[Release, Sequence[Commit]], new: tuple[Release, Sequence[Commit]]) -> str:

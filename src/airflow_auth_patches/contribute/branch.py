@@ -33,7 +33,6 @@ class Branch:
 
     :param checkout: the top folder of the checkout.
     :param name: its name; ``HEAD`` if no branch is checked out.
-    :param base: the ref from which it starts.
     :param changed: the monorepo paths of the files that it changed or added.
     """
 
@@ -85,8 +84,11 @@ def look(checkout: Path, name: str | None = None, base: str | None = None) -> Br
     """
     folder = top(checkout)
     name = name or current(folder)
-    for wanted in filter(None, (name, base)):
-        _commit(folder, wanted)
+    for ref in filter(None, (name, base)):
+        if git.attempt(folder, "rev-parse", "--quiet", "--verify", f"{ref}^{{commit}}").returncode:
+            raise Problem(
+                f"{folder} has no branch, tag or commit {ref!r}.", "See `git branch -a`.", Exit.USAGE
+            )
     base = base or _nearest(folder, name)
     changed = git.run(folder, "diff", "--name-only", "--diff-filter=d", f"{base}...{name}", "--")
     return Branch(folder, name, base, tuple(changed.splitlines()))
@@ -95,12 +97,6 @@ def look(checkout: Path, name: str | None = None, base: str | None = None) -> Br
 def current(folder: Path) -> str:
     """Return the branch that is checked out, or ``HEAD`` if there is none."""
     return git.run(folder, "rev-parse", "--abbrev-ref", "HEAD").strip()
-
-
-def _commit(folder: Path, name: str) -> None:
-    asked = git.attempt(folder, "rev-parse", "--quiet", "--verify", f"{name}^{{commit}}")
-    if asked.returncode:
-        raise Problem(f"{folder} has no branch, tag or commit {name!r}.", "See `git branch -a`.", Exit.USAGE)
 
 
 def _nearest(folder: Path, name: str) -> str:

@@ -27,8 +27,6 @@ class Step:
     """
     A command to run.
 
-    :param words: the program and its arguments.
-    :param folder: the folder to run it in.
     :param notes: notes for the user, one or two sentences each.
     """
 

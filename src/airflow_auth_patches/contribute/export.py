@@ -35,7 +35,6 @@ class Commit:
 
     :param name: the name of the file. The order of the names is the order in which the commits apply.
     :param content: the file, as `git format-patch` writes it.
-    :param text: the commit message.
     :param author: the author, as ``Name <mail>``.
     :param added: ``{monorepo path: content}`` of the files that the commit adds to the patch.
     """
@@ -88,7 +87,6 @@ def news_lines(folder: Path) -> dict[str, str]:
     """
     Read ``news.toml``.
 
-    :param folder: the folder of the series.
     :return: ``{slug: file name in airflow-core/newsfragments}``.
     :raises Problem: if the file is missing or broken.
     """
@@ -140,7 +138,6 @@ def commits(
     """
     Return the commits of some patches on a release.
 
-    :param patches: the patches, in series order.
     :param author: the author, as ``Name <mail>``.
     :param number: the number of the pull request, for the names of the newsfragments.
     :param branch: for backports, the target branch, which becomes a part of the titles.
@@ -184,7 +181,6 @@ def notes(project: Project, release: Release, sent: Sequence[Commit], number: in
     """
     Return notes for the sender, one or two sentences each.
 
-    :param sent: the exported commits.
     :param number: the number of the pull request, if it is known.
     """
     said = []

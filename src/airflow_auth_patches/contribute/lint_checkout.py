@@ -22,7 +22,7 @@ from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.util import git
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import attempt, program
-from airflow_auth_patches.util.progress import Progress, Silent
+from airflow_auth_patches.util.progress import SILENT, Progress
 
 AUTHOR = "lint-upstream <lint-upstream@example.org>"
 CONFIG = ".pre-commit-config.yaml"
@@ -42,7 +42,6 @@ class Hooked:
     :param left_out: ``{hook: reason}`` of the hooks for the changed files that did not run.
     :param failed: the hooks that fail only with the patches.
     :param failed_before: the hooks that fail on the same files without the patches too.
-    :param output: what prek printed.
     """
 
     release: Release
@@ -60,19 +59,17 @@ def run_hooks(
     release: str | None = None,
     names: Sequence[str] | None = None,
     every: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Hooked:
     """
     Export patches to a clone of a checkout, and run the hooks of the checkout on what they change.
 
     :param checkout: the checkout of Airflow. It is only read.
-    :param at: the commit to start from.
     :param release: the release whose forms to use; by default the newest that is not newer than the checkout.
     :param names: exactly these patches; ``None`` for all that are for the release.
     :param every: also run hooks from git repositories, and hooks that need Breeze, Docker, node or a network.
     :raises Problem: if prek is missing or cannot run the hooks, or a patch does not apply.
     """
-    progress = progress or Silent()
     prek = program("prek", INSTALL)
     with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as name:
         folder = Path(name).resolve() / "airflow"

@@ -28,8 +28,6 @@ class Finding(Fault):
     :param path: the file: below the folder that is checked, or a file of this project.
     :param what: one sentence, for a patch with the file and line of the patched release.
     :param rule: the rule of ruff or mypy, or a rule of this project.
-    :param remedy: what to do.
-    :param text: the text of the line.
     """
 
     rule: str

@@ -19,7 +19,7 @@ from airflow_auth_patches.series import tree
 from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util import toml
-from airflow_auth_patches.util.progress import Progress, Silent
+from airflow_auth_patches.util.progress import SILENT, Progress
 
 ACCEPTED = "upstream-lint.toml"
 
@@ -29,7 +29,6 @@ class Linted:
     """
     The result of the lint.
 
-    :param releases: the releases that were checked.
     :param findings: the findings to fix. With ``every`` these include entries of ``upstream-lint.toml``
         without a finding.
     :param accepted: the accepted findings, each with the reason.
@@ -64,7 +63,7 @@ def lint_upstream(
     *,
     every: bool = False,
     python: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Linted:
     """
     Check the files that the series adds, and patched files for findings that the stock files do not have.
@@ -75,7 +74,6 @@ def lint_upstream(
         files.
     :raises Problem: if ruff or mypy is missing, a patch does not apply, or a release cannot be fetched.
     """
-    progress = progress or Silent()
     releases = chosen(project, every=every)
     found: list[Finding] = []
     seen: set[tuple[Path, int, str]] = set()
@@ -130,7 +128,7 @@ def added(project: Project) -> Iterator[Finding]:
 
 
 def edited(
-    series: Series, release: Release, python: Path | None = None, progress: Progress | None = None
+    series: Series, release: Release, python: Path | None = None, progress: Progress = SILENT
 ) -> Iterator[Finding]:
     """
     Yield what ruff and mypy find in the patched files of a release but not in the stock ones.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
-from airflow_auth_patches.contribute import export, measurements
+from airflow_auth_patches.contribute import export
 from airflow_auth_patches.contribute.export import Commit
 from airflow_auth_patches.demo import recorded
 from airflow_auth_patches.releases.releases import CORE, Pins, Release
 from airflow_auth_patches.series.project import Project
-from airflow_auth_patches.series.series import Patch, Series
+from airflow_auth_patches.series.series import Patch
+from airflow_auth_patches.util import toml
+from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.verification import expectations
 
 #: The heading of this section in upstream's template.
@@ -19,6 +22,7 @@ GENERATIVE = "##### Was generative AI tooling used to co-author this PR?"
 CODE = re.compile(
     r"(?<![\w@/.`])(?:@\w+|\.?(?:[A-Za-z_]\w*\.)*(?:[A-Za-z]\w*\(\)|\w*_\w+(?:\.\w+)*(?:\([\w.]*\))?))"
 )
+SCENARIOS = "scenarios.toml"
 QUOTED = re.compile(r"(`[^`]*`)")
 
 
@@ -34,7 +38,6 @@ def body(
     Return the body of a patch's pull request.
 
     :param release: the release on which the commit was made.
-    :param labels: the labels to set on the pull request.
     :param origin: for a backport, the number of the original pull request.
     :param difference: for a backport, the difference from the original, as ``git range-diff`` prints it.
     :return: Markdown with one line for each paragraph, because GitHub keeps the line breaks of a body.
@@ -112,10 +115,9 @@ def _others(project: Project, patch: Patch) -> list[str]:
     """Return the required and co-required patches by title, because upstream does not know the slugs."""
     said = []
     for slug in patch.requires:
-        said.append(f'It builds on "{_forms(project.series, slug)[0].subject}".')
+        said.append(f'It builds on "{project.series.forms(slug)[0].subject}".')
     for slug in patch.together_with:
-        other, *_ = forms = _forms(project.series, slug)
-        served = [each.version for each in project.releases if any(form.serves(each) for form in forms)]
+        other, served = project.series.forms(slug)[0], [each.version for each in project.served(slug)]
         said.append(
             f"With {other.distribution.name} {min(served)} to {max(served)} it also requires "
             f'"{other.subject}": alone, it can break requests.'
@@ -123,12 +125,41 @@ def _others(project: Project, patch: Patch) -> list[str]:
     return ["\n".join(f"- {line}" for line in said)] if said else []
 
 
-def _forms(series: Series, slug: str) -> list[Patch]:
-    return [patch for patch in series.patches if patch.slug == slug]
+def scenarios(folder: Path) -> dict[str, tuple[str, ...]]:
+    """
+    Read ``scenarios.toml``.
+
+    :return: ``{slug: scenarios of demo}``, the scenarios that show the effect of each patch.
+    :raises Problem: if the file is missing or broken.
+    """
+    with toml.opened(folder / SCENARIOS) as raw:
+        return {slug: tuple(name.strip() for name in names) for slug, names in raw.items()}
+
+
+def measured(project: Project, slug: str) -> list[recorded.Result]:
+    """
+    Return the recorded results of a patch, on the releases that it is for.
+
+    :return: the results, in the order of the demonstration; empty if no scenario shows the patch.
+    :raises Problem: if a file cannot be read, or a scenario has no recorded result.
+    """
+    names = scenarios(project.series.folder).get(slug, ())
+    if not names:
+        return []
+    served = {str(each.version) for each in project.served(slug)}
+    column = "core" if project.series.forms(slug)[0].distribution is CORE else "fab"
+    found = recorded.read(project.root / recorded.FILE)
+    rows = [row for row in found if row["scenario"] in names and row[column] in served]
+    if missing := [name for name in names if name not in {row["scenario"] for row in rows}]:
+        raise Problem(
+            f"{recorded.FILE} has no result of {', '.join(missing)} on a release that {slug} is for.",
+            f"Run `airflow-auth-patches demo --only {missing[0]} --record {recorded.FILE}`.",
+        )
+    return rows
 
 
 def _measured(project: Project, patch: Patch) -> list[str]:
-    rows = measurements.of_patch(project, patch.slug)
+    rows = measured(project, patch.slug)
     if not rows:
         return []
     commands = dict.fromkeys(f"airflow-auth-patches demo --only {row['scenario']}" for row in rows)

@@ -10,12 +10,12 @@ from pathlib import Path
 from airflow_auth_patches.contribute import backports, pull_request, worktree
 from airflow_auth_patches.contribute import export as export_module
 from airflow_auth_patches.releases.checkout import commit_of
-from airflow_auth_patches.releases.releases import CORE, Release
+from airflow_auth_patches.releases.releases import Release
 from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import attempt
-from airflow_auth_patches.util.progress import Progress, Silent
+from airflow_auth_patches.util.progress import SILENT, Progress
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,13 @@ class Exported:
     """
     The result of an export.
 
-    :param files: the files of the commits, in the order for `git am`, each followed by its body.
-    :param notes: notes for the sender.
+    :param files: the files of the commits, in the order for `git am`, each followed by its body; for
+        backports, in a folder for each branch.
     :param branch: the branch that was created.
     :param told: the hunks that moved and the files that were merged in the checkout.
     :param missing: ``{slug: reasons}`` of the patches that are not on the branch, because they do not apply.
+    :param differences: ``{heading: git range-diff}`` of each older line with the newest one that has the
+        patches.
     """
 
     files: tuple[Path, ...]
@@ -35,6 +37,7 @@ class Exported:
     branch: str | None = None
     told: tuple[str, ...] = ()
     missing: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    differences: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,7 @@ class Target:
     """
     A checkout of Airflow in which to create a branch.
 
-    :param path: the checkout.
     :param branch: the name of the branch; ``None`` to name it for its patches.
-    :param at: the commit to start from.
     :param skip_conflicts: whether to create the branch without the patches that do not apply.
     """
 
@@ -64,7 +65,7 @@ def export(
     number: int | None = None,
     bodies: bool = False,
     target: Target | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Exported:
     """
     Export patches of a release as commits for `git am`, or as a branch in a checkout, or both.
@@ -78,7 +79,6 @@ def export(
     :raises Problem: if a patch is not for the release or does not apply to the checkout, or if the folder is
         not empty. Nothing is written then.
     """
-    progress = progress or Silent()
     patches = chosen(project.series, release, names)
     author = known_author(author)
     if output is not None:
@@ -87,7 +87,9 @@ def export(
         branch, result = None, None
         if target is not None:
             start = commit_of(target.path, release, target.at)
-            branch = branch_name(release, patches) if target.branch is None else target.branch
+            several = f"{release.distribution.folder}-{release.version}"
+            named = f"auth-patches/{patches[0].slug if len(patches) == 1 else several}"
+            branch = named if target.branch is None else target.branch
             worktree.check_name(target.path, branch)
         with progress.task(f"making {len(patches)} commits on {release}"):
             commits = export_module.commits(project, release, patches, author, number)
@@ -113,12 +115,6 @@ def export(
     return Exported(paths, notes, branch, result.notes, result.failed)
 
 
-def branch_name(release: Release, patches: Sequence[Patch]) -> str:
-    """Return the name of a branch: for its patch, or, if it has several, for their release."""
-    several = f"{release.distribution.folder}-{release.version}"
-    return f"auth-patches/{patches[0].slug if len(patches) == 1 else several}"
-
-
 def body_name(commit: export_module.Commit) -> str:
     """Return the name of the file with the body of a commit's pull request."""
     return commit.name.removesuffix(".patch") + ".md"
@@ -126,11 +122,10 @@ def body_name(commit: export_module.Commit) -> str:
 
 def labels_of(project: Project, release: Release, patch: Patch) -> list[str]:
     """Return the labels for the pull request to main of a patch; empty if it does not go to main."""
-    newest = backports.lines(project.releases)[0].release
-    kind = export_module.kind_of(project.series, patch)
-    if release.distribution is not CORE or release != newest or kind != "bugfix":
+    lines, forms = backports.lines(project.releases), project.series.forms(patch.slug)
+    if release != lines[0].release or export_module.kind_of(project.series, patch) != "bugfix":
         return []
-    return [line.label for line in backports.branches_of(project, patch.slug)]
+    return [line.label for line in lines if any(form.serves(line.release) for form in forms)]
 
 
 def known_author(author: str | None) -> str:
@@ -140,7 +135,7 @@ def known_author(author: str | None) -> str:
     :param author: the given author; ``None`` for git's user.
     :raises Problem: if the author is not valid, or git has no user.
     """
-    author = sender() if author is None else author
+    author = _user() if author is None else author
     if not export_module.AUTHOR.fullmatch(author):
         raise Problem(
             f"{author!r} is not a valid author.", "Write it as 'Name <mail@example.org>'.", Exit.USAGE
@@ -217,12 +212,8 @@ def chosen(series: Series, release: Release, names: Sequence[str] | None) -> lis
     return picked
 
 
-def sender() -> str:
-    """
-    Return git's user, as ``Name <mail>``.
-
-    :raises Problem: if git has no user name or email.
-    """
+def _user() -> str:
+    """Return git's user, as ``Name <mail>``."""
     name, mail = (attempt(["git", "config", f"user.{key}"]).stdout.strip() for key in ("name", "email"))
     if not (name and mail):
         raise Problem(

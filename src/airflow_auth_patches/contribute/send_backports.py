@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_auth_patches.contribute import backports, export, pull_request
 from airflow_auth_patches.contribute.backports import Variant
 from airflow_auth_patches.contribute.export import Commit
-from airflow_auth_patches.contribute.send import body_name, known_author, labels_of, usable, written
+from airflow_auth_patches.contribute.send import Exported, body_name, known_author, labels_of, usable, written
 from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Series
-from airflow_auth_patches.util.progress import Progress, Silent
-
-
-@dataclass(frozen=True)
-class Backported:
-    """
-    The result of an export for several branches.
-
-    :param files: the files of the commits, in a folder for each branch, each followed by its body.
-    :param notes: notes for the sender.
-    :param differences: ``{heading: git range-diff}`` of each line with the newest line that has the patches.
-    """
-
-    files: tuple[Path, ...]
-    notes: tuple[str, ...]
-    differences: dict[str, str]
+from airflow_auth_patches.util.progress import SILENT, Progress
 
 
 def backport(
@@ -38,21 +22,19 @@ def backport(
     author: str | None = None,
     number: int | None = None,
     bodies: bool = False,
-    progress: Progress | None = None,
-) -> Backported:
+    progress: Progress = SILENT,
+) -> Exported:
     """
     Export patches of core for main and for each older release line that they are for.
 
     :param output: the folder to write into, new or empty; it gets a folder for each branch. ``None`` to write
         no files and only return the differences.
-    :param names: the slugs of the patches.
     :param author: the author, as ``Name <mail>``; by default git's user.
     :param number: the number of the pull request to main.
     :param bodies: whether to write the body of a pull request for each commit.
     :raises Problem: if a patch is for the provider, no patch goes to an older line, or the folder is not
         empty. Nothing is written then.
     """
-    progress = progress or Silent()
     found = backports.variants(project, names)
     author = known_author(author)
     if output is not None:
@@ -86,7 +68,7 @@ def backport(
         newest = newest or (variant, made)
     with written(output, files) as paths:
         pass
-    return Backported(paths, tuple(_notes(project.series, found, number)), differences)
+    return Exported(paths, tuple(_notes(project.series, found, number)), differences=differences)
 
 
 def _notes(series: Series, found: Sequence[Variant], number: int | None) -> list[str]:

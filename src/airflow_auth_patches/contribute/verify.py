@@ -66,7 +66,6 @@ def prove(url: str, subject: Subject, project: Project, progress: Progress) -> P
     Check that a server runs the patched code, see `running.prove`.
 
     :param url: the URL of the server, on this machine.
-    :return: the proof.
     :raises Problem: USAGE if it runs other code, or this cannot be checked.
     """
     port = port_of(url)

@@ -49,7 +49,6 @@ def applied(
 
     A commit that conflicts is left out, as is one whose patch requires it.
 
-    :param commit: the commit to start from.
     :param release: the release on which the commits were made.
     :param files: whether the worktree needs all its files, not only those that the commits change.
     :return: a context manager that gives the worktree and the result.
@@ -135,11 +134,7 @@ def _apply(folder: Path, mails: Path, commit: Commit, notes: list[str]) -> tuple
 
 
 def refusal(checkout: Path, result: Applied, count: int) -> Problem:
-    """
-    Return the error that names each patch that does not apply, with every file that conflicts.
-
-    :param count: the number of patches.
-    """
+    """Return the error that names each patch that does not apply, with every file that conflicts."""
     lines = [f"  {slug}: {reason}" for slug, reasons in result.failed.items() for reason in reasons]
     return Problem(
         f"{len(result.failed)} of {count} patches cannot be applied to {checkout}, and nothing was changed:\n"

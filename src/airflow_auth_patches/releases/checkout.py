@@ -41,7 +41,6 @@ def commit_of(path: Path, release: Release, at: str = "HEAD") -> str:
 
     :param path: a folder in the checkout.
     :param release: a release of the distribution that the commit must contain.
-    :param at: the commit.
     :raises Problem: if the path is not a checkout of Airflow, or has no such commit.
     """
     if not path.is_dir():
@@ -74,7 +73,6 @@ def worktree(path: Path, commit: str, *, files: bool = True) -> Iterator[Path]:
     Add a temporary worktree to a checkout, with a detached HEAD, and remove it afterwards.
 
     :param path: a folder in the checkout.
-    :param commit: the commit to check out.
     :param files: whether to write the files of the commit; otherwise they are only in the index.
     :return: a context manager that gives the folder of the worktree.
     :raises Problem: if git fails.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import re
 import tarfile
 import zipfile
@@ -29,6 +28,7 @@ from airflow_auth_patches.releases.releases import (
 )
 from airflow_auth_patches.util import toml
 from airflow_auth_patches.util.errors import Exit, Problem, first_line
+from airflow_auth_patches.util.files import write_whole
 from airflow_auth_patches.util.progress import Progress
 
 KINDS: tuple[Kind, ...] = ("wheel", "sdist")
@@ -178,8 +178,6 @@ def with_entry(text: str, release: Release) -> str:
 
     The other text does not change. A comment above an entry stays with that entry.
 
-    :param text: the text of ``releases.toml``.
-    :return: the text with the entry.
     :raises Problem: if the text has another layout, so that the result would not be the old data plus the
         entry.
     """
@@ -216,20 +214,7 @@ def write(folder: Path, release: Release) -> None:
     """
     Add the entry of a release to ``releases.toml``, atomically.
 
-    :param folder: the folder of the series, ``patches/``.
     :raises Problem: if the layout of the file is unknown, or the file cannot be written.
     """
     path = folder / "releases.toml"
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        content = with_entry(path.read_bytes().decode(), release).encode()
-        partial.write_bytes(content)
-        partial.chmod(path.stat().st_mode)
-        partial.replace(path)
-    except OSError as error:
-        raise Problem(
-            f"{path} cannot be written: {error}.",
-            "Check its permissions and the free disk space. Nothing was changed.",
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, with_entry(path.read_bytes().decode(), release))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,11 +82,8 @@ def distribution(name: str) -> Distribution:
     for known in DISTRIBUTIONS:
         if name in (known.name, known.folder):
             return known
-    raise Problem(
-        f"{name!r} is not a distribution of this series.",
-        f"Name {' or '.join(known.name for known in DISTRIBUTIONS)}.",
-        Exit.USAGE,
-    )
+    names = " or ".join(known.name for known in DISTRIBUTIONS)
+    raise Problem(f"{name!r} is not a distribution of this series.", f"Name {names}.", Exit.USAGE)
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,6 @@ class Pair:
     A core and a provider that are tested together.
 
     :param exclude_newer: the date as of which their dependencies are resolved.
-    :param why: why this pair was chosen.
     :param default: whether `prove` uses the pair if none is named.
     :param base: the slug of a patch without which the pair does not work. Stock environments also have it.
     """
@@ -174,16 +171,12 @@ class Pins:
             raise Problem(
                 f"{name!r} is not a release.", "Write it as apache-airflow-core==3.3.2.", Exit.USAGE
             )
-        found = self.find(named := distribution(dist.strip()), version.strip())
-        if found is None and (problem := yanked(named, version.strip())):
-            raise problem
-        if found is None:
-            raise Problem(
-                f"{dist} {version} is not pinned.",
-                "See `airflow-auth-patches list --releases`.",
-                Exit.USAGE,
-            )
-        return found
+        named, version = distribution(dist.strip()), version.strip()
+        if found := self.find(named, version):
+            return found
+        raise yanked(named, version) or Problem(
+            f"{dist} {version} is not pinned.", "See `airflow-auth-patches list --releases`.", Exit.USAGE
+        )
 
     @property
     def default_pairs(self) -> tuple[Pair, ...]:
@@ -198,9 +191,7 @@ class Pins:
     @property
     def minor_pairs(self) -> tuple[Pair, ...]:
         """The first pair of each minor version of the provider."""
-        first: dict[tuple[int, int], Pair] = {}
-        for pair in self.pairs:
-            first.setdefault((pair.fab.version.major, pair.fab.version.minor), pair)
+        first = {pair.fab.version.release[:2]: pair for pair in reversed(self.pairs)}
         return tuple(first[minor] for minor in sorted(first))
 
     def find(self, dist: Distribution, version: str) -> Release | None:
@@ -209,10 +200,8 @@ class Pins:
             public = Version(version).public
         except InvalidVersion:
             return None
-        for release in self.releases:
-            if release.distribution is dist and release.version.public == public:
-                return release
-        return None
+        found = (each for each in self if (each.distribution, each.version.public) == (dist, public))
+        return next(found, None)
 
     def pair(self, name: str) -> Pair:
         """
@@ -221,21 +210,16 @@ class Pins:
         :param name: the two versions, as in ``3.1.6+3.3.0``.
         :raises Problem: if there is no such pair.
         """
-        for pair in self.pairs:
-            if pair.name == name:
-                return pair
-        raise Problem(
-            f"{name!r} is not a tested pair.",
-            f"Name one of: {', '.join(p.name for p in self.pairs)}.",
-            Exit.USAGE,
-        )
+        named = {pair.name: pair for pair in self.pairs}
+        if name not in named:
+            raise Problem(f"{name!r} is not a tested pair.", f"Name one of: {', '.join(named)}.", Exit.USAGE)
+        return named[name]
 
 
 def load(folder: Path) -> Pins:
     """
     Read ``releases.toml``.
 
-    :param folder: the folder of the series, ``patches/``.
     :raises Problem: if the file is missing or broken.
     """
     path = folder / "releases.toml"
@@ -280,11 +264,9 @@ def _day(entry: Mapping[str, Any], key: str) -> datetime.date:
 
 
 def _once(what: str, names: Iterable[str]) -> None:
-    seen = set()
-    for name in names:
-        if name in seen:
+    for name, count in Counter(names).items():
+        if count > 1:
             raise ValueError(f"there are two entries of the {what} {name}")
-        seen.add(name)
 
 
 def to_installed(path: str) -> str | None:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from airflow_auth_patches.releases.releases import DISTRIBUTIONS, Distribution, Release
+from airflow_auth_patches.series.bugs import Bug
 from airflow_auth_patches.series.project import Project
-from airflow_auth_patches.series.series import Bug, Patch, Series
+from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.files import write_whole
 
@@ -50,7 +51,6 @@ class Result:
     The recorded result of a reproducer on a release.
 
     :param installed_with: the release of the other distribution in the same environment.
-    :param python: the Python version, as in ``3.11``.
     :param reproducer: the SHA-256 of the reproducer at the time of the run, see `inputs.digest`.
     :param stock: the outcome on stock, as `run_pytest.cases` returns it.
     :param patched: the outcome with the whole series; ``None`` if no patch cures the bug on the release.
@@ -99,7 +99,6 @@ def read(folder: Path) -> Results:
     """
     Read the recorded results.
 
-    :param folder: the folder of the series.
     :return: ``{release: {bug: result}}``; empty if there is no file.
     :raises Problem: if the file is broken.
     """
@@ -119,7 +118,6 @@ def write(folder: Path, results: Results) -> None:
     """
     Write the results atomically.
 
-    :param folder: the folder of the series.
     :param results: ``{release: {bug: result}}``.
     :raises Problem: if the file cannot be written.
     """
@@ -155,8 +153,6 @@ def judge(project: Project, results: Results, bug: Bug, release: Release) -> Fin
 
     A bug whose reproducer passes on stock is fixed upstream if the reproducer fails on an older release, and
     otherwise does not affect the release.
-
-    :param results: the recorded results.
     """
     found = results.get(str(release), {}).get(bug.slug)
     if found is None:
@@ -165,7 +161,7 @@ def judge(project: Project, results: Results, bug: Bug, release: Release) -> Fin
         return Finding(
             release, bug.slug, Status.NOT_RUN, reason="its patches changed after the last run", result=found
         )
-    if _absent(bug, found.stock):
+    if bug.absent is not None and re.search(bug.absent, found.stock):
         return Finding(release, bug.slug, Status.NOT_AFFECTED, result=found)
     if found.stock == "passed":
         older = [
@@ -178,27 +174,18 @@ def judge(project: Project, results: Results, bug: Bug, release: Release) -> Fin
     if not fails_by_assertion(found.stock):
         return Finding(release, bug.slug, Status.UNCLEAR, reason=found.stock, result=found)
     if found.patched is None:
-        return Finding(release, bug.slug, Status.KNOWN_ISSUE, reason=reason_of(bug, release), result=found)
+        reason = next((why for versions, why in bug.open_on if release.version in versions), "")
+        return Finding(release, bug.slug, Status.KNOWN_ISSUE, reason=reason, result=found)
     by = tuple(sorted(found.patches))
     if found.patched != "passed":
         return Finding(release, bug.slug, Status.NOT_CURED, by, found.patched, found)
     return Finding(release, bug.slug, Status.PATCHED, by, result=found)
 
 
-def reason_of(bug: Bug, release: Release) -> str:
-    """Return the reason in ``bugs.toml`` for a known issue of a release; empty if there is none."""
-    return next((why for versions, why in bug.open_on if release.version in versions), "")
-
-
-def _absent(bug: Bug, outcome: str) -> bool:
-    return bug.absent is not None and bool(re.search(bug.absent, outcome))
-
-
 def matrix(project: Project, results: Results) -> list[Finding]:
     """
     Return the affected status of every bug on every pinned release of its distribution.
 
-    :param results: the recorded results.
     :return: the findings, in the order of the releases, then of the bugs.
     """
     return [
@@ -221,11 +208,7 @@ def as_rows(findings: Sequence[Finding], distribution: Distribution) -> list[tup
     for bug in dict.fromkeys(finding.bug for finding in mine):
         same = groupby(
             (finding for finding in mine if finding.bug == bug),
-            key=lambda finding: (
-                finding.status.value,
-                slugs(finding.by) or finding.reason,
-                _did(finding.result),
-            ),
+            key=lambda each: (each.status.value, slugs(each.by) or each.reason, _did(each.result)),
         )
         for (status, told, did), some in same:
             versions = [str(finding.release.version) for finding in some]
@@ -255,11 +238,4 @@ def as_data(finding: Finding) -> dict[str, Any]:
     :return: ``release``, ``bug``, ``status``, ``by`` (names of patches), ``reason`` and ``result`` (the
         fields of `Result`, or ``None``).
     """
-    return {
-        "release": str(finding.release),
-        "bug": finding.bug,
-        "status": finding.status.value,
-        "by": list(finding.by),
-        "reason": finding.reason,
-        "result": asdict(finding.result) if finding.result else None,
-    }
+    return {**asdict(finding), "release": str(finding.release), "status": finding.status.value}

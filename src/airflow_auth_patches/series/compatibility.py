@@ -1,4 +1,4 @@
-"""Report whether each patch applies to a newly added release."""
+"""Add a release to the pinned releases, and report whether each patch applies to it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from enum import Enum
 
 from packaging.version import Version
 
+from airflow_auth_patches.releases import pinning
+from airflow_auth_patches.releases.fetching import sources
 from airflow_auth_patches.releases.releases import Pins, Release
 from airflow_auth_patches.series import hunks
 from airflow_auth_patches.series.deriving import merge_onto
 from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Patch
+from airflow_auth_patches.util.progress import SILENT, Progress
 
 
 class Compatibility(str, Enum):
@@ -30,7 +33,6 @@ class Misfit:
     """
     A rejected hunk.
 
-    :param path: the file that the hunk edits.
     :param patch: the name of the patch.
     :param line: the line of the hunk in the patch file, from 1.
     :param what: why the hunk is rejected.
@@ -50,7 +52,6 @@ class Fit:
     """
     The compatibility of a patch with a release.
 
-    :param slug: the patch.
     :param form: the name of the patch or variant that applies, merges, or has the fewest rejected hunks. If
         the patch is not needed, the form in range, if there is one.
     :param in_range: whether the ``Applies-To`` of that form contains the release.
@@ -77,6 +78,25 @@ class Fit:
         return "in range" if self.in_range else "widen Applies-To"
 
 
+def add_release(
+    project: Project, name: str, *, dry_run: bool = False, progress: Progress = SILENT
+) -> tuple[Release, list[Fit]]:
+    """
+    Fetch and verify a release, check whether each patch applies to it, and add it to ``releases.toml``.
+
+    :param name: the release, as in ``apache-airflow-core==3.3.3``.
+    :param dry_run: do not write ``releases.toml``.
+    :return: the release, and its compatibility with each patch of its distribution.
+    :raises Problem: if it is not a final release, is pinned already, is out of scope, cannot be fetched or is
+        corrupt. Nothing is written then.
+    """
+    release = pinning.find(*pinning.named(name, project.releases), progress)
+    fits = judge(project, release, sources(release))
+    if not dry_run:
+        pinning.write(project.series.folder, release)
+    return release, fits
+
+
 def judge(project: Project, release: Release, files: Mapping[str, bytes]) -> list[Fit]:
     """
     Check whether each patch applies to a release, on top of the earlier patches that apply.
@@ -95,11 +115,7 @@ def judge(project: Project, release: Release, files: Mapping[str, bytes]) -> lis
     for slug in dict.fromkeys(patch.slug for patch in mine):
         forms = sorted(
             (patch for patch in mine if patch.slug == slug),
-            key=lambda patch: (
-                patch.serves(release),
-                patch.variant is None,
-                Version(patch.variant or "0"),
-            ),
+            key=lambda patch: (patch.serves(release), patch.variant is None, Version(patch.variant or "0")),
             reverse=True,
         )
         in_range = forms[0].serves(release)
@@ -126,15 +142,10 @@ def judge(project: Project, release: Release, files: Mapping[str, bytes]) -> lis
 
 def _neighbour(pins: Pins, release: Release) -> Release:
     """Return the pinned release before a release, else the one after it."""
-    others = [
-        each
-        for each in pins.releases
-        if each.distribution is release.distribution and each.version != release.version
-    ]
+    same = (each for each in pins if each.distribution is release.distribution)
+    others = sorted((each for each in same if each.version != release.version), key=lambda r: r.version)
     before = [each for each in others if each.version < release.version]
-    return (
-        max(before, key=lambda each: each.version) if before else min(others, key=lambda each: each.version)
-    )
+    return before[-1] if before else others[0]
 
 
 def _misfits(patch: Patch, files: Mapping[str, bytes]) -> tuple[Misfit, ...]:
@@ -150,14 +161,13 @@ def _misfits(patch: Patch, files: Mapping[str, bytes]) -> tuple[Misfit, ...]:
 def _not_needed(forms: Sequence[Patch], release: Release, files: Mapping[str, bytes]) -> str:
     """Return why upstream has the fix, as far as trailers and text show; empty if they do not show it."""
     for patch in forms:
-        for fixed in patch.trailers.get("Applied-Upstream", ()):
+        for fixed in patch.applied_upstream:
             name, _, version = fixed.rpartition(" ")
             if name == release.distribution.name and Version(version) <= release.version:
                 return f"fixed in {version}"
     for patch in forms:
-        back = {path: [hunk.reversed() for hunk in edits] for path, edits in patch.edits.items()}
         try:
-            hunks.apply_all(files, back)
+            hunks.apply_all(files, hunks.reversed_edits(patch.edits))
         except hunks.HunkFault:
             continue
         return f"the release has the edits of {patch.name}"

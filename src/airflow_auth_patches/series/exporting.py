@@ -7,11 +7,11 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from airflow_auth_patches.releases.releases import Distribution, Pins, Release
+from airflow_auth_patches.releases.releases import Distribution, Release
 from airflow_auth_patches.series import hunks
 from airflow_auth_patches.series.deriving import derive
 from airflow_auth_patches.series.project import Project
-from airflow_auth_patches.series.series import Patch, patch_of, series_order
+from airflow_auth_patches.series.series import patch_of, series_order
 from airflow_auth_patches.series.tree import (
     BASE,
     EXPORTED,
@@ -71,7 +71,8 @@ def refreshed(tree: Tree, project: Project) -> dict[Path, bytes]:
         patch = known.pop(name, None)
         target = folder / f"{name}.patch"
         if patch:
-            if _stays(patch, content, tree.release, project.releases):
+            here = newest(patch, project.releases) == tree.release
+            if not here and _semantic(patch.content) == _semantic(content):
                 continue
             before = [forms[name] for forms in formed if name in forms]
             if not _to_write(tree, root, target, content, before):
@@ -149,10 +150,6 @@ def _semantic(content: bytes) -> bytes:
     """Return a patch without blob hashes, line numbers and section headings, which depend on the release."""
     content = re.sub(rb"(?m)^index [0-9a-f]{40}\.\.[0-9a-f]{40}( \d+)?$", b"index", content)
     return re.sub(rb"(?m)^@@ -\d+(,\d+)? \+\d+(,\d+)? @@.*$", rb"@@ \1 \2", content)
-
-
-def _stays(patch: Patch, content: bytes, release: Release, pins: Pins) -> bool:
-    return newest(patch, pins) != release and _semantic(patch.content) == _semantic(content)
 
 
 def _name_of(tree: Tree, commit: str) -> str:

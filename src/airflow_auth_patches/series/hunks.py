@@ -78,7 +78,6 @@ class HunkFault(Problem):
     """
     A hunk that does not parse, or does not apply at exactly one place.
 
-    :param what: what is wrong.
     :param line: the line of the patch file, from 1.
     """
 
@@ -169,7 +168,6 @@ def places(content: bytes, hunks: Sequence[Hunk]) -> list[int]:
     A hunk applies at the line in its header, shifted by the offset of the hunk before it, or at another line
     if its old text occurs exactly once in the file. There is no fuzz.
 
-    :param content: the file.
     :return: for each hunk the line of the file at which its old text begins, from 1.
     :raises HunkFault: if a hunk does not apply, or overlaps the one before.
     """
@@ -188,8 +186,6 @@ def apply(content: bytes, hunks: Sequence[Hunk]) -> bytes:
     """
     Apply hunks to a file, at the lines that :func:`places` returns.
 
-    :param content: the file.
-    :return: the file with the hunks applied.
     :raises HunkFault: if a hunk does not apply.
     """
     lines = _lines(content)
@@ -229,3 +225,8 @@ def apply_all(files: Mapping[str, bytes], edits: Mapping[str, Sequence[Hunk]]) -
         if not hunks[0].removes:
             result[path] = content
     return result
+
+
+def reversed_edits(edits: Mapping[str, Sequence[Hunk]]) -> dict[str, list[Hunk]]:
+    """Return the edits that reverse those of a patch."""
+    return {path: [hunk.reversed() for hunk in hunks] for path, hunks in edits.items()}

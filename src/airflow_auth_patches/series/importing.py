@@ -25,10 +25,10 @@ from airflow_auth_patches.series.tree import (
     write_files,
 )
 from airflow_auth_patches.util.errors import Problem
-from airflow_auth_patches.util.progress import Progress, Silent
+from airflow_auth_patches.util.progress import SILENT, Progress
 
 
-def import_patches(project: Project, release: Release, progress: Progress | None = None) -> Tree:
+def import_patches(project: Project, release: Release, progress: Progress = SILENT) -> Tree:
     """
     Write a release into a git tree: its sdist at upstream's paths, our added files, its patches as commits.
 
@@ -46,7 +46,7 @@ def import_patches(project: Project, release: Release, progress: Progress | None
             shutil.rmtree(left)
     partial.mkdir(parents=True)
     try:
-        with (progress or Silent()).task(f"importing the patches of {release}"):
+        with progress.task(f"importing the patches of {release}"):
             merged = _import(Tree(partial, release), project, sources(release, progress))
         if folder.exists():
             folder.rename(old)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_auth_patches.releases import releases
-from airflow_auth_patches.releases.releases import Pins
+from airflow_auth_patches.releases.releases import Pins, Release
 from airflow_auth_patches.series import series
 from airflow_auth_patches.series.series import Series
 
@@ -22,6 +22,11 @@ class Project:
     root: Path
     series: Series
     releases: Pins
+
+    def served(self, slug: str) -> list[Release]:
+        """Return the pinned releases that a patch or one of its variants is for."""
+        forms = self.series.forms(slug)
+        return [release for release in self.releases if any(form.serves(release) for form in forms)]
 
 
 def load_project(root: Path | None = None) -> Project:

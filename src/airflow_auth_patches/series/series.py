@@ -7,14 +7,14 @@ import email.policy
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from airflow_auth_patches.releases.releases import DISTRIBUTIONS, Distribution, Release
 from airflow_auth_patches.series import hunks
-from airflow_auth_patches.util import toml
+from airflow_auth_patches.series.bugs import Bug, read_bugs
 from airflow_auth_patches.util.errors import Exit, Problem
 
 #: The trailers of a patch, in their order.
@@ -37,46 +37,12 @@ class PatchFault(Problem):
     """
     A fault in a file of the series.
 
-    :param path: the file.
     :param line: the line number, from 1.
-    :param what: what is wrong.
     """
 
     def __init__(self, path: Path, line: int, what: str) -> None:
         super().__init__(f"{path}:{line}: {what}")
         self.path, self.line, self.fault = path, line, what
-
-
-@dataclass(frozen=True)
-class Bug:
-    """
-    A bug of ``bugs.toml``.
-
-    :param sees: the symptom, as a user sees it.
-    :param reproducer: the node id of the test that shows whether a release has the bug; ``None`` if there is
-        no such test yet.
-    :param known_open: the planned patch, if no patch cures the bug yet.
-    :param absent: a regular expression for the failure of the reproducer on a release without the code that
-        fails.
-    :param open_on: the versions for which no patch is planned, each with the reason.
-    :param needs: the slugs of the patches of the other distribution that the cure also requires.
-    :param shows_with: the versions of the other distribution with which the bug shows.
-    :param avoided_by: the slugs of patches of the same distribution with which users do not meet the bug.
-    :param page: the name of its page in ``docs/bugs``, without the suffix.
-    """
-
-    slug: str
-    title: str
-    sees: str
-    links: tuple[str, ...]
-    reproducer: str | None
-    known_open: str | None
-    absent: str | None = None
-    open_on: tuple[tuple[SpecifierSet, str], ...] = ()
-    needs: tuple[str, ...] = ()
-    shows_with: SpecifierSet = field(default_factory=SpecifierSet)
-    avoided_by: tuple[str, ...] = ()
-    page: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,19 +93,25 @@ class Patch:
     @property
     def cures(self) -> tuple[str, ...]:
         """The slugs of the bugs that the patch cures."""
-        return tuple(slug.strip() for value in self.trailers.get("Fixes", ()) for slug in value.split(","))
+        return self._slugs("Fixes")
 
     @property
     def requires(self) -> tuple[str, ...]:
         """The slugs of the patches that it requires."""
-        return tuple(slug.strip() for value in self.trailers.get("Depends", ()) for slug in value.split(","))
+        return self._slugs("Depends")
 
     @property
     def together_with(self) -> tuple[str, ...]:
         """The slugs of the patches of the other distribution that it co-requires on their releases."""
-        return tuple(
-            slug.strip() for value in self.trailers.get("Co-Requires", ()) for slug in value.split(",")
-        )
+        return self._slugs("Co-Requires")
+
+    def _slugs(self, trailer: str) -> tuple[str, ...]:
+        return tuple(slug.strip() for value in self.trailers.get(trailer, ()) for slug in value.split(","))
+
+    @property
+    def applied_upstream(self) -> tuple[str, ...]:
+        """The releases that have the fix, each with its distribution."""
+        return self.trailers.get("Applied-Upstream", ())
 
     @property
     def trade_off(self) -> str | None:
@@ -182,6 +154,10 @@ class Series:
     def serving(self, release: Release) -> list[Patch]:
         """Return the patches for a release, in series order."""
         return [patch for patch in self.patches if patch.serves(release)]
+
+    def forms(self, slug: str) -> list[Patch]:
+        """Return a patch and its variants."""
+        return [patch for patch in self.patches if patch.slug == slug]
 
     def optional(self, patch: Patch) -> bool:
         """Check whether other patches prevent the symptoms of all bugs that a patch cures."""
@@ -245,7 +221,6 @@ def patch_of(path: Path, dist: Distribution, content: bytes) -> Patch:
     Parse the content of a patch file.
 
     :param path: the file, which need not exist; the patch is named for it.
-    :param content: the bytes of the file.
     :raises PatchFault: if the content is not a valid patch, with the line of the fault.
     """
     head, _, _ = content.partition(b"\ndiff --git ")
@@ -294,35 +269,6 @@ def series_order(folder: Path, dist: Distribution) -> list[str]:
     except OSError as error:
         raise Problem(f"{path} cannot be read: {error}.", "Restore it from the repository.") from error
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-
-
-def read_bugs(folder: Path) -> dict[str, Bug]:
-    """
-    Read ``bugs.toml``.
-
-    :param folder: the folder of the series.
-    :return: ``{slug: bug}``.
-    :raises Problem: if the file is missing or broken.
-    """
-    path = folder / "bugs.toml"
-    with toml.opened(path) as raw:
-        return {
-            slug: Bug(
-                slug,
-                entry["title"],
-                entry["sees"],
-                tuple(entry["links"]),
-                entry.get("reproducer"),
-                entry.get("known-open"),
-                entry.get("absent"),
-                tuple((SpecifierSet(each["releases"]), each["why"]) for each in entry.get("open", ())),
-                tuple(entry.get("needs", ())),
-                SpecifierSet(entry.get("shows-with", "")),
-                tuple(entry.get("avoided-by", ())),
-                entry.get("page", ""),
-            )
-            for slug, entry in raw.items()
-        }
 
 
 def patch_files(folder: Path, dist: Distribution, slug: str = "*") -> list[Path]:

@@ -35,11 +35,7 @@ class Size:
 
 
 def size(root: Path, patch: Patch) -> Size:
-    """
-    Return the size of a patch.
-
-    :param root: the checkout of this project.
-    """
+    """Return the size of a patch."""
     lines = [line for edits in patch.edits.values() for hunk in edits for line in hunk.parsed.text]
     source = sum(line[:1] in b"+-" for line in lines)
     message = len(patch.body.rpartition("\n\n")[0].splitlines())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from packaging.version import Version
+from collections import Counter
 
 from airflow_auth_patches.releases.releases import CORE, Pins
 from airflow_auth_patches.series.project import Project
@@ -19,10 +17,10 @@ def patches(project: Project) -> str:
     The effect is the subject of the newest form. Links are relative to the root folder.
     """
     rows = []
-    for newest, forms in _forms(project.series):
+    for newest in _newest(project.series):
         optional = " (optional)" if project.series.optional(newest) else ""
         mark = " (trade-off)" if newest.trade_off else optional
-        rows.append([f"{_link(newest)}{mark}", _range(forms, project.releases), newest.subject])
+        rows.append([f"{_link(newest)}{mark}", _range(project, newest), newest.subject])
     return markdown_table(["patch", "releases", "effect"], rows)
 
 
@@ -33,10 +31,10 @@ def symptoms(project: Project) -> str:
     Links are relative to ``docs``.
     """
     rows = []
-    for newest, forms in _forms(project.series):
+    for newest in _newest(project.series):
         bugs = [project.series.bugs[slug] for slug in newest.cures]
         cured = "; ".join(f"{bug.sees} ([why](bugs/{bug.page}.md))" for bug in bugs)
-        rows.append([_link(newest, "../"), _range(forms, project.releases), cured or "-", _files(newest)])
+        rows.append([_link(newest, "../"), _range(project, newest), cured or "-", _files(newest)])
     return markdown_table(["patch", "releases", "symptom", "files"], rows)
 
 
@@ -45,21 +43,18 @@ def bugs(project: Project) -> str:
     rows = []
     for bug in project.series.bugs.values():
         cures = [
-            f"{_link(newest, '../')} ({_range(forms, project.releases)})"
-            for newest, forms in _forms(project.series)
-            if any(bug.slug in form.cures for form in forms)
+            f"{_link(newest, '../')} ({_range(project, newest)})"
+            for newest in _newest(project.series)
+            if any(bug.slug in form.cures for form in project.series.forms(newest.slug))
         ]
         rows.append([f"[`{bug.slug}`](bugs/{bug.page}.md)", bug.title, ", ".join(cures)])
     return markdown_table(["bug", "cause", "patches"], rows)
 
 
-def _forms(series: Series) -> list[tuple[Patch, list[Patch]]]:
-    """Return the newest form of each patch, with all its forms."""
-    found = []
-    for slug in dict.fromkeys(patch.slug for patch in series.patches):
-        forms = [patch for patch in series.patches if patch.slug == slug]
-        found.append((next(form for form in forms if form.variant is None), forms))
-    return found
+def _newest(series: Series) -> list[Patch]:
+    """Return the newest form of each patch."""
+    slugs = dict.fromkeys(patch.slug for patch in series.patches)
+    return [next(form for form in series.forms(slug) if form.variant is None) for slug in slugs]
 
 
 def _link(patch: Patch, root: str = "") -> str:
@@ -74,8 +69,8 @@ def _files(patch: Patch) -> str:
     return ", ".join(names[:4]) + more
 
 
-def _range(forms: Iterable[Patch], pins: Pins) -> str:
-    served = [release for release in pins.releases if any(form.serves(release) for form in forms)]
+def _range(project: Project, patch: Patch) -> str:
+    served = project.served(patch.slug)
     first, last = served[0], served[-1]
     name = "core" if first.distribution is CORE else "fab"
     return f"{name} {first.version}" + (f"-{last.version}" if first != last else "")
@@ -83,21 +78,7 @@ def _range(forms: Iterable[Patch], pins: Pins) -> str:
 
 def pairs(pins: Pins) -> str:
     """Return a table with the number of tested pairs for each minor version of core and of the provider."""
-
-    def minor(version: Version) -> tuple[int, int]:
-        return version.major, version.minor
-
-    cores = sorted({minor(pair.core.version) for pair in pins.pairs})
-    fabs = sorted({minor(pair.fab.version) for pair in pins.pairs})
-    rows = []
-    for core in cores:
-        counts = [
-            sum((minor(pair.core.version), minor(pair.fab.version)) == (core, fab) for pair in pins.pairs)
-            for fab in fabs
-        ]
-        rows.append([_text(core), *(str(count or "-") for count in counts)])
-    return markdown_table(["core", *(f"fab {_text(fab)}" for fab in fabs)], rows)
-
-
-def _text(minor: tuple[int, int]) -> str:
-    return ".".join(map(str, minor))
+    minors = Counter((pair.core.version.release[:2], pair.fab.version.release[:2]) for pair in pins.pairs)
+    cores, fabs = (sorted(set(versions)) for versions in zip(*minors, strict=True))
+    rows = [["{}.{}".format(*core), *(str(minors[core, fab] or "-") for fab in fabs)] for core in cores]
+    return markdown_table(["core", *("fab {}.{}".format(*fab) for fab in fabs)], rows)

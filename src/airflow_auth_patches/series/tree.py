@@ -24,22 +24,9 @@ IMPORTED = "series-imported"
 EXPORTED = "series-exported"
 NOTES = "refs/notes/patch"
 FORMAT = (
-    "--zero-commit",
-    "--full-index",
-    "--no-signature",
-    "--no-stat",
-    "-N",
-    "--stdout",
-    "--no-renames",
-    "--no-encode-email-headers",
-    "--diff-algorithm=myers",
-    "--unified=3",
-    "--subject-prefix=PATCH",
-    "--no-attach",
-    "--no-thread",
-    "--no-cover-letter",
-    "--no-base",
-    "--no-notes",
+    *("--zero-commit", "--full-index", "--no-signature", "--no-stat", "-N", "--stdout", "--no-renames"),
+    *("--no-encode-email-headers", "--diff-algorithm=myers", "--unified=3", "--subject-prefix=PATCH"),
+    *("--no-attach", "--no-thread", "--no-cover-letter", "--no-base", "--no-notes"),
 )
 
 
@@ -48,8 +35,6 @@ class Tree:
     """
     A git tree of a release.
 
-    :param folder: the work tree.
-    :param release: the release in it.
     :param merged: the patches that the import merged three-way: ``{name: name of the form that was merged}``.
     """
 

@@ -30,3 +30,6 @@ class Silent:
     @contextmanager
     def task(self, title: str, total: float | None = None) -> Iterator[Advance]:
         yield lambda units: None
+
+
+SILENT: Progress = Silent()

@@ -81,6 +81,16 @@ def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> No
     out.print(grid)
 
 
+def say(text: str) -> None:
+    """Print a text on standard output as it is: without markup, colours and line breaks."""
+    out.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Print a text on standard error, as `say` does on standard output."""
+    err.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
 def as_json(value: Any) -> None:
     """Print a value as JSON on standard output, and nothing else."""
     sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from airflow_auth_patches.releases.releases import DISTRIBUTIONS, Distribution
 from airflow_auth_patches.series import affected
 from airflow_auth_patches.series.affected import Finding, Results, Status
 from airflow_auth_patches.series.project import Project
-from airflow_auth_patches.series.series import Series
 from airflow_auth_patches.util.files import write_whole
+from airflow_auth_patches.util.show import markdown_table
 
 FILE = "docs/affected.md"
 #: Short names of the statuses, for the tables with a column per release.
@@ -32,50 +32,42 @@ not affected.
 
 `airflow-auth-patches list --matrix` prints these tables. With `--json` it prints each recorded result: the \
 outcomes, the Python version, the installed release of the other distribution, and the hashes of the \
-reproducer, of the patches' edits and of all other inputs. The results are in `patches/affected.json`.
-"""
+reproducer, of the patches' edits and of all other inputs. The results are in `patches/affected.json`."""
 
 
 def render(project: Project, results: Results) -> str:
-    """
-    Return the text of the page.
-
-    :param results: the recorded results.
-    :return: Markdown.
-    """
+    """Return the text of the page, as Markdown."""
     findings = affected.matrix(project, results)
     parts = [HEAD.format(legend=affected.LEGEND)]
     for dist in DISTRIBUTIONS:
         mine = [finding for finding in findings if finding.release.distribution is dist]
         parts += [
-            f"\n## {dist.name}\n\n",
-            *_wide(mine),
-            "\n",
-            *_grouped(findings, dist),
-            f"\nInstalled with: {_companions(mine)}.\n",
+            f"## {dist.name}",
+            _wide(mine),
+            _grouped(mine, dist),
+            f"Installed with: {_companions(mine)}.",
         ]
-    parts += ["\n## The reproducers\n\n", *_reproducers(project.series)]
-    return "".join(parts)
+    reproducers = []
+    for bug in project.series.bugs.values():
+        file, _, name = (bug.reproducer or "").partition("::")
+        reproducers.append((f"`{bug.slug}`", bug.sees, f"[`{name}`](../{file})"))
+    parts += ["## The reproducers", markdown_table(("bug", "symptom", "reproducer"), reproducers)]
+    return "\n\n".join(parts) + "\n"
 
 
-def _row(*columns: str) -> str:
-    return f"| {' | '.join(columns)} |\n"
+def _wide(findings: Sequence[Finding]) -> str:
+    """Return the table with a column per release."""
+    releases = dict.fromkeys(finding.release for finding in findings)
+    status = {(finding.bug, finding.release): SHORT[finding.status] for finding in findings}
+    bugs = dict.fromkeys(finding.bug for finding in findings)
+    rows = [(f"`{bug}`", *(status[bug, release] for release in releases)) for bug in bugs]
+    return markdown_table(("bug", *(str(release.version) for release in releases)), rows)
 
 
-def _wide(findings: Sequence[Finding]) -> Iterator[str]:
-    releases = list(dict.fromkeys(finding.release for finding in findings))
-    yield _row("bug", *(str(release.version) for release in releases))
-    yield _row(*["---"] * (len(releases) + 1))
-    by_place = {(finding.bug, finding.release): finding for finding in findings}
-    for bug in dict.fromkeys(finding.bug for finding in findings):
-        yield _row(f"`{bug}`", *(SHORT[by_place[bug, release].status] for release in releases))
-
-
-def _grouped(findings: Sequence[Finding], dist: Distribution) -> Iterator[str]:
-    yield _row("bug", "releases", "status", "patches, or reason", "outcomes of the reproducer")
-    yield _row(*["---"] * 5)
-    for bug, span, status, reason, outcomes in affected.as_rows(findings, dist):
-        yield _row(f"`{bug}`", span, status, reason, outcomes.replace("|", "\\|"))
+def _grouped(findings: Sequence[Finding], dist: Distribution) -> str:
+    head = ("bug", "releases", "status", "patches, or reason", "outcomes of the reproducer")
+    rows = affected.as_rows(findings, dist)
+    return markdown_table(head, [(f"`{bug}`", *told, did.replace("|", "\\|")) for bug, *told, did in rows])
 
 
 def _companions(findings: Sequence[Finding]) -> str:
@@ -89,14 +81,6 @@ def _companions(findings: Sequence[Finding]) -> str:
         if finding.result
     )
     return ", ".join(f"{mine} with {other} on Python {python}" for mine, other, python in found) or "nothing"
-
-
-def _reproducers(series: Series) -> Iterator[str]:
-    yield _row("bug", "symptom", "reproducer")
-    yield _row(*["---"] * 3)
-    for bug in series.bugs.values():
-        file, _, name = (bug.reproducer or "").partition("::")
-        yield _row(f"`{bug.slug}`", bug.sees, f"[`{name}`](../{file})")
 
 
 def write(project: Project, results: Results) -> None:

@@ -10,7 +10,7 @@ from airflow_auth_patches.releases.releases import Release
 from airflow_auth_patches.series import hunks, tree
 from airflow_auth_patches.series.deriving import before
 from airflow_auth_patches.series.project import Project
-from airflow_auth_patches.series.series import Patch, Series
+from airflow_auth_patches.series.series import Patch
 from airflow_auth_patches.util.errors import Fault, Problem
 from airflow_auth_patches.verification import expectations
 
@@ -20,23 +20,22 @@ Sound = dict[tuple[Path, bytes, frozenset[tuple[str, bytes]]], Mapping[str, byte
 
 def line_of(patch: Patch, start: str) -> int:
     """Return the 1-based number of the first line of a patch with this prefix, or 1 if there is none."""
-    for number, line in enumerate(patch.content.decode().splitlines(), 1):
-        if line.startswith(start):
-            return number
-    return 1
+    lines = enumerate(patch.content.decode().splitlines(), 1)
+    return next((number for number, line in lines if line.startswith(start)), 1)
 
 
 def same_files(
-    patch: Patch, others: Sequence[Patch], series: Series, released: Mapping[Release, Mapping[str, bytes]]
+    project: Project, patch: Patch, released: Mapping[Release, Mapping[str, bytes]]
 ) -> Sequence[Patch]:
     """
     Return the other forms of a patch that give the same files on every release that the patch serves.
 
     :param released: the files of each release that the series edits: ``{monorepo path: content}``.
     """
+    others = [other for other in project.series.forms(patch.slug) if other is not patch]
     try:
         for release in filter(patch.serves, released):
-            files = before(series, release, patch.slug, released[release])
+            files = before(project.series, release, patch.slug, released[release])
             after = {**files, **hunks.apply_all(files, patch.edits)}
             others = [other for other in others if _after(files, other) == after]
     except hunks.HunkFault:
@@ -82,7 +81,7 @@ def applies(
             found = [
                 *_reverses(patch, release, files, after),
                 *_compiles(patch, release, after),
-                *(Fault(*fault) for fault in expectations.mutant_faults(project.series.folder, patch, after)),
+                *expectations.mutant_faults(project.series.folder, patch, after),
                 *_as_git(patch, release, files, after),
             ]
             yield from found
@@ -115,11 +114,8 @@ def _compiles(patch: Patch, release: Release, after: Mapping[str, bytes]) -> Ite
                 compile(content, path, "exec", dont_inherit=True)
             except SyntaxError as error:
                 line = line_of(patch, f"+++ b/{path}")
-                yield Fault(
-                    patch.path,
-                    line,
-                    f"Patched {path} of {release} does not compile, line {error.lineno}: {error.msg}.",
-                )
+                what = f"Patched {path} of {release} does not compile, line {error.lineno}: {error.msg}."
+                yield Fault(patch.path, line, what)
 
 
 def _as_git(
@@ -131,14 +127,10 @@ def _as_git(
         try:
             work_tree.git("apply", patch.path.resolve())
         except Problem as problem:
-            yield Fault(
-                patch.path, 1, f"`git apply` rejects the patch on {release}: {problem.what.splitlines()[-1]}"
-            )
+            what = f"`git apply` rejects the patch on {release}: {problem.what.splitlines()[-1]}"
+            yield Fault(patch.path, 1, what)
             return
         for path in patch.edits:
             if (work_tree.folder / path).read_bytes() != after[path]:
-                yield Fault(
-                    patch.path,
-                    line_of(patch, f"+++ b/{path}"),
-                    f"On {release}, `git apply` writes a different file. Refresh the patch.",
-                )
+                what = f"On {release}, `git apply` writes a different file. Refresh the patch."
+                yield Fault(patch.path, line_of(patch, f"+++ b/{path}"), what)

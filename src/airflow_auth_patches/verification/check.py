@@ -25,6 +25,7 @@ from pathlib import Path
 from airflow_auth_patches.releases.fetching import chosen_sources
 from airflow_auth_patches.releases.releases import CORE, DISTRIBUTIONS, Distribution, Pins, Release
 from airflow_auth_patches.series import affected, tree
+from airflow_auth_patches.series.bugs import read_bugs
 from airflow_auth_patches.series.deriving import Form, derive
 from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import (
@@ -33,27 +34,24 @@ from airflow_auth_patches.series.series import (
     PatchFault,
     Series,
     patch_files,
-    read_bugs,
     read_patch,
     series_order,
 )
 from airflow_auth_patches.util.errors import Fault
-from airflow_auth_patches.util.progress import Progress, Silent
+from airflow_auth_patches.util.progress import SILENT, Progress
 from airflow_auth_patches.verification import affected_page, expectations, outdated
 from airflow_auth_patches.verification.applying import Sound, applies, line_of, same_files
 
 REQUIRED_TRAILERS = ("Bug", "Forwarded", "Applies-To", "Tests")
 
 
-def check(root: Path, releases: Pins, progress: Progress | None = None) -> tuple[list[Fault], list[Form]]:
+def check(root: Path, releases: Pins, progress: Progress = SILENT) -> tuple[list[Fault], list[Form]]:
     """
     Check the whole series. A patch that cannot be read is a fault too.
 
-    :param root: the checkout of this project.
     :return: the faults, and every form of every patch with the origin of its edits.
     :raises Problem: when a pinned release cannot be fetched.
     """
-    progress = progress or Silent()
     faults: list[Fault] = []
     patches = []
     folder = root / "patches"
@@ -67,7 +65,8 @@ def check(root: Path, releases: Pins, progress: Progress | None = None) -> tuple
                     faults.append(Fault(fault.path, fault.line, fault.fault))
     project = Project(root, Series(folder, tuple(patches), read_bugs(folder)), releases)
     for patch in patches:
-        faults += _words(patch, project)
+        faults += [Fault(patch.path, line_of(patch, start), what) for start, what in _words(patch, project)]
+        faults += expectations.faults(project, patch)
     faults += _bugs(project)
     released: dict[Release, Mapping[str, bytes]] = {}
     sound: Sound = {}
@@ -89,7 +88,6 @@ def check_affected(project: Project) -> list[Fault]:
     """
     Check that every recorded result is up to date, and that docs/affected.md matches the results.
 
-    :return: the faults; empty if there are none.
     :raises Problem: when the results cannot be read.
     """
     results = affected.read(project.series.folder)
@@ -97,9 +95,8 @@ def check_affected(project: Project) -> list[Fault]:
     path = project.series.folder / affected.FILE
     found = [Fault(path, 1, f"{what} ({remedy})") for what in outdated.faults(project, results)]
     if affected_page.outdated(project, results):
-        found.append(
-            Fault(project.root / affected_page.FILE, 1, f"The page does not match {affected.FILE}: {remedy}.")
-        )
+        page = project.root / affected_page.FILE
+        found.append(Fault(page, 1, f"The page does not match {affected.FILE}: {remedy}."))
     return found
 
 
@@ -111,9 +108,8 @@ def _folder(folder: Path, dist: Distribution, order: Sequence[str]) -> Iterator[
         if not slug or slug.startswith("#"):
             continue
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", slug):
-            yield Fault(
-                path, number, f"{slug!r} is not a valid slug. Use lower-case letters, digits and hyphens."
-            )
+            what = f"{slug!r} is not a valid slug. Use lower-case letters, digits and hyphens."
+            yield Fault(path, number, what)
         if lines.index(line) != number - 1:
             yield Fault(path, number, f"{slug} is listed twice. Remove one line.")
         if not patch_files(folder, dist, slug):
@@ -126,91 +122,63 @@ def _folder(folder: Path, dist: Distribution, order: Sequence[str]) -> Iterator[
             yield Fault(file, 1, "The patch is not listed in `series`. Add it or remove the file.")
 
 
-def _words(patch: Patch, project: Project) -> Iterator[Fault]:
-    subject = line_of(patch, "Subject:")
+def _words(patch: Patch, project: Project) -> Iterator[tuple[str, str]]:
+    """Yield the faults of a patch's message, trailers and paths: the start of the line, and the fault."""
+    series = project.series
     if len(patch.subject) >= 70:
-        yield Fault(patch.path, subject, f"The subject has {len(patch.subject)} characters. Use at most 69.")
+        yield "Subject:", f"The subject has {len(patch.subject)} characters. Use at most 69."
     if re.match(r"[a-z]+(\([^)]*\))?!?:", patch.subject) or not patch.subject[:1].isupper():
-        yield Fault(
-            patch.path,
-            subject,
-            "The subject must start with a capital letter, in the imperative, without a prefix.",
-        )
+        yield "Subject:", "The subject must start with a capital letter, in the imperative, without a prefix."
     if patch.variant is not None and not re.fullmatch(r"\d+(\.\d+)+", patch.variant):
-        yield Fault(
-            patch.path, 1, "The variant has an invalid name. Name it slug~X.Y.patch, after its release line."
-        )
+        yield "", "The variant has an invalid name. Name it slug~X.Y.patch, after its release line."
     for name in REQUIRED_TRAILERS:
         if name not in patch.trailers:
-            yield Fault(patch.path, line_of(patch, "---"), f"The trailer {name} is missing.")
+            yield "---", f"The trailer {name} is missing."
     for name in patch.trailers:
         if name not in TRAILERS:
-            yield Fault(patch.path, line_of(patch, f"{name}:"), f"{name} is not a trailer of this series.")
+            yield f"{name}:", f"{name} is not a trailer of this series."
     for slug in patch.cures:
-        if slug not in project.series.bugs:
-            yield Fault(patch.path, line_of(patch, "Fixes:"), f"{slug} is not in bugs.toml.")
+        if slug not in series.bugs:
+            yield "Fixes:", f"{slug} is not in bugs.toml."
     for slug in patch.requires:
-        before = project.series.patches[: project.series.patches.index(patch)]
-        if slug not in {earlier.slug for earlier in before}:
-            yield Fault(
-                patch.path,
-                line_of(patch, "Depends:"),
-                f"{slug} is not listed before this patch in the series.",
-            )
+        if slug not in {earlier.slug for earlier in series.patches[: series.patches.index(patch)]}:
+            yield "Depends:", f"{slug} is not listed before this patch in the series."
     for slug in patch.together_with:
-        if slug not in {other.slug for other in project.series.patches}:
-            yield Fault(patch.path, line_of(patch, "Co-Requires:"), f"The patch {slug} does not exist.")
+        if slug not in {other.slug for other in series.patches}:
+            yield "Co-Requires:", f"The patch {slug} does not exist."
     if not re.match(r"https://|no$|not-needed: .", " ".join(patch.trailers.get("Forwarded", ("no",)))):
-        yield Fault(
-            patch.path,
-            line_of(patch, "Forwarded:"),
-            "Forwarded must be a URL, `no`, or `not-needed: REASON`.",
-        )
+        yield "Forwarded:", "Forwarded must be a URL, `no`, or `not-needed: REASON`."
     for test in patch.tests:
         if not (project.root / test).is_file():
-            yield Fault(patch.path, line_of(patch, "Tests:"), f"{test} does not exist.")
+            yield "Tests:", f"{test} does not exist."
+    dist = patch.distribution
     for path in patch.edits:
-        if not path.startswith((f"{patch.distribution.root}/", "shared/")):
-            yield Fault(
-                patch.path,
-                line_of(patch, f"+++ b/{path}"),
-                f"{path} is not a file of {patch.distribution.name}.",
-            )
-        elif path in patch.adds and not patch.distribution.installs(path):
-            what = f"The patch adds {path}, which {patch.distribution.name} does not install."
-            yield Fault(patch.path, line_of(patch, f"+++ b/{path}"), what)
-    yield from (Fault(*fault) for fault in expectations.faults(project, patch))
-    news = project.root / CORE.root / "newsfragments"
-    if (
-        patch.distribution is CORE
-        and patch.cures
-        and not any(
-            re.search(rf"\b{file.name.split('.')[0]}\b", patch.content.decode())
-            for file in news.glob("*.rst")
-        )
-    ):
-        yield Fault(
-            patch.path,
-            1,
-            f"No news fragment in {news.relative_to(project.root)} has a number that the patch mentions.",
-        )
+        if not path.startswith((f"{dist.root}/", "shared/")):
+            yield f"+++ b/{path}", f"{path} is not a file of {dist.name}."
+        elif path in patch.adds and not dist.installs(path):
+            yield f"+++ b/{path}", f"The patch adds {path}, which {dist.name} does not install."
+    if dist is CORE and patch.cures:
+        news = project.root / CORE.root / "newsfragments"
+        numbers = {file.name.split(".")[0] for file in news.glob("*.rst")}
+        if not any(re.search(rf"\b{number}\b", patch.content.decode()) for number in numbers):
+            where = news.relative_to(project.root)
+            yield "", f"No news fragment in {where} has a number that the patch mentions."
 
 
 def _bugs(project: Project) -> Iterator[Fault]:
-    path = project.series.folder / "bugs.toml"
+    path, patches = project.series.folder / "bugs.toml", project.series.patches
     lines = path.read_text(encoding="utf-8").splitlines()
     for bug in project.series.bugs.values():
         line = lines.index(f"[{bug.slug}]") + 1
-        file, _, test = (bug.reproducer or "").partition("::")
-        if bug.reproducer and not (
-            (project.root / file).is_file() and test in expectations.test_names(project.root / file)
-        ):
+        name, _, test = (bug.reproducer or "").partition("::")
+        file = project.root / name
+        if bug.reproducer and not (file.is_file() and test in expectations.test_names(file)):
             yield Fault(path, line, f"The reproducer of {bug.slug}, {bug.reproducer}, does not exist.")
         for key, slugs in (("needs", bug.needs), ("avoided-by", bug.avoided_by)):
             for slug in slugs:
-                if slug not in {patch.slug for patch in project.series.patches}:
+                if slug not in {patch.slug for patch in patches}:
                     yield Fault(path, line, f"{key} of {bug.slug} names {slug}, which is not a patch.")
-        cured = any(bug.slug in patch.cures for patch in project.series.patches)
+        cured = any(bug.slug in patch.cures for patch in patches)
         if cured == bool(bug.known_open):
             problem = "is cured and known open" if cured else "is neither cured by a patch nor known open"
             yield Fault(path, line, f"{bug.slug} {problem}.")
@@ -219,12 +187,11 @@ def _bugs(project: Project) -> Iterator[Fault]:
 def _outdated(forms: Sequence[Form]) -> Iterator[Fault]:
     for form in forms:
         if form.content != form.patch.content:
-            yield Fault(
-                form.patch.path,
-                1,
+            what = (
                 f"The file differs from what `refresh` writes ({form.kind}). Run `airflow-auth-patches "
-                "refresh`. To keep a manual edit, add the trailer `By-Hand: REASON` above `Tests:`.",
+                "refresh`. To keep a manual edit, add the trailer `By-Hand: REASON` above `Tests:`."
             )
+            yield Fault(form.patch.path, 1, what)
 
 
 def _variants(project: Project, released: Mapping[Release, Mapping[str, bytes]]) -> Iterator[Fault]:
@@ -237,10 +204,5 @@ def _variants(project: Project, released: Mapping[Release, Mapping[str, bytes]])
     for patch in project.series.patches:
         if not any(patch.serves(release) for release in project.releases):
             yield Fault(patch.path, line_of(patch, "Applies-To:"), "The patch serves no pinned release.")
-        if patch.variant is None:
-            continue
-        others = [
-            other for other in project.series.patches if other.slug == patch.slug and other is not patch
-        ]
-        for other in same_files(patch, others, project.series, released):
+        for other in same_files(project, patch, released) if patch.variant else ():
             yield Fault(patch.path, 1, f"{other.name} gives the same files on these releases. Merge the two.")

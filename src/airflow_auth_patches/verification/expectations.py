@@ -20,7 +20,7 @@ from airflow_auth_patches.series import series
 from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Patch
 from airflow_auth_patches.util import toml
-from airflow_auth_patches.util.errors import Problem
+from airflow_auth_patches.util.errors import Fault, Problem
 
 FOLDER = "expectations"
 KEYS = {"file", "alone", "fails-on-stock", "new-api", "regression", "mutant"}
@@ -77,7 +77,6 @@ def load(folder: Path, slug: str) -> Expectations:
     """
     Read the expectations of a patch.
 
-    :param folder: the folder of the series.
     :raises Problem: when the file is missing or invalid, has an unknown key, or a mutant that no test kills.
     """
     path = folder / FOLDER / f"{slug}.toml"
@@ -132,7 +131,6 @@ def summaries(folder: Path, *slugs: str) -> str:
     """
     Return the summaries of patches as a Markdown list, for the page of a bug.
 
-    :param folder: the folder of the series.
     :raises Problem: when the series cannot be read.
     """
     patches = {patch.slug: patch for patch in series.load(folder).patches if patch.variant is None}
@@ -153,61 +151,51 @@ def _test_names(code: str) -> frozenset[str]:
     )
 
 
-def faults(project: Project, patch: Patch) -> Iterator[tuple[Path, int, str]]:
-    """
-    Check the expectations of a patch against its trailers and its test file, without running the tests.
-
-    :return: file, line and fault.
-    """
+def faults(project: Project, patch: Patch) -> Iterator[Fault]:
+    """Check the expectations of a patch against its trailers and its test file, without running the tests."""
     try:
         expected = load(project.series.folder, patch.slug)
     except Problem as problem:
-        yield patch.path, 1, problem.what
-        return
+        yield Fault(patch.path, 1, problem.what)
+    else:
+        yield from (Fault(expected.path, 1, what) for what in _faults(project.root, expected, patch))
+
+
+def _faults(root: Path, expected: Expectations, patch: Patch) -> Iterator[str]:
     if patch.tests != (expected.file,):
-        yield (
-            expected.path,
-            1,
-            f"`file` is {expected.file}, but the patch's Tests trailer names another file.",
-        )
-    if not (project.root / expected.file).is_file():
+        yield f"`file` is {expected.file}, but the patch's Tests trailer names another file."
+    if not (root / expected.file).is_file():
         return
-    names = test_names(project.root / expected.file)
+    names = test_names(root / expected.file)
     for name in sorted(names - set(expected.tests)):
-        yield expected.path, 1, f"{name} is in no list. Add it to fails-on-stock, new-api or regression."
+        yield f"{name} is in no list. Add it to fails-on-stock, new-api or regression."
     for name in sorted(set(expected.tests) - names):
-        yield expected.path, 1, f"{name} is not in {expected.file}."
+        yield f"{name} is not in {expected.file}."
     for name in sorted({name for name in expected.tests if expected.tests.count(name) > 1}):
-        yield expected.path, 1, f"{name} is listed twice. Remove one entry."
+        yield f"{name} is listed twice. Remove one entry."
     if patch.cures and not expected.fails_on_stock:
-        yield (
-            expected.path,
-            1,
-            "The patch cures a bug, but no test fails on stock. Add one to fails-on-stock.",
-        )
+        yield "The patch cures a bug, but no test fails on stock. Add one to fails-on-stock."
     for mutant in expected.mutants:
         if not {name.partition("[")[0] for name in mutant.killed_by} <= names:
-            yield expected.path, 1, f"The mutant {mutant.name} names a test that is not in {expected.file}."
+            yield f"The mutant {mutant.name} names a test that is not in {expected.file}."
 
 
-def mutant_faults(folder: Path, patch: Patch, after: Mapping[str, bytes]) -> Iterator[tuple[Path, int, str]]:
+def mutant_faults(folder: Path, patch: Patch, after: Mapping[str, bytes]) -> Iterator[Fault]:
     """
     Check that the text that each mutant replaces occurs exactly once in the patched files.
 
     A variant that does not edit a file skips the mutants of that file. The newest form must have all mutants.
 
     :param after: the patched files, by monorepo path.
-    :return: file, line and fault.
     """
     try:
         expected = load(folder, patch.slug)
     except Problem:
         return  # faults() reports it
     for mutant in expected.mutants if patch.variant is None else expected.mutants_of(patch):
-        found = after.get(mutant.path, b"").decode().count(mutant.old)
-        if found != 1:
-            yield (
-                expected.path,
-                1,
-                f"The text of the mutant {mutant.name!r} occurs {found} times in the patched file, not once.",
+        count = after.get(mutant.path, b"").decode().count(mutant.old)
+        if count != 1:
+            what = (
+                f"The text of the mutant {mutant.name!r} occurs {count} times in the patched file, not once."
             )
+            yield Fault(expected.path, 1, what)

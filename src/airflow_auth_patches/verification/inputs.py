@@ -9,8 +9,8 @@ from pathlib import Path
 
 from airflow_auth_patches.installation import environments
 from airflow_auth_patches.releases.releases import CORE, Pair, Pins, Release
+from airflow_auth_patches.series.bugs import Bug
 from airflow_auth_patches.series.project import Project
-from airflow_auth_patches.series.series import Bug
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.verification.run_pytest import PLUGIN_STUB
 
@@ -53,11 +53,7 @@ def companion(pins: Pins, bug: Bug, release: Release) -> Pair:
 
 
 def digest(root: Path, bug: Bug) -> str:
-    """
-    Return the SHA-256 of a bug's reproducer (its file and the name of the test), in hexadecimal.
-
-    :param root: the checkout of this project.
-    """
+    """Return the SHA-256 of a bug's reproducer (its file and the name of the test), in hexadecimal."""
     file, _, name = (bug.reproducer or "").partition("::")
     return hashlib.sha256((root / file).read_bytes() + name.encode()).hexdigest()
 
@@ -68,8 +64,6 @@ def fingerprint(project: Project, pair: Pair, python: str, *, patched: bool) -> 
 
     The inputs are the installed packages, the pytest plugin stub and, on a patched release, the edits of all
     patches that serve the pair, in order: a reproducer runs with the whole series.
-
-    :param python: the Python version, as in ``3.11``.
     """
     edits = [
         (patch.name, patch.edits_sha256)
@@ -86,11 +80,7 @@ def fingerprint(project: Project, pair: Pair, python: str, *, patched: bool) -> 
 
 
 def plugin_stub(root: Path) -> str:
-    """
-    Return the SHA-256 of the pytest plugin stub in hexadecimal.
-
-    :param root: the checkout of this project.
-    """
+    """Return the SHA-256 of the pytest plugin stub in hexadecimal."""
     folder = root / PLUGIN_STUB
     files = sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".ini"))
     content = [(path.relative_to(folder).as_posix(), path.read_text(encoding="utf-8")) for path in files]

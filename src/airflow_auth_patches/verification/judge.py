@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from airflow_auth_patches.installation import environments
 from airflow_auth_patches.installation.pair_environments import folder_of, patched_environment
-from airflow_auth_patches.releases.releases import CORE, Pair, Pins, Release
+from airflow_auth_patches.releases.releases import CORE, Pair, Release
 from airflow_auth_patches.series import affected
 from airflow_auth_patches.series.affected import Finding, Result
+from airflow_auth_patches.series.bugs import Bug
 from airflow_auth_patches.series.project import Project
-from airflow_auth_patches.series.series import Bug
 from airflow_auth_patches.util.errors import Exit, Problem
-from airflow_auth_patches.util.progress import Progress, Silent
+from airflow_auth_patches.util.progress import SILENT, Progress
 from airflow_auth_patches.verification import affected_page, inputs, outdated, reproduce
 from airflow_auth_patches.verification.prove import few_at_once
 
@@ -23,19 +23,17 @@ def judge(
     wanted: Sequence[Release],
     *,
     again: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Iterator[list[Finding]]:
     """
     Run the reproducers on releases, and record the results of each release as soon as it is finished.
 
     A reproducer whose recorded result is up to date does not run again.
 
-    :param python: the Python version, as in ``3.11``.
     :param again: whether to run those again too.
     :return: an iterator of the findings, one list per release.
     :raises Problem: when a release does not support that Python, or an environment cannot be created.
     """
-    progress = progress or Silent()
     for release in wanted:
         if python not in release.pythons:
             raise Problem(
@@ -51,7 +49,7 @@ def judge(
             ]
             known = results.setdefault(str(release), {})
             due = [bug for bug in bugs if again or outdated.is_due(project, results, bug, release, python)]
-            for pair in _pairs(project.releases, release, due):
+            for pair in dict.fromkeys(inputs.companion(project.releases, bug, release) for bug in due):
                 some = [bug for bug in due if inputs.companion(project.releases, bug, release) == pair]
                 held = {
                     bug.slug: known[bug.slug].stock
@@ -64,15 +62,6 @@ def judge(
             yield [affected.judge(project, results, bug, release) for bug in bugs]
             advance(1)
     affected_page.write(project, results)  # its text may change even if no reproducer ran
-
-
-def _pairs(pins: Pins, release: Release, bugs: Sequence[Bug]) -> list[Pair]:
-    found: list[Pair] = []
-    for bug in bugs:
-        pair = inputs.companion(pins, bug, release)
-        if pair not in found:
-            found.append(pair)
-    return found
 
 
 def _run(
@@ -89,20 +78,18 @@ def _run(
     asked = [bug for bug in bugs if bug.slug not in held]
     cured = [bug for bug in bugs if affected.cures(project.series, bug, release)]
     with few_at_once() as pool:
-        runs = []
-        for kind, some in (("stock", asked), ("patched", cured)):
-            if not some:
-                continue
-            if kind == "stock":
-                made = environments.make(pair, python, folder_of(project.root, pair, python, kind), progress)
-            else:
-                made = patched_environment(
-                    project.root, project.series, project.releases, pair, python, progress
-                )
-            runs.append((kind, pool.submit(reproduce.reproduce, project.root, made, some)))
+        runs = {}
+        if asked:
+            stock = environments.make(pair, python, folder_of(project.root, pair, python, "stock"), progress)
+            runs["stock"] = pool.submit(reproduce.reproduce, project.root, stock, asked)
+        if cured:
+            patched = patched_environment(
+                project.root, project.series, project.releases, pair, python, progress
+            )
+            runs["patched"] = pool.submit(reproduce.reproduce, project.root, patched, cured)
         title = f"running {len(asked)} reproducers on stock and {len(cured)} on patched {release}"
         with progress.task(title):
-            found = {kind: run.result() for kind, run in runs}
+            found = {kind: run.result() for kind, run in runs.items()}
     before, after = {**held, **found.get("stock", {})}, found.get("patched", {})
     return {
         bug.slug: Result(

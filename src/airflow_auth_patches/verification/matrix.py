@@ -54,11 +54,7 @@ def usual_pythons(pair: Pair) -> tuple[str, ...]:
 
 
 def folders(root: Path, pair: Pair, python: str) -> list[Path]:
-    """
-    Return the folders of the environments that the cells of a pair and Python version create.
-
-    :param root: the checkout of this project.
-    """
+    """Return the folders of the environments that the cells of a pair and Python version create."""
     made = [folder_of(root, pair, python, kind) for kind in ("stock", "base", "patched", "alone")]
     return [*made, upstream.packages_folder(root, pair, python)]
 
@@ -70,7 +66,6 @@ def fingerprint(root: Path, name: str, python: str, part: Part) -> str:
     The inputs are the patches that serve the pair, except their messages, their tests and expectations, the
     pins of the pair, the pytest plugin stub and the Python version.
 
-    :param root: the checkout of this project.
     :param name: the name of the pair.
     :raises Problem: when a file is invalid, or the pair is not pinned.
     """
@@ -122,7 +117,7 @@ def run(project: Project, pair: Pair, python: str, part: Part) -> tuple[list[str
     if part is not Part.UPSTREAM:
         tests, mutants = part is Part.TESTS, part is Part.MUTANTS
         rows = prove.prove(project, pair, python, tests=tests, mutants=mutants)
-        return summed(project.series.folder, [row.result for row in rows])
+        return summed(project.series.folder, list(rows))
     found = upstream_runs.run_provider_tests(project, pair, python)
     faults = [
         f"{test}: passes on stock, but not on the patched release: {found.patched.get(test, 'not run')}"
@@ -139,7 +134,6 @@ def summed(folder: Path, results: Sequence[unit_tests.Result]) -> tuple[list[str
     """
     Return the outcome of a cell from the results of its unit tests.
 
-    :param folder: the folder of the series.
     :return: the unexpected outcomes, and the counts: tests that failed on stock as expected
         (``failed_on_stock``), passed on stock as expected (``passed_on_stock``) and passed when patched
         (``passed_patched``), killed mutants (``mutants``), and patches whose tests pass with no other patch

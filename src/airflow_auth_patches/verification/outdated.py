@@ -8,8 +8,8 @@ from itertools import groupby
 from airflow_auth_patches.releases.releases import Release
 from airflow_auth_patches.series import affected
 from airflow_auth_patches.series.affected import Finding, Results, Status
+from airflow_auth_patches.series.bugs import Bug
 from airflow_auth_patches.series.project import Project
-from airflow_auth_patches.series.series import Bug
 from airflow_auth_patches.verification import inputs
 
 #: Statuses that `judge` runs again. A busy machine can cause a false `NOT_CURED`.
@@ -30,8 +30,6 @@ def of_the_series(project: Project, results: Results) -> Results:
 def is_due(project: Project, results: Results, bug: Bug, release: Release, python: str) -> bool:
     """
     Check whether a reproducer must run: it has no result, its inputs changed, or the result is inconclusive.
-
-    :param python: the Python version to run it on.
     """
     finding = affected.judge(project, results, bug, release)
     if finding.result is None or finding.result.python != python or finding.status in DUE:
@@ -40,11 +38,7 @@ def is_due(project: Project, results: Results, bug: Bug, release: Release, pytho
 
 
 def stock_holds(project: Project, results: Results, bug: Bug, release: Release, python: str) -> bool:
-    """
-    Check whether the recorded outcome on the stock release is up to date, independently of the patches.
-
-    :param python: the Python version to run it on.
-    """
+    """Check whether the recorded outcome on the stock release is up to date, independently of the patches."""
     finding = affected.judge(project, results, bug, release)
     found = finding.result
     if found is None or found.python != python or finding.status in (Status.UNCLEAR, Status.NOT_CURED):
@@ -78,7 +72,6 @@ def faults(project: Project, results: Results) -> Iterator[str]:
     A reproducer that passes on stock is also a fault if a patch cures the bug on that release, or if the
     reproducer fails on the patched release.
 
-    :param results: the recorded results.
     :return: one sentence per fault.
     """
     for finding in affected.matrix(project, results):

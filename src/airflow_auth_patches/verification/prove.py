@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from airflow_auth_patches.installation import environments, installed
 from airflow_auth_patches.installation.pair_environments import (
@@ -18,17 +18,8 @@ from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Patch, Series, unlisted
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import workers
-from airflow_auth_patches.util.progress import Progress, Silent
+from airflow_auth_patches.util.progress import SILENT, Progress
 from airflow_auth_patches.verification import expectations, reproduce, unit_tests
-
-
-@dataclass(frozen=True)
-class Row:
-    """The result of one test run for a pair and a Python version."""
-
-    pair: Pair
-    python: str
-    result: unit_tests.Result
 
 
 @contextmanager
@@ -46,8 +37,6 @@ def check_arguments(series: Series, pairs: Sequence[Pair], names: Sequence[str],
     """
     Check that every pair supports the Python version, and that every named patch serves one of the pairs.
 
-    :param names: the slugs of the patches.
-    :param python: the Python version, as in ``3.11``.
     :raises Problem: for the first pair or patch that fails the check.
     """
     for pair in pairs:
@@ -77,8 +66,8 @@ def prove(
     *,
     tests: bool = True,
     mutants: bool | Collection[str] = True,
-    progress: Progress | None = None,
-) -> Generator[Row, None, None]:
+    progress: Progress = SILENT,
+) -> Generator[unit_tests.Result, None, None]:
     """
     Run the unit tests of the patches that serve a pair, and yield each result when it is available.
 
@@ -87,14 +76,12 @@ def prove(
     mutants run and on the newest pair. If the pair has a ``base``, the outcomes of that patch are compared
     with stock, and the outcomes of the others with stock plus that patch.
 
-    :param python: the Python version, as in ``3.11``.
     :param names: the slugs of the patches; by default all that serve the pair.
     :param tests: whether to run the tests without mutants.
     :param mutants: whether to also run the tests with each mutant, or the slugs of the patches whose mutants
         run.
     :raises Problem: when an environment cannot be created.
     """
-    progress = progress or Silent()
     every = (*project.series.patches, *unlisted(project.series.folder))
     if names is not None:
         replace(project.series, patches=every).known(names)
@@ -151,7 +138,7 @@ def prove(
                 outcomes = half.result()
                 for slug, expected in known.items():
                     if expected.file in some:
-                        yield Row(pair, python, compare(expected, slug, outcomes[expected.file]))
+                        yield compare(expected, slug, outcomes[expected.file])
                         advance(1)
             if mine:
                 site = installed.look(patched.python, project.releases).found[0].site
@@ -160,11 +147,12 @@ def prove(
                     for slug, mutant in mine
                 ]
                 for run in killed:
-                    yield Row(pair, python, run.result())
+                    yield run.result()
                     advance(1)
             for slug in alone:  # in sequence: they share an environment
                 environment = alone_environment(
                     project.root, project.series, project.releases, pair, python, slug, progress
                 )
-                yield Row(pair, python, unit_tests.run_alone(project.root, known[slug], slug, environment))
+                ran = unit_tests.run_tests(project.root, environment, known[slug].file)
+                yield unit_tests.compare_patched(known[slug], slug, ran, "alone")
                 advance(1)

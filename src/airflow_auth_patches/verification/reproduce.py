@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from airflow_auth_patches.installation.environments import Environment
-from airflow_auth_patches.series.series import Bug
+from airflow_auth_patches.series.bugs import Bug
 from airflow_auth_patches.verification import run_pytest
 
 
@@ -19,7 +19,6 @@ def reproduce(root: Path, environment: Environment, bugs: Sequence[Bug]) -> dict
     """
     Run the reproducers of some bugs, each in a separate process.
 
-    :param root: the checkout of this project.
     :return: ``{bug: outcome}``, with outcomes as in `run_pytest.cases`. A parametrised test has its first
         worst outcome. If a file cannot be imported, the outcome is its error.
     :raises Problem: when pytest did not complete.
@@ -40,7 +39,6 @@ def run_files(root: Path, environment: Environment, files: Sequence[str]) -> dic
     """
     Run test files of the series, each in a separate process.
 
-    :param root: the checkout of this project.
     :return: ``{file: {test name: outcome}}``, with outcomes as in `run_pytest.cases`. If a file cannot be
         imported, its own path has the error.
     :raises Problem: when pytest did not complete.
@@ -61,14 +59,11 @@ def _run(
     variables["AUTH_PATCHES_ONLY"] = "\n".join(only)
     found = run_pytest.run(root, environment, [*arguments, *files], variables=variables)
     # Remove local paths, so that recorded results are the same on every machine and in every environment.
-    folders = (f"{environment.python.parents[1]}/", f"{root}/")
-    return {test: _without(outcome, folders) for test, outcome in found.items()}
-
-
-def _without(outcome: str, folders: Sequence[str]) -> str:
-    for folder in folders:
-        outcome = outcome.replace(folder, "")
-    return outcome
+    environment_folder = f"{environment.python.parents[1]}/"
+    return {
+        test: outcome.replace(environment_folder, "").replace(f"{root}/", "")
+        for test, outcome in found.items()
+    }
 
 
 def _by_name(outcomes: Mapping[str, str], file: str) -> dict[str, str]:

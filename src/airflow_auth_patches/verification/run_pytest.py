@@ -87,7 +87,7 @@ def worst(outcomes: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return the first worst outcome for each name: ``{name: outcome}``."""
     found: dict[str, str] = {}
     for name, outcome in outcomes:
-        found[name] = min(found.get(name, outcome), outcome, key=_rank)
+        found[name] = min(found.get(name, outcome), outcome, key=lambda o: WORST.index(o.partition(":")[0]))
     return found
 
 
@@ -95,7 +95,6 @@ def with_plugin_stub(root: Path, *plugins: str) -> tuple[list[str | Path], dict[
     """
     Return the arguments and the variables of a run with the pytest plugin stub.
 
-    :param root: the checkout of this project.
     :param plugins: more plugins in the package of the stub.
     """
     folder = root / PLUGIN_STUB
@@ -107,10 +106,6 @@ def with_plugin_stub(root: Path, *plugins: str) -> tuple[list[str | Path], dict[
 def tally(outcomes: Mapping[str, str]) -> dict[str, int]:
     """Return the number of outcomes by their first word."""
     return dict(Counter(outcome.partition(":")[0] for outcome in outcomes.values()))
-
-
-def _rank(outcome: str) -> int:
-    return WORST.index(outcome.partition(":")[0])
 
 
 def _id(case: ElementTree.Element) -> str:

@@ -75,11 +75,7 @@ def compare_stock(expected: Expectations, slug: str, outcomes: Mapping[str, str]
         for name in expected.fails_on_stock
         if not fails_by_assertion(outcomes.get(name, "not run"))
     ]
-    wrong += [
-        f"{name} must pass: {outcomes.get(name, 'not run')}"
-        for name in expected.regression
-        if outcomes.get(name) != "passed"
-    ]
+    wrong += _not_passed(expected.regression, outcomes)
     return Result(slug, "stock", tuple(wrong), run_pytest.tally(outcomes))
 
 
@@ -87,18 +83,12 @@ def compare_patched(
     expected: Expectations, slug: str, outcomes: Mapping[str, str], what: str = "patched"
 ) -> Result:
     """Compare the outcomes on a patched release: all tests must pass."""
-    listed = expected.tests
-    wrong = [
-        f"{name} must pass: {outcomes.get(name, 'not run')}"
-        for name in listed
-        if outcomes.get(name) != "passed"
-    ]
-    return Result(slug, what, tuple(wrong), run_pytest.tally(outcomes))
+    return Result(slug, what, tuple(_not_passed(expected.tests, outcomes)), run_pytest.tally(outcomes))
 
 
-def run_alone(root: Path, expected: Expectations, slug: str, environment: Environment) -> Result:
-    """Run the unit tests of a patch with no other patch applied: all must pass."""
-    return compare_patched(expected, slug, run_tests(root, environment, expected.file), "alone")
+def _not_passed(names: Sequence[str], outcomes: Mapping[str, str]) -> list[str]:
+    found = {name: outcomes.get(name, "not run") for name in names}
+    return [f"{name} must pass: {outcome}" for name, outcome in found.items() if outcome != "passed"]
 
 
 @contextmanager

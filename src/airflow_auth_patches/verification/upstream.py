@@ -23,7 +23,7 @@ from airflow_auth_patches.releases.releases import Distribution, Pair, Release, 
 from airflow_auth_patches.series.tree import write_files
 from airflow_auth_patches.util import toml
 from airflow_auth_patches.util.errors import Exit, Problem
-from airflow_auth_patches.util.progress import Progress, Silent
+from airflow_auth_patches.util.progress import SILENT, Progress
 from airflow_auth_patches.verification import run_pytest
 
 #: Packages that upstream's tests need in addition to the extras of every environment.
@@ -41,9 +41,7 @@ class Listed:
     A test that must fail on a patched release.
 
     :param test: the id, as in ``tests/unit/fab/test_x.py::TestX::test_y``; without a parameter for all.
-    :param distribution: the distribution that it tests.
     :param versions: the versions on which it fails when patched.
-    :param reason: why the failure is expected.
     """
 
     test: str
@@ -92,7 +90,6 @@ def load(folder: Path) -> tuple[Listed, ...]:
     """
     Return the entries of ``upstream-tests.toml``.
 
-    :param folder: the folder of the series, ``patches/``.
     :raises Problem: when the file is missing or invalid.
     """
     path = folder / "upstream-tests.toml"
@@ -108,11 +105,10 @@ def load(folder: Path) -> tuple[Listed, ...]:
     return tuple(entries)
 
 
-def unpack(root: Path, release: Release, progress: Progress | None = None) -> Path:
+def unpack(root: Path, release: Release, progress: Progress = SILENT) -> Path:
     """
     Unpack the tests of a release's sdist below ``build/``, replacing the folder.
 
-    :param root: the checkout of this project.
     :return: the folder that contains ``tests/``.
     :raises Problem: when the sdist cannot be fetched, or contains no tests.
     """
@@ -136,14 +132,13 @@ def packages_folder(root: Path, pair: Pair, python: str) -> Path:
 
 
 def packages(
-    root: Path, pair: Pair, python: str, environment: Environment, progress: Progress | None = None
+    root: Path, pair: Pair, python: str, environment: Environment, progress: Progress = SILENT
 ) -> Path:
     """
     Return the folder with the packages that only upstream's tests need, and create it if necessary.
 
     The folder goes on ``PYTHONPATH``, so that the environments of the unit tests can be used unchanged.
 
-    :param root: the checkout of this project.
     :param environment: an environment of the pair and Python version.
     :raises Problem: when the packages cannot be installed; the folder is then removed.
     """
@@ -156,7 +151,7 @@ def packages(
     words: list[str | Path] = ["--target", folder, "--no-deps"]
     words += ["--exclude-newer", f"{pair.exclude_newer}T00:00:00Z", *PACKAGES]
     try:
-        with (progress or Silent()).task("installing the packages that upstream's tests need"):
+        with progress.task("installing the packages that upstream's tests need"):
             environments.install(environment, words)
         marker.write_text(spec)
     except BaseException:
@@ -175,7 +170,6 @@ def run_sdist(
     """
     Run the provider's tests in an environment of Airflow, with a separate ``AIRFLOW_HOME``.
 
-    :param root: the checkout of this project.
     :param folder: the folder that :func:`unpack` returned.
     :param extra: the folder that :func:`packages` returned.
     :param expression: pytest's ``-k``; runs all tests if not given.

@@ -25,8 +25,6 @@ def record(path: Path, pair: str, commit: str | None, measured: date, found: Com
     :param path: the file; it does not need to exist.
     :param pair: the releases, core first: ``3.3.2+3.10.2``.
     :param commit: the commit whose tests of core ran; ``None`` for the provider's tests.
-    :param measured: the day of the run.
-    :param found: the comparison.
     :raises Problem: when the file cannot be read or written.
     """
     tests = "provider" if commit is None else "core"

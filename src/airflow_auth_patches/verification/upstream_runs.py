@@ -12,7 +12,7 @@ from airflow_auth_patches.releases.checkout import commit_of
 from airflow_auth_patches.releases.releases import Pair
 from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.util.processes import workers
-from airflow_auth_patches.util.progress import Progress, Silent
+from airflow_auth_patches.util.progress import SILENT, Progress
 from airflow_auth_patches.verification import core_tests, upstream
 
 
@@ -21,18 +21,16 @@ def run_provider_tests(
     pair: Pair,
     python: str,
     expression: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> upstream.Comparison:
     """
     Run the tests of the provider's sdist on stock and on patched, each with a new ``AIRFLOW_HOME``.
 
     If unlisted tests pass only on stock, all tests run again on both. A test that differs again is broken.
 
-    :param python: the Python version, as in ``3.11``.
     :param expression: pytest's ``-k``; by default all tests run.
     :raises Problem: when an environment cannot be created, or a run gives no report.
     """
-    progress = progress or Silent()
     listed = [entry for entry in upstream.load(project.series.folder) if entry.serves(pair.fab)]
     folder = upstream.unpack(project.root, pair.fab, progress)
     stock = environments.make(pair, python, folder_of(project.root, pair, python, "stock"), progress)
@@ -53,7 +51,7 @@ def run_core_tests(
     at: str = "HEAD",
     only: Sequence[str] = (),
     expression: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> upstream.Comparison:
     """
     Run the tests of core from a checkout of Airflow on stock and on patched.
@@ -65,7 +63,6 @@ def run_core_tests(
     :param only: files and folders below ``airflow-core/tests/unit``; by default the tests of patched files.
     :raises Problem: when the path is no checkout, an environment cannot be created, or a run gives no report.
     """
-    progress = progress or Silent()
     listed = [entry for entry in upstream.load(project.series.folder) if entry.serves(pair.core)]
     packages = core_tests.PACKAGES
     commit = commit_of(checkout, pair.core, at)
