@@ -14,7 +14,7 @@ from airflow_auth_patches.cli.common import UPSTREAM, Author, Json, Names, SkipC
 from airflow_auth_patches.contribute import breeze as command
 from airflow_auth_patches.series.project import load_project
 from airflow_auth_patches.util import show
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import Exit, UsageProblem
 
 breeze = typer.Typer(
     no_args_is_help=True,
@@ -221,10 +221,9 @@ def verify(
         from airflow_auth_patches.contribute import verify as proving
         from airflow_auth_patches.contribute.expected import Subject, expect
     except ModuleNotFoundError as error:
-        raise Problem(
+        raise UsageProblem(
             f"The verification needs {error.name}, which is not installed.",
             "Run `make setup`, or install airflow-auth-patches[live].",
-            Exit.USAGE,
         ) from error
     project = load_project()
     subject = Subject(checkout, branch, base, python, container, names)

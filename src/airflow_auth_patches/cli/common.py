@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from airflow_auth_patches.series.affected import Status
 from airflow_auth_patches.series.project import Project, load_project
 from airflow_auth_patches.series.series import default_folder
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import UsageProblem
 
 EPILOG = (
     "Exit codes: 0 done; 1 a fault, or an outcome that is not cured or not shown; "
@@ -121,10 +121,9 @@ def checkout_folder() -> Path:
     """
     root = default_folder().parent
     if not (root / "pyproject.toml").is_file():
-        raise Problem(
+        raise UsageProblem(
             "This command needs a checkout of the project, but the tool is installed without one.",
             "Clone the project and run `make setup`.",
-            Exit.USAGE,
         )
     return root
 
@@ -145,7 +144,7 @@ def one_of(names: list[str] | None, everything: bool) -> None:
     :raises Problem: if they are.
     """
     if names and everything:
-        raise Problem("--all and --patch cannot be combined.", "Use one of them.", Exit.USAGE)
+        raise UsageProblem("--all and --patch cannot be combined.", "Use one of them.")
 
 
 def coloured(status: str) -> str:

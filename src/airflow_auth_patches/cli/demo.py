@@ -14,7 +14,7 @@ from airflow_auth_patches.installation import environments, pair_environments
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases.releases import Pair
 from airflow_auth_patches.util import show
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import Exit, UsageProblem
 
 PYTHONS = ("3.11", "3.12")
 
@@ -45,24 +45,22 @@ def demo(
     Example: airflow-auth-patches demo --only session-cleanup
     """
     if only and everything:
-        raise Problem("--only and --all cannot be combined.", "Use one of them.", Exit.USAGE)
+        raise UsageProblem("--only and --all cannot be combined.", "Use one of them.")
     try:
         from airflow_auth_patches.demo import figure, recorded, report, scenarios
         from airflow_auth_patches.demo import run as command
         from airflow_auth_patches.demo.scenario import MINIMAL, Build
     except ModuleNotFoundError as error:
-        raise Problem(
+        raise UsageProblem(
             f"The demonstration needs {error.name}, which is not installed.",
             "Run it from a checkout with `make demo`, or install airflow-auth-patches[live].",
-            Exit.USAGE,
         ) from error
     project = checkout()
     version = python or f"{sys.version_info.major}.{sys.version_info.minor}"
     if version not in PYTHONS:
-        raise Problem(
+        raise UsageProblem(
             f"Python {version} does not run all the releases of the demonstration.",
             f"Use --python {' or '.join(PYTHONS)}.",
-            Exit.USAGE,
         )
     with show.Bars() as bars:
 

@@ -19,7 +19,7 @@ from airflow_auth_patches.cli.common import (
 from airflow_auth_patches.contribute import send as command
 from airflow_auth_patches.contribute import send_backports as backports
 from airflow_auth_patches.util import show
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import UsageProblem
 
 
 @app.command(rich_help_panel=UPSTREAM)
@@ -68,25 +68,22 @@ def export(
     Example: airflow-auth-patches export --backports --range-diff --patch pool-slots-session --output outgoing
     """
     if path is None and (branch is not None or at is not None or skip_conflicts):
-        raise Problem(
-            "--branch, --at and --skip-conflicts need a checkout.",
-            "Name the checkout with --checkout.",
-            Exit.USAGE,
+        raise UsageProblem(
+            "--branch, --at and --skip-conflicts need a checkout.", "Name the checkout with --checkout."
         )
     if bodies and output is None:
-        raise Problem("--bodies needs a folder to write into.", "Add --output.", Exit.USAGE)
+        raise UsageProblem("--bodies needs a folder to write into.", "Add --output.")
     if older or range_diff:
         if release is not None or path is not None:
-            raise Problem(
+            raise UsageProblem(
                 "--backports cannot be combined with --release or --checkout.",
                 "Use --backports alone, or leave it out to export one release line.",
-                Exit.USAGE,
             )
         if not names:
-            raise Problem("--backports needs a patch to export.", "Name it with --patch.", Exit.USAGE)
+            raise UsageProblem("--backports needs a patch to export.", "Name it with --patch.")
         if output is None and not range_diff:
             what = "The target of the export is missing."
-            raise Problem(what, "Use --output, --range-diff or both.", Exit.USAGE)
+            raise UsageProblem(what, "Use --output, --range-diff or both.")
         project = checkout()
         with show.Bars() as bars:
             made = backports.backport(
@@ -97,9 +94,9 @@ def export(
             show.say(f"{span}\n{difference}")
         return
     if release is None:
-        raise Problem("The release to export is missing.", "Use --release or --backports.", Exit.USAGE)
+        raise UsageProblem("The release to export is missing.", "Use --release or --backports.")
     if output is None and path is None:
-        raise Problem("The target of the export is missing.", "Use --output, --checkout or both.", Exit.USAGE)
+        raise UsageProblem("The target of the export is missing.", "Use --output, --checkout or both.")
     project = checkout()
     with show.Bars() as bars:
         exported = command.export(

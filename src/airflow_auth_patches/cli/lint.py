@@ -12,7 +12,7 @@ from airflow_auth_patches.cli.common import UPSTREAM, Json, Names, app, checkout
 from airflow_auth_patches.contribute import lint_checkout
 from airflow_auth_patches.contribute import lint_upstream as command
 from airflow_auth_patches.util import show
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import Exit, UsageProblem
 
 
 @app.command("lint-upstream", rich_help_panel=UPSTREAM)
@@ -51,11 +51,11 @@ def lint_upstream(
     Example: airflow-auth-patches lint-upstream --checkout path/to/airflow --at main
     """
     if path is None and (at != "HEAD" or release or names or every_hook):
-        raise Problem(
-            "--at, --release, --patch and --every-hook need a checkout.", "Add --checkout PATH.", Exit.USAGE
+        raise UsageProblem(
+            "--at, --release, --patch and --every-hook need a checkout.", "Add --checkout PATH."
         )
     if path is not None and every:
-        raise Problem("--all is not for a checkout.", "Leave out --all or --checkout.", Exit.USAGE)
+        raise UsageProblem("--all is not for a checkout.", "Leave out --all or --checkout.")
     project = checkout()
     with show.Bars() as bars:
         if path is not None:

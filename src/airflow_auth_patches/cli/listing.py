@@ -12,7 +12,7 @@ from airflow_auth_patches.series import affected
 from airflow_auth_patches.series.project import Project, load_project
 from airflow_auth_patches.series.series import Series
 from airflow_auth_patches.util import show
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import UsageProblem
 
 
 @app.command("list", rich_help_panel=ENGINEERS)
@@ -29,7 +29,7 @@ def list_(
     Example: airflow-auth-patches list
     """
     if matrix and pinned:
-        raise Problem("--releases and --matrix cannot be combined.", "Use one of them.", Exit.USAGE)
+        raise UsageProblem("--releases and --matrix cannot be combined.", "Use one of them.")
     project = load_project()
     if matrix:
         _matrix(project, json)

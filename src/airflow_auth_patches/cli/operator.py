@@ -31,7 +31,7 @@ from airflow_auth_patches.series import affected
 from airflow_auth_patches.series.project import load_project
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util import show
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import UsageProblem
 
 NoWait = Annotated[
     bool,
@@ -101,10 +101,8 @@ def wheel(
     """
     one_of(names, everything)
     if (release is None) == (python is None):
-        raise Problem(
-            "The release to build is missing, or given twice.",
-            "Use either --release or --python.",
-            Exit.USAGE,
+        raise UsageProblem(
+            "The release to build is missing, or given twice.", "Use either --release or --python."
         )
     project = load_project()
     with show.Bars() as bars:
@@ -303,7 +301,7 @@ def repair(
     Example: airflow-auth-patches repair --python /opt/airflow/bin/python
     """
     if patched and releases:
-        raise Problem("--patched and --release cannot be combined.", "Use one of them.", Exit.USAGE)
+        raise UsageProblem("--patched and --release cannot be combined.", "Use one of them.")
     pins = load_project().releases
     named = [pins.release(name) for name in releases or ()]
     with show.Bars() as bars, locked(python, bars, wait=not no_wait):

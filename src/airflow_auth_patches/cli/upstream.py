@@ -11,7 +11,7 @@ import typer
 from airflow_auth_patches.cli.common import AUTHORS, Json, PythonVersion, app, checkout, option
 from airflow_auth_patches.releases.releases import Pair
 from airflow_auth_patches.util import show
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import Exit, UsageProblem
 from airflow_auth_patches.verification import upstream_results
 from airflow_auth_patches.verification.run_pytest import tally
 from airflow_auth_patches.verification.upstream import Comparison
@@ -52,11 +52,11 @@ def upstream_(
     Example: airflow-auth-patches test-upstream --pair 3.2.0+3.6.0 --checkout ../airflow --at 3.2.0
     """
     if airflow is None and (only or at != "HEAD"):
-        raise Problem(
-            "--at and --only are only for the tests of core.", "Name a checkout with --checkout.", Exit.USAGE
+        raise UsageProblem(
+            "--at and --only are only for the tests of core.", "Name a checkout with --checkout."
         )
     if airflow is not None and len(pair or ()) != 1:
-        raise Problem("--checkout needs exactly one pair.", "Name it with --pair.", Exit.USAGE)
+        raise UsageProblem("--checkout needs exactly one pair.", "Name it with --pair.")
     project = checkout()
     chosen = [project.releases.pair(name) for name in pair] if pair else project.releases.minor_pairs
     found: list[tuple[Pair, Comparison]] = []

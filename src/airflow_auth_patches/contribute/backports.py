@@ -17,7 +17,7 @@ from airflow_auth_patches.series import affected, tree
 from airflow_auth_patches.series.affected import Results, Status
 from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Patch
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import Problem, UsageProblem
 
 MAIN = "main"
 
@@ -84,10 +84,9 @@ def variants(project: Project, names: Sequence[str]) -> list[Variant]:
     for name in names:
         dist = project.series.forms(name)[0].distribution
         if dist is not CORE:
-            raise Problem(
+            raise UsageProblem(
                 f"{name} is for {dist.name}: providers are released only from main and have no backports.",
                 "Export it for its newest release, without --backports.",
-                Exit.USAGE,
             )
     results = affected.read(project.series.folder)
     made = []

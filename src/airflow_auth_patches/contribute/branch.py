@@ -19,7 +19,7 @@ from airflow_auth_patches.releases.releases import (
 from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Series
 from airflow_auth_patches.util import git
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import UsageProblem
 
 #: Upstream's branches, local or remote, from which other branches start.
 TRUNK = re.compile(r"refs/(?:heads|remotes/[^/]+)/(?:main|v\d+-\d+-(?:test|stable))")
@@ -60,15 +60,14 @@ def top(checkout: Path) -> Path:
     :raises Problem: if the folder is not in a git checkout of Airflow.
     """
     if not checkout.is_dir():
-        raise Problem(f"{checkout} is not a folder.", "Name your checkout of Airflow.", Exit.USAGE)
+        raise UsageProblem(f"{checkout} is not a folder.", "Name your checkout of Airflow.")
     told = git.attempt(checkout, "rev-parse", "--show-toplevel")
     folder = Path(told.stdout.strip())
     if told.returncode or not all((folder / dist.root).is_dir() for dist in DISTRIBUTIONS):
-        raise Problem(
+        raise UsageProblem(
             f"{checkout} is not a checkout of Airflow: {' and '.join(dist.root for dist in DISTRIBUTIONS)} "
             "are missing.",
             "Name a checkout, or create one: git clone https://github.com/apache/airflow",
-            Exit.USAGE,
         )
     return folder
 
@@ -86,9 +85,7 @@ def look(checkout: Path, name: str | None = None, base: str | None = None) -> Br
     name = name or current(folder)
     for ref in filter(None, (name, base)):
         if git.attempt(folder, "rev-parse", "--quiet", "--verify", f"{ref}^{{commit}}").returncode:
-            raise Problem(
-                f"{folder} has no branch, tag or commit {ref!r}.", "See `git branch -a`.", Exit.USAGE
-            )
+            raise UsageProblem(f"{folder} has no branch, tag or commit {ref!r}.", "See `git branch -a`.")
     base = base or _nearest(folder, name)
     changed = git.run(folder, "diff", "--name-only", "--diff-filter=d", f"{base}...{name}", "--")
     return Branch(folder, name, base, tuple(changed.splitlines()))
@@ -107,10 +104,9 @@ def _nearest(folder: Path, name: str) -> str:
     if not tag.returncode:
         found.append(f"refs/tags/{tag.stdout.strip()}")
     if not found:
-        raise Problem(
+        raise UsageProblem(
             f"{folder} has no tag or upstream branch from which {name} could start.",
             "Name the base: --base REF.",
-            Exit.USAGE,
         )
     return min(found, key=lambda ref: int(git.run(folder, "rev-list", "--count", f"{ref}..{name}")))
 
@@ -144,20 +140,18 @@ def release_for(checkout: Path, project: Project, names: list[str] | None) -> Re
     project.series.known(names or ())
     wanted = {patch.distribution for patch in project.series.patches if patch.slug in (names or ())}
     if len(wanted) > 1:
-        raise Problem(
+        raise UsageProblem(
             "The patches are for core and for the provider, which need separate branches and pull requests.",
             "Name only patches of core or only patches of the provider.",
-            Exit.USAGE,
         )
     dist = wanted.pop() if wanted else CORE
     version = _version(checkout, dist)
     known = [release for release in project.releases if release.distribution is dist]
     if fitting := [release for release in known if version is None or release.version <= version]:
         return max(fitting, key=lambda release: release.version)
-    raise Problem(
+    raise UsageProblem(
         f"{checkout} has {dist.name} {version}, which is older than the oldest release of the series.",
         f"Check out {dist.oldest} or later, or name a release: --release {dist.name}==X.Y.Z.",
-        Exit.USAGE,
     )
 
 

@@ -12,7 +12,7 @@ from typing import NoReturn
 from airflow_auth_patches.contribute import branch
 from airflow_auth_patches.releases.releases import CORE, Pins
 from airflow_auth_patches.series.project import Project
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import Exit, Problem, UsageProblem
 from airflow_auth_patches.util.processes import attempt, program
 
 PORT = 28080
@@ -104,19 +104,17 @@ def start(
     folder = branch.top(checkout)
     now = branch.current(folder)
     if name is not None and name != now:
-        raise Problem(
+        raise UsageProblem(
             f"Breeze runs the branch that is checked out in {folder}, which is {now}, not {name}.",
             f"Check it out first: git -C {folder} switch {name}",
-            Exit.USAGE,
         )
     if core is None:
         found = branch.look(folder, name, base)
         if not found.core and not found.provider:
-            raise Problem(
+            raise UsageProblem(
                 f"{found.name} changed neither core nor the FAB provider since {found.base}.",
                 "Check out the branch with the patches, name its base with --base, or choose what to run "
                 "with --core or --provider.",
-                Exit.USAGE,
             )
         core = found.core
         both = " and the provider" if found.provider and core else ""
@@ -124,10 +122,9 @@ def start(
     else:
         said = f"Breeze runs the {'core' if core else 'provider'} of the checkout"
     if core and airflow is not None:
-        raise Problem(
+        raise UsageProblem(
             "With a released core, patches of core are not loaded.",
             "Leave out --use-airflow-version, or use --provider.",
-            Exit.USAGE,
         )
     newest = max(release.version for release in pins.releases if release.distribution is CORE)
     wanted = {
@@ -142,11 +139,7 @@ def start(
     return Step(
         tuple(words),
         folder,
-        (
-            f"{said}: {why}.",
-            f"A maintainer asked for: {MAINTAINERS}",
-            f"The author then ran: {AUTHORS}",
-        ),
+        (f"{said}: {why}.", f"A maintainer asked for: {MAINTAINERS}", f"The author then ran: {AUTHORS}"),
     )
 
 

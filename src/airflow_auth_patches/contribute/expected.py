@@ -12,7 +12,7 @@ from airflow_auth_patches.installation import wheels
 from airflow_auth_patches.installation.status import status
 from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Series
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import Problem, UsageProblem
 from airflow_auth_patches.util.progress import Progress
 
 
@@ -69,16 +69,13 @@ def expect(subject: Subject, project: Project, progress: Progress) -> Expected:
     if subject.checkout is not None:
         return _of_checkout(subject.checkout, subject, project.series)
     if subject.branch is not None or subject.base is not None:
-        raise Problem(
-            "--branch and --base need a checkout.", "Name the checkout: --checkout PATH.", Exit.USAGE
-        )
+        raise UsageProblem("--branch and --base need a checkout.", "Name the checkout: --checkout PATH.")
     if subject.python is not None and not subject.contained:
         return _of_installation(subject.python, subject.patches, project, progress)
-    raise Problem(
+    raise UsageProblem(
         "The code that the server must run is unknown.",
         "Name the checkout that Breeze runs (--checkout PATH), or the interpreter of a server without Breeze "
         "(--python PATH).",
-        Exit.USAGE,
     )
 
 

@@ -14,7 +14,7 @@ from airflow_auth_patches.series import tree
 from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util import toml
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import Problem, UsageProblem
 
 NEWS = f"{CORE.root}/newsfragments"
 #: The start of `Forwarded` if upstream's main does not need the patch.
@@ -162,10 +162,9 @@ def commits(
             added = files_of(project, patch, number)
             if twice := brought.keys() & added.keys():
                 path = min(twice)
-                raise Problem(
+                raise UsageProblem(
                     f"{patch.name} and {brought[path].name} would both add {path}.",
                     "A pull request has one newsfragment of each kind: export each patch separately.",
-                    Exit.USAGE,
                 )
             brought.update(dict.fromkeys(added, patch))
             tree.edit(work, patch)

@@ -20,7 +20,7 @@ from airflow_auth_patches.releases.releases import Release
 from airflow_auth_patches.series import tree
 from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.util import git
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import Exit, Problem, UsageProblem
 from airflow_auth_patches.util.processes import attempt, program
 from airflow_auth_patches.util.progress import SILENT, Progress
 
@@ -120,7 +120,7 @@ def _reduce(folder: Path) -> Iterator[tuple[str, Mapping[str, Any], str]]:
     try:
         import yaml
     except ImportError as error:
-        raise Problem("PyYAML was not found.", INSTALL, Exit.USAGE) from error
+        raise UsageProblem("PyYAML was not found.", INSTALL) from error
     for file in git.run(folder, "ls-files", CONFIG, f"*/{CONFIG}").splitlines():
         path = folder / file
         config = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -48,15 +48,8 @@ def ruff(folder: Path, files: Sequence[str]) -> list[Finding]:
     if not files:
         return []
     options = ["--no-cache", "--config", str(RUFF)]
-    check = [
-        str(program("ruff", INSTALL)),
-        "check",
-        "--quiet",
-        "--exit-zero",
-        "--output-format",
-        "json",
-        *options,
-    ]
+    tool = str(program("ruff", INSTALL))
+    check = [tool, "check", "--quiet", "--exit-zero", "--output-format", "json", *options]
     found = [
         _finding(folder, Path(file), 1, "It has no licence header", "licence", "Copy that of another file.")
         for file in files
@@ -69,7 +62,7 @@ def ruff(folder: Path, files: Sequence[str]) -> list[Finding]:
         rule = each["code"] or "syntax"
         found.append(_finding(folder, path, each["location"]["row"], each["message"], rule, remedy))
     # Files that do not parse are not formatted; the check above reports them.
-    told = attempt([check[0], "format", "--diff", *options, *files], cwd=folder)
+    told = attempt([tool, "format", "--diff", *options, *files], cwd=folder)
     for line in told.stdout.splitlines():
         if line.startswith("--- "):
             path = Path(line.removeprefix("--- "))

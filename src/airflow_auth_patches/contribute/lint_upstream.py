@@ -59,11 +59,7 @@ def chosen(project: Project, *, every: bool) -> list[Release]:
 
 
 def lint_upstream(
-    project: Project,
-    *,
-    every: bool = False,
-    python: str | None = None,
-    progress: Progress = SILENT,
+    project: Project, *, every: bool = False, python: str | None = None, progress: Progress = SILENT
 ) -> Linted:
     """
     Check the files that the series adds, and patched files for findings that the stock files do not have.

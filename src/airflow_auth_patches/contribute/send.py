@@ -13,7 +13,7 @@ from airflow_auth_patches.releases.checkout import commit_of
 from airflow_auth_patches.releases.releases import Release
 from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Patch, Series
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import Problem, UsageProblem
 from airflow_auth_patches.util.processes import attempt
 from airflow_auth_patches.util.progress import SILENT, Progress
 
@@ -137,9 +137,7 @@ def known_author(author: str | None) -> str:
     """
     author = _user() if author is None else author
     if not export_module.AUTHOR.fullmatch(author):
-        raise Problem(
-            f"{author!r} is not a valid author.", "Write it as 'Name <mail@example.org>'.", Exit.USAGE
-        )
+        raise UsageProblem(f"{author!r} is not a valid author.", "Write it as 'Name <mail@example.org>'.")
     return author
 
 
@@ -150,7 +148,7 @@ def usable(output: Path) -> None:
     :raises Problem: if it is not.
     """
     if output.exists() and not output.is_dir():
-        raise Problem(f"{output} is not a folder.", "Name a new folder.", Exit.USAGE)
+        raise UsageProblem(f"{output} is not a folder.", "Name a new folder.")
     if output.is_dir() and any(output.iterdir()):
         raise Problem(
             f"{output} is not empty.", "Name a new folder, because `git am` applies all files in it."
@@ -179,9 +177,7 @@ def written(output: Path | None, files: Mapping[str, bytes]) -> Iterator[tuple[P
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
         except OSError as error:
-            raise Problem(
-                f"{output} cannot be written: {error}.", "Name another folder.", Exit.USAGE
-            ) from error
+            raise UsageProblem(f"{output} cannot be written: {error}.", "Name another folder.") from error
         yield paths
     except BaseException:
         for path in paths:
@@ -216,9 +212,8 @@ def _user() -> str:
     """Return git's user, as ``Name <mail>``."""
     name, mail = (attempt(["git", "config", f"user.{key}"]).stdout.strip() for key in ("name", "email"))
     if not (name and mail):
-        raise Problem(
+        raise UsageProblem(
             "The author of the commits is unknown: git has no user name or email.",
             "Use --author 'Name <mail@example.org>', or set git's user.name and user.email.",
-            Exit.USAGE,
         )
     return f"{name} <{mail}>"

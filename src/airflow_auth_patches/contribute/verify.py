@@ -17,7 +17,7 @@ from airflow_auth_patches.demo.report import measurement_data
 from airflow_auth_patches.demo.running import Place, Seen
 from airflow_auth_patches.demo.scenarios import sequence, token_race
 from airflow_auth_patches.series.project import Project
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import Exit, Problem, UsageProblem
 from airflow_auth_patches.util.progress import Progress
 
 HERE = ("127.0.0.1", "localhost", "::1")
@@ -53,10 +53,9 @@ def port_of(url: str) -> int:
     except ValueError:
         port = None
     if not port:
-        raise Problem(
+        raise UsageProblem(
             f"{url!r} is not a URL of a port on this machine, so its processes cannot be inspected.",
             "Write it as http://127.0.0.1:28080.",
-            Exit.USAGE,
         )
     return port
 
@@ -76,7 +75,7 @@ def prove(url: str, subject: Subject, project: Project, progress: Progress) -> P
             seen = running.inspect(place, list(expected.files))
             running.prove(place, seen, expected.files)
     except Problem as problem:
-        raise Problem(problem.what, problem.remedy, Exit.USAGE) from problem
+        raise UsageProblem(problem.what, problem.remedy) from problem
     return Proof(expected, place, seen)
 
 
@@ -134,7 +133,7 @@ def observe(
                     seen = run(server)
                 except Problem as problem:
                     if problem.exit_code is Exit.USAGE:
-                        raise Problem(problem.what, "Use --username and --password.", Exit.USAGE) from None
+                        raise UsageProblem(problem.what, "Use --username and --password.") from None
                     seen = Observation(sees=f"not measured: {problem.what}", failed=True)
             yield name, seen
 

@@ -16,7 +16,7 @@ from airflow_auth_patches.releases.releases import Release
 from airflow_auth_patches.series import hunks
 from airflow_auth_patches.series.tree import write_files
 from airflow_auth_patches.util import git
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import Problem, UsageProblem
 
 #: Git's messages in English, because they are read and shown.
 ENGLISH = {"LC_ALL": "C", "LANGUAGE": None}
@@ -151,9 +151,7 @@ def check_name(checkout: Path, branch: str) -> None:
     :raises Problem: if the name is not valid, or is taken.
     """
     if git.attempt(checkout, "check-ref-format", "--branch", branch).stdout != f"{branch}\n":
-        raise Problem(
-            f"{branch!r} is not a valid branch name.", "Choose another name with --branch.", Exit.USAGE
-        )
+        raise UsageProblem(f"{branch!r} is not a valid branch name.", "Choose another name with --branch.")
     full = f"refs/heads/{branch}"
     # The branches `a` and `a/b` cannot both exist.
     for ref in git.run(checkout, "for-each-ref", "--format=%(refname)", "refs/heads/").splitlines():

@@ -9,26 +9,17 @@ from pathlib import Path
 
 from airflow_auth_patches.releases.releases import Release
 from airflow_auth_patches.util import git
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import UsageProblem
 from airflow_auth_patches.util.signals import shield
 
 #: Options of git against the user's settings: no hook, signature, maintenance, conversion or sparse files.
 PLAIN = tuple(
     word
     for setting in (
-        "core.hooksPath=/dev/null",
-        "core.autocrlf=false",
-        "core.fsmonitor=false",
-        "core.sparseCheckout=false",
-        "core.splitIndex=false",
-        "index.sparse=false",
-        "apply.ignoreWhitespace=no",
-        "apply.whitespace=nowarn",
-        "commit.gpgSign=false",
-        "gc.auto=0",
-        "i18n.commitEncoding=UTF-8",
-        "maintenance.auto=false",
-        "merge.renames=false",
+        *("core.hooksPath=/dev/null", "core.autocrlf=false", "core.fsmonitor=false"),
+        *("core.sparseCheckout=false", "core.splitIndex=false", "index.sparse=false"),
+        *("apply.ignoreWhitespace=no", "apply.whitespace=nowarn", "commit.gpgSign=false", "gc.auto=0"),
+        *("i18n.commitEncoding=UTF-8", "maintenance.auto=false", "merge.renames=false"),
         "rerere.enabled=false",
     )
     for word in ("-c", setting)
@@ -44,20 +35,19 @@ def commit_of(path: Path, release: Release, at: str = "HEAD") -> str:
     :raises Problem: if the path is not a checkout of Airflow, or has no such commit.
     """
     if not path.is_dir():
-        raise Problem(f"{path} is not a folder.", "Name a checkout of Airflow.", Exit.USAGE)
+        raise UsageProblem(f"{path} is not a folder.", "Name a checkout of Airflow.")
     found = git.attempt(path, "rev-parse", "--git-dir")
     if found.returncode:
         told = (found.stderr.strip().splitlines() or ["git printed no message"])[0]
-        raise Problem(f"{path} is not a git repository: {told}.", "Name a checkout of Airflow.", Exit.USAGE)
+        raise UsageProblem(f"{path} is not a git repository: {told}.", "Name a checkout of Airflow.")
     commit = git.attempt(path, "rev-parse", "--verify", "--quiet", f"{at}^{{commit}}")
     if commit.returncode:
-        raise Problem(f"{path} has no commit {at}.", "Name a commit with --at, or create one.", Exit.USAGE)
+        raise UsageProblem(f"{path} has no commit {at}.", "Name a commit with --at, or create one.")
     mark = f"{release.distribution.root}/src/{release.distribution.package}/__init__.py"
     if not contains(path, commit.stdout.strip(), mark):
-        raise Problem(
+        raise UsageProblem(
             f"{path} at {at} is not a checkout of Airflow 3: it has no {mark}.",
             "Name a checkout of Airflow 3, or another commit with --at.",
-            Exit.USAGE,
         )
     return commit.stdout.strip()
 

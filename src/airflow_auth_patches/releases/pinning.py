@@ -27,7 +27,7 @@ from airflow_auth_patches.releases.releases import (
     to_installed,
 )
 from airflow_auth_patches.util import toml
-from airflow_auth_patches.util.errors import Exit, Problem, first_line
+from airflow_auth_patches.util.errors import Exit, Problem, UsageProblem, first_line
 from airflow_auth_patches.util.files import write_whole
 from airflow_auth_patches.util.progress import Progress
 
@@ -47,12 +47,12 @@ def named(name: str, pins: Pins) -> tuple[Distribution, Version]:
     try:
         version = Version(right.strip())
     except InvalidVersion as error:
-        raise Problem(
-            f"{name!r} is not a release.", "Write it as apache-airflow-core==3.3.3.", Exit.USAGE
+        raise UsageProblem(
+            f"{name!r} is not a release.", "Write it as apache-airflow-core==3.3.3."
         ) from error
     dist = distribution(left.strip())
     if version.is_prerelease or version.local or version.epoch:
-        raise Problem(f"{version} is not a final release.", "Name a final release.", Exit.USAGE)
+        raise UsageProblem(f"{version} is not a final release.", "Name a final release.")
     if pins.find(dist, str(version)):
         raise Problem(
             f"{dist.name} {version} is already pinned.", "See `airflow-auth-patches list --releases`."

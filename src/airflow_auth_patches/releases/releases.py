@@ -14,7 +14,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from airflow_auth_patches.util import toml
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import Problem, UsageProblem
 
 Kind = Literal["wheel", "sdist"]
 
@@ -83,7 +83,7 @@ def distribution(name: str) -> Distribution:
         if name in (known.name, known.folder):
             return known
     names = " or ".join(known.name for known in DISTRIBUTIONS)
-    raise Problem(f"{name!r} is not a distribution of this series.", f"Name {names}.", Exit.USAGE)
+    raise UsageProblem(f"{name!r} is not a distribution of this series.", f"Name {names}.")
 
 
 @dataclass(frozen=True)
@@ -168,14 +168,12 @@ class Pins:
         """
         dist, _, version = name.partition("==")
         if not version:
-            raise Problem(
-                f"{name!r} is not a release.", "Write it as apache-airflow-core==3.3.2.", Exit.USAGE
-            )
+            raise UsageProblem(f"{name!r} is not a release.", "Write it as apache-airflow-core==3.3.2.")
         named, version = distribution(dist.strip()), version.strip()
         if found := self.find(named, version):
             return found
-        raise yanked(named, version) or Problem(
-            f"{dist} {version} is not pinned.", "See `airflow-auth-patches list --releases`.", Exit.USAGE
+        raise yanked(named, version) or UsageProblem(
+            f"{dist} {version} is not pinned.", "See `airflow-auth-patches list --releases`."
         )
 
     @property
@@ -212,7 +210,7 @@ class Pins:
         """
         named = {pair.name: pair for pair in self.pairs}
         if name not in named:
-            raise Problem(f"{name!r} is not a tested pair.", f"Name one of: {', '.join(named)}.", Exit.USAGE)
+            raise UsageProblem(f"{name!r} is not a tested pair.", f"Name one of: {', '.join(named)}.")
         return named[name]
 
 

@@ -24,7 +24,7 @@ from airflow_auth_patches.series.tree import (
     newest,
     remember,
 )
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import Problem, UsageProblem
 
 
 def refreshed(tree: Tree, project: Project) -> dict[Path, bytes]:
@@ -173,10 +173,8 @@ def refresh(project: Project, release: Release | None) -> list[Path]:
         return _write({form.patch.path: form.content for form in derive(project)})
     tree = Tree(folder_of(project.root, release), release)
     if not (tree.folder / ".git").is_dir():
-        raise Problem(
-            f"There is no tree of {release}.",
-            f"Create it first: airflow-auth-patches tree {release}",
-            Exit.USAGE,
+        raise UsageProblem(
+            f"There is no tree of {release}.", f"Create it first: airflow-auth-patches tree {release}"
         )
     writes = refreshed(tree, project)
     done = _write({**writes, **_followers(project, writes)})

@@ -15,20 +15,12 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from airflow_auth_patches.releases.releases import DISTRIBUTIONS, Distribution, Release
 from airflow_auth_patches.series import hunks
 from airflow_auth_patches.series.bugs import Bug, read_bugs
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import Problem, UsageProblem
 
 #: The trailers of a patch, in their order.
 TRAILERS = (
-    "Fixes",
-    "Bug",
-    "Forwarded",
-    "Applies-To",
-    "Applied-Upstream",
-    "Depends",
-    "Co-Requires",
-    "Trade-off",
-    "By-Hand",
-    "Tests",
+    *("Fixes", "Bug", "Forwarded", "Applies-To", "Applied-Upstream"),
+    *("Depends", "Co-Requires", "Trade-off", "By-Hand", "Tests"),
 )
 TRAILER = re.compile(r"^([A-Z][A-Za-z-]+): (.+)$")
 
@@ -198,7 +190,7 @@ class Series:
         slugs = list(dict.fromkeys(patch.slug for patch in self.patches))
         for name in names:
             if name not in slugs:
-                raise Problem(f"There is no patch {name!r}.", f"Name one of: {', '.join(slugs)}.", Exit.USAGE)
+                raise UsageProblem(f"There is no patch {name!r}.", f"Name one of: {', '.join(slugs)}.")
 
 
 def default_folder() -> Path:

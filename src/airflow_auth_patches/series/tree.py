@@ -61,18 +61,9 @@ class Tree:
     def commit(self, message: str, date: str | None = None, author: str | None = None) -> None:
         """Commit everything in the tree; the default author is this project."""
         self.git("add", "--all", "--force")
-        self.git(
-            "commit",
-            "--quiet",
-            "--no-verify",
-            "--allow-empty",
-            "--cleanup=verbatim",
-            f"--author={author or f'{IDENTITY} <{EMAIL}>'}",
-            "-F",
-            "-",
-            date=date,
-            stdin=message,
-        )
+        options = ("--quiet", "--no-verify", "--allow-empty", "--cleanup=verbatim", "-F", "-")
+        by = f"--author={author or f'{IDENTITY} <{EMAIL}>'}"
+        self.git("commit", *options, by, date=date, stdin=message)
 
 
 def folder_of(root: Path, release: Release) -> Path:

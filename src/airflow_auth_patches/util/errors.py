@@ -67,6 +67,13 @@ class Problem(Exception):
         self.exit_code = exit_code
 
 
+class UsageProblem(Problem):
+    """An unknown value for an argument, or a missing program: a problem with the exit code `Exit.USAGE`."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what, remedy, Exit.USAGE)
+
+
 @dataclass(frozen=True)
 class Fault:
     """

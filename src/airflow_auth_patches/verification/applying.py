@@ -95,9 +95,8 @@ def applies(
 def _reverses(
     patch: Patch, release: Release, files: Mapping[str, bytes], after: Mapping[str, bytes]
 ) -> Iterator[Fault]:
-    back = {path: [hunk.reversed() for hunk in edits] for path, edits in patch.edits.items()}
     try:
-        restored = hunks.apply_all(after, back)
+        restored = hunks.apply_all(after, hunks.reversed_edits(patch.edits))
         clean = all(restored.get(path) == files.get(path) for path in patch.edits)
     except hunks.HunkFault:
         clean = False

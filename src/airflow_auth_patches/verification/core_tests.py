@@ -17,7 +17,7 @@ from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases.checkout import PLAIN, contains, worktree
 from airflow_auth_patches.series.series import Patch
 from airflow_auth_patches.util import git
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import UsageProblem
 from airflow_auth_patches.verification import run_pytest
 
 #: Packages that the tests of core or `[tool.pytest]` need, from `devel-common/pyproject.toml`.
@@ -38,7 +38,7 @@ UTILITIES = {
     "devel-common/src/tests_common/test_utils/db.py": (
         "add_default_pool_if_not_exists(session)",
         "add_default_pool_if_not_exists(session=session)",
-    ),
+    )
 }
 #: Upstream's pytest plugin calls `uv run` if generated/provider_dependencies.json is missing or old.
 UV = """\
@@ -57,7 +57,7 @@ def unpack(checkout: Path, commit: str, environment: Environment, folder: Path) 
     :raises Problem: when git fails, or the commit contains no tests of core.
     """
     if not contains(checkout, commit, f"{ROOT}/__init__.py"):
-        raise Problem(f"{checkout} at {commit[:10]} has no {ROOT}.", "Choose another commit.", Exit.USAGE)
+        raise UsageProblem(f"{checkout} at {commit[:10]} has no {ROOT}.", "Choose another commit.")
     shutil.rmtree(folder, ignore_errors=True)
     with worktree(checkout, commit, files=False) as work:  # `git archive` leaves out devel-common
         git.run(work, *PLAIN, "checkout-index", "--all", f"--prefix={folder}/")

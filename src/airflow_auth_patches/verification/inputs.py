@@ -11,7 +11,7 @@ from airflow_auth_patches.installation import environments
 from airflow_auth_patches.releases.releases import CORE, Pair, Pins, Release
 from airflow_auth_patches.series.bugs import Bug
 from airflow_auth_patches.series.project import Project
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import UsageProblem
 from airflow_auth_patches.verification.run_pytest import PLUGIN_STUB
 
 #: Increase this number when the text of an outcome changes: all recorded results are then outdated.
@@ -40,10 +40,9 @@ def companion(pins: Pins, bug: Bug, release: Release) -> Pair:
     others = [each for each in pins.releases if fits(each)]
     before = [each for each in others if each.date <= release.date] or others[:1]
     if not before:
-        raise Problem(
+        raise UsageProblem(
             f"No pair is available to run the reproducer of {bug.slug} on {release}.",
             "Pin a pair with that release.",
-            Exit.USAGE,
         )
     companion_release = max(before, key=lambda each: each.date)
     day = max(release.date, companion_release.date) + datetime.timedelta(days=SETTLED)

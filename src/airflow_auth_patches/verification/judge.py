@@ -11,7 +11,7 @@ from airflow_auth_patches.series import affected
 from airflow_auth_patches.series.affected import Finding, Result
 from airflow_auth_patches.series.bugs import Bug
 from airflow_auth_patches.series.project import Project
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import UsageProblem
 from airflow_auth_patches.util.progress import SILENT, Progress
 from airflow_auth_patches.verification import affected_page, inputs, outdated, reproduce
 from airflow_auth_patches.verification.prove import few_at_once
@@ -36,10 +36,8 @@ def judge(
     """
     for release in wanted:
         if python not in release.pythons:
-            raise Problem(
-                f"{release} does not support Python {python}.",
-                f"Choose one of {', '.join(release.pythons)}.",
-                Exit.USAGE,
+            raise UsageProblem(
+                f"{release} does not support Python {python}.", f"Choose one of {', '.join(release.pythons)}."
             )
     results = outdated.of_the_series(project, affected.read(project.series.folder))
     with progress.task("running reproducers", len(wanted)) as advance:

@@ -16,7 +16,7 @@ from airflow_auth_patches.installation.pair_environments import (
 from airflow_auth_patches.releases.releases import Pair
 from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Patch, Series, unlisted
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import UsageProblem
 from airflow_auth_patches.util.processes import workers
 from airflow_auth_patches.util.progress import SILENT, Progress
 from airflow_auth_patches.verification import expectations, reproduce, unit_tests
@@ -41,20 +41,17 @@ def check_arguments(series: Series, pairs: Sequence[Pair], names: Sequence[str],
     """
     for pair in pairs:
         if python not in pair.pythons:
-            raise Problem(
-                f"{pair.name} does not support Python {python}.",
-                f"Choose one of {', '.join(pair.pythons)}.",
-                Exit.USAGE,
+            raise UsageProblem(
+                f"{pair.name} does not support Python {python}.", f"Choose one of {', '.join(pair.pythons)}."
             )
     every = (*series.patches, *unlisted(series.folder))
     for name in names:
         forms = [patch for patch in every if patch.slug == name]
         if forms and not any(form.serves(each) for form in forms for p in pairs for each in (p.core, p.fab)):
             ranges = " and ".join(" ".join(form.trailers["Applies-To"]) for form in forms)
-            raise Problem(
+            raise UsageProblem(
                 f"{name} serves none of {', '.join(pair.name for pair in pairs)}.",
                 f"It applies to {ranges}. Choose another --pair.",
-                Exit.USAGE,
             )
 
 

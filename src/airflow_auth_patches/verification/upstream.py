@@ -22,7 +22,7 @@ from airflow_auth_patches.releases.fetching import sources
 from airflow_auth_patches.releases.releases import Distribution, Pair, Release, distribution
 from airflow_auth_patches.series.tree import write_files
 from airflow_auth_patches.util import toml
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import UsageProblem
 from airflow_auth_patches.util.progress import SILENT, Progress
 from airflow_auth_patches.verification import run_pytest
 
@@ -119,7 +119,7 @@ def unpack(root: Path, release: Release, progress: Progress = SILENT) -> Path:
         if path.startswith(f"{prefix}tests/")
     }
     if not files:
-        raise Problem(f"The sdist of {release} has no tests.", "Choose another release.", Exit.USAGE)
+        raise UsageProblem(f"The sdist of {release} has no tests.", "Choose another release.")
     folder = root / "build" / "upstream" / f"{release.distribution.folder}-{release.version}"
     shutil.rmtree(folder, ignore_errors=True)
     write_files(folder, files)
@@ -161,11 +161,7 @@ def packages(
 
 
 def run_sdist(
-    root: Path,
-    folder: Path,
-    extra: Path,
-    environment: Environment,
-    expression: str | None = None,
+    root: Path, folder: Path, extra: Path, environment: Environment, expression: str | None = None
 ) -> dict[str, str]:
     """
     Run the provider's tests in an environment of Airflow, with a separate ``AIRFLOW_HOME``.

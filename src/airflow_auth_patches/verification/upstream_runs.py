@@ -17,11 +17,7 @@ from airflow_auth_patches.verification import core_tests, upstream
 
 
 def run_provider_tests(
-    project: Project,
-    pair: Pair,
-    python: str,
-    expression: str | None = None,
-    progress: Progress = SILENT,
+    project: Project, pair: Pair, python: str, expression: str | None = None, progress: Progress = SILENT
 ) -> upstream.Comparison:
     """
     Run the tests of the provider's sdist on stock and on patched, each with a new ``AIRFLOW_HOME``.
