@@ -62,6 +62,19 @@ def test_unexpected_error_has_no_traceback_unless_wanted(body, said):
     assert "secret" not in wanted.stderr.partition("line")[2].replace(body, "")
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://me:se/cret@host/simple", "https://host/simple"),
+        ("https://me:se?cr#et@host/simple", "https://host/simple"),
+        ("https://token@host:8080/a and http://me:@other", "https://host:8080/a and http://other"),
+        ("https://host:8080/package@1.0 file:///a/b@c", "https://host:8080/package@1.0 file:///a/b@c"),
+    ],
+)
+def test_messages_have_no_user_and_password_of_a_url(text, shown):
+    assert str(Problem(text)) == shown
+
+
 def test_output_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
     words = ["wheel", "--release", "apache-airflow-core==3.1.6", "--output", tmp_path / "file/dist"]

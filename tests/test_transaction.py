@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -104,6 +105,13 @@ def apply(python: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     return tool("apply", python, "--patch", SLUG, **settings)
 
 
+@pytest.fixture
+def with_patch(project, pins) -> str:
+    """Return the version of the provider with the one patch."""
+    release = pins.release(f"{FAB}=={PLAIN[FAB]}")
+    return f"{PLAIN[FAB]}+{patching.patched(project, release, [SLUG]).label(pins.label)}"
+
+
 def whole(python: Path, pins, fab: str = PLAIN[FAB]) -> bool:
     """Check the versions and the files of both distributions, and that no temporary file is left."""
     found = installed.look(python, pins).found
@@ -112,7 +120,7 @@ def whole(python: Path, pins, fab: str = PLAIN[FAB]) -> bool:
     return versions == {**PLAIN, FAB: fab} and not any(map(records.changed_files, found)) and not left
 
 
-def test_settings_of_pip_and_uv_have_no_effect(either, pins, tmp_path):
+def test_settings_of_pip_and_uv_have_no_effect(either, pins, tmp_path, with_patch):
     elsewhere = tmp_path / "elsewhere"
     (tmp_path / "pip.conf").write_text(f"[install]\ntarget = {elsewhere}\n")
     (tmp_path / "uv.toml").write_text(f'[pip]\ntarget = "{elsewhere}"\n')
@@ -121,15 +129,18 @@ def test_settings_of_pip_and_uv_have_no_effect(either, pins, tmp_path):
     settings |= {"UV_REQUIRE_HASHES": "1", "UV_CONFIG_FILE": f"{tmp_path / 'uv.toml'}"}
     done = apply(either, **settings)
     assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
-    assert whole(either, pins, f"{PLAIN[FAB]}+{pins.label}")
+    assert whole(either, pins, with_patch)
     assert not elsewhere.exists()
 
 
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("sys.exit()", "3.3.0+authpatches.1 was not installed: the installed version is 3.3.0."),
-        ("if call == 1: harm(); sys.exit()", "3.3.0+authpatches.1 was not installed"),
+        (
+            "sys.exit()",
+            r"3\.3\.0\+authpatches\.1\.x\w{8} was not installed: the installed version is 3\.3\.0\.",
+        ),
+        ("if call == 1: harm(); sys.exit()", "was not installed"),
         ("sys.exit(1)", "failed"),
     ],
     ids=["does nothing", "does harm", "fails"],
@@ -138,7 +149,7 @@ def test_restores_when_the_installer_does_not_install(stock_python, pins, body, 
     sabotage(stock_python, body)
     done = apply(stock_python)
     assert done.returncode == Exit.FAILED
-    assert said in done.stderr
+    assert re.search(said, done.stderr)
     assert RESTORED in done.stderr
     assert whole(stock_python, pins)
 
@@ -152,7 +163,7 @@ def test_does_not_restore_an_environment_that_is_discarded(stock_python, project
 
 @pytest.mark.parametrize("last", ["sys.exit()", "sys.exit(1)"])
 @pytest.mark.parametrize("way", ["repair", "by hand"])
-def test_failed_restore_says_how_to_repair(patched, pins, last, way):
+def test_failed_restore_says_how_to_repair(patched, pins, last, way, with_patch):
     sabotage(patched, f"if call == 1: harm(); sys.exit(1)\nif call == 2: {last}")
     done = tool("apply", patched, "--patch", "users-route")
     assert done.returncode == Exit.DAMAGED
@@ -165,7 +176,7 @@ def test_failed_restore_says_how_to_repair(patched, pins, last, way):
         )
     subprocess.run([TOOL, *words[1:]] if way == "repair" else words, check=True, timeout=120)
     shutil.rmtree(site(patched) / ".airflow-auth-patches", ignore_errors=True)
-    assert whole(patched, pins, PLAIN[FAB] if way == "repair" else f"{PLAIN[FAB]}+{pins.label}")
+    assert whole(patched, pins, PLAIN[FAB] if way == "repair" else with_patch)
 
 
 #: Interrupt pip after it removes a release and before it installs the other.

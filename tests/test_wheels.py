@@ -62,12 +62,42 @@ def test_version_satisfies_every_pin_of_the_release_and_requirements_are_declare
     for release, path in built.items():
         with WheelFile(path) as wheel:
             found = metadata(wheel)
-        assert str(found.version) == f"{release.version}+{pins.label}"
+        assert str(found.version).startswith(f"{release.version}+{pins.label}")
         assert found.version in SpecifierSet(f"=={release.version}")
         assert found.version > Version(str(release.version))
         if release.distribution is releases.CORE and release.version >= Version("3.2"):
             declared = [str(r) for r in found.requires_dist or [] if r.name == "cachetools"]
             assert declared == ["cachetools>=6.0.0"]
+
+
+def test_another_choice_of_patches_has_another_version(project, pins, tmp_path):
+    release = pins.release("apache-airflow-core==3.3.2")
+    patches = project.select(release, optional=False)
+    fewer = dataclasses.replace(project, patches=tuple(p for p in project.patches if p is not patches[-1]))
+    edited = dataclasses.replace(patches[0], content=patches[0].content + b"\n")
+    other = dataclasses.replace(
+        project, patches=tuple(edited if p is patches[0] else p for p in project.patches)
+    )
+    names = [patch.slug for patch in patches[:1]]
+    made = [
+        patching.patched(project, release),
+        patching.patched(project, release, [patch.slug for patch in patches]),
+        patching.patched(project, release, everything=True),
+        patching.patched(project, release, names),
+        patching.patched(other, release, names),
+        patching.patched(fewer, release, names),
+    ]
+    labels = [found.label(pins.label) for found in made]
+    assert labels[:2] == [pins.label] * 2
+    assert labels[3] == labels[5]
+    assert len({*labels}) == 4
+    path = wheels.build(made[3], pins.label, tmp_path)
+    with WheelFile(path) as wheel:
+        told = json.loads(wheel.read(f"{wheel.dist_info_path}/{wheels.MANIFEST}"))
+        assert told["label"] == labels[3]
+        assert metadata(wheel).version == Version(f"{release.version}+{labels[3]}")
+    for label in labels[2:]:
+        assert Version(f"3.3.2+{pins.label}") < Version(f"3.3.2+{label}") < Version("3.3.3")
 
 
 def test_manifest_has_the_patches_and_the_hashes_of_the_files(built, project):

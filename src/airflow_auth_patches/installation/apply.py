@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -191,8 +191,9 @@ def _patched(
     series: Series, release: Release, chosen: Sequence[Patch], progress: Progress | None
 ) -> wheels.Patched:
     """Patch a release. If a patch does not apply without another patch, name that one in the error."""
+    default = list(chosen) == list(series.select(release, optional=False))
     try:
-        return wheels.patch_release(release, chosen, progress)
+        return replace(wheels.patch_release(release, chosen, progress), default=default)
     except Problem as problem:
         slugs = [patch.slug for patch in chosen]
         if not isinstance(problem.__cause__, HunkFault) or not (extra := _lacking(series, release, slugs)):

@@ -36,6 +36,7 @@ class Patched:
         patches add is not in it.
     :param after: ``{path below site-packages: patched content}`` of the edited and added files.
     :param requirements: the requirements that the patches add.
+    :param default: whether the patches are those that `apply` installs by default.
     """
 
     release: Release
@@ -43,6 +44,18 @@ class Patched:
     before: Mapping[str, bytes]
     after: Mapping[str, bytes]
     requirements: tuple[str, ...]
+    default: bool = True
+
+    def label(self, base: str) -> str:
+        """
+        Return the local version label, without ``+``: wheels of other patches have another version.
+
+        :param base: the label of the default patches. That of others ends in a digest of them.
+        """
+        if self.default:
+            return base
+        chosen = "\n".join(f"{patch.name} {patch.edits_sha256}" for patch in self.patches)
+        return f"{base}.x{_digest(chosen.encode())[:8]}"
 
 
 def is_module_path(path: str) -> bool:
@@ -250,8 +263,9 @@ def build(patched: Patched, label: str, output: Path) -> Path:
     """
     Write the wheel of a patched release, see :func:`write`.
 
-    :param label: the local version label, without ``+``.
+    :param label: the local version label of the default patches, without ``+``: see :meth:`Patched.label`.
     :param output: the folder to write it into.
     :return: the path of the wheel.
     """
-    return write(patched.release, label, patched.after, manifest(patched, label), output)
+    own = patched.label(label)
+    return write(patched.release, own, patched.after, manifest(patched, own), output)

@@ -28,7 +28,8 @@ class Exit(IntEnum):
 
 def without_credentials(text: str) -> str:
     """Return a text without the user names and passwords in its URLs."""
-    return re.sub(r"(?<=://)[^/\s]*@", "", text)
+    # The second form is a password with a slash, which is not a port.
+    return re.sub(r"(?<=://)(?:[^/\s]*@|[^/\s:@]*:(?!\d+/)[^\s@]*@)", "", text)
 
 
 def unexpected(error: Exception) -> Problem:
