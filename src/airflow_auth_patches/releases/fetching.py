@@ -13,6 +13,7 @@ from pathlib import Path
 
 import platformdirs
 
+from airflow_auth_patches.releases.index_settings import offline
 from airflow_auth_patches.releases.releases import Distribution, Kind, Release, to_monorepo
 from airflow_auth_patches.util.errors import Exit, Problem, first_line
 from airflow_auth_patches.util.progress import Progress
@@ -37,8 +38,7 @@ def fetch(release: Release, kind: Kind, progress: Progress | None = None) -> Pat
     """
     Return the wheel or sdist of a release, from the cache or else from the package index.
 
-    The index is ``UV_DEFAULT_INDEX``, ``UV_INDEX_URL`` or ``PIP_INDEX_URL``, else PyPI. A file is used and
-    cached only if it has the pinned hash.
+    The indexes are those that uv and pip are configured with. A file is used only if it has the pinned hash.
 
     :param kind: ``wheel`` or ``sdist``.
     :return: the path of the file in the cache.
@@ -47,32 +47,53 @@ def fetch(release: Release, kind: Kind, progress: Progress | None = None) -> Pat
     name, pinned = release.filename(kind), release.hashes[kind]
     target = cache_folder() / name
     partial = target.with_name(f".{os.getpid()}.{threading.get_ident()}.{name}")
+    problem: Problem | None = None
     try:
         if target.exists() and sha256(target) == pinned:
             return target
+        if setting := offline():
+            raise Problem(
+                f"{name} is not in {target.parent}, and {setting} forbids to fetch it.",
+                "Put the file there, or unset it.",
+                Exit.UNREACHABLE,
+            )
         target.parent.mkdir(parents=True, exist_ok=True)
         # Imported here, because the library takes half of the time that a command needs to start.
         from airflow_auth_patches.releases import index
 
-        index.download(release, kind, partial, progress)
-        if (found_hash := sha256(partial)) != pinned:
-            raise Problem(
-                f"{name} from the package index has the SHA-256 {found_hash}, not the pinned {pinned}.",
-                "Do not install it. Find out who changed it.",
-                Exit.CORRUPT,
-            )
-        partial.replace(target)
+        for url in index.urls():
+            try:
+                index.download(url, release, kind, partial, progress)
+                if (digest := sha256(partial)) != pinned:
+                    raise Problem(
+                        f"{name} from the package index has the SHA-256 {digest}, not the pinned {pinned}.",
+                        "Do not install it. Find out who changed it.",
+                        Exit.CORRUPT,
+                    )
+                partial.replace(target)
+                return target
+            except (Problem, OSError, ValueError) as error:
+                problem = problem or (
+                    error if isinstance(error, Problem) else _unfetched(name, target, error)
+                )
     except (OSError, ValueError) as error:
-        raise Problem(
-            f"{name} could not be fetched: {first_line(error)}.",
-            f"Check the network, the index and the permissions of {target.parent}, or put the file into the "
-            "folder in AIRFLOW_AUTH_PATCHES_CACHE.",
-            Exit.UNREACHABLE,
-        ) from error
+        raise _unfetched(name, target, error) from error
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-    return target
+    assert problem is not None
+    raise problem
+
+
+def _unfetched(name: str, target: Path, error: Exception) -> Problem:
+    problem = Problem(
+        f"{name} could not be fetched: {first_line(error)}.",
+        f"Check the network, the index and the permissions of {target.parent}, or put the file into the "
+        "folder in AIRFLOW_AUTH_PATCHES_CACHE.",
+        Exit.UNREACHABLE,
+    )
+    problem.__cause__ = error
+    return problem
 
 
 # Both are cached by the hash of the sdist.

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import datetime
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pypi_simple
 
+from airflow_auth_patches.releases import index_settings
 from airflow_auth_patches.releases.releases import Distribution, Kind, Release
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.progress import Progress, Silent
 
+#: The most bytes of a fetched file. No release has a fifth of it.
+LIMIT = 128 << 20
 
-def endpoint() -> str:
-    """Return the URL of the package index."""
-    for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
-        if url := os.environ.get(name):
-            return url
-    return pypi_simple.PYPI_SIMPLE_ENDPOINT
+
+def urls() -> list[str]:
+    """Return the URLs of the package indexes: the default one, then the extra ones."""
+    return index_settings.indexes(pypi_simple.PYPI_SIMPLE_ENDPOINT)
 
 
 def page(dist: Distribution) -> tuple[pypi_simple.ProjectPage, Mapping[str, datetime.date]]:
     """
-    Return the page of a distribution, and the upload date of each file if the index gives it.
+    Return the page of a distribution on the default index, and the upload date of each file if it gives it.
 
     :raises OSError: if the index cannot be reached.
     :raises ValueError: if the page is missing or invalid.
     """
-    with _index() as index:
+    with opened(urls()[0]) as index:
         url = index.get_project_url(dist.name)
         response = index.s.get(url, timeout=60, headers={"Accept": pypi_simple.ACCEPT_ANY})
         response.raise_for_status()
@@ -43,10 +43,11 @@ def page(dist: Distribution) -> tuple[pypi_simple.ProjectPage, Mapping[str, date
     return found, days
 
 
-def download(release: Release, kind: Kind, target: Path, progress: Progress | None = None) -> None:
+def download(url: str, release: Release, kind: Kind, target: Path, progress: Progress | None = None) -> None:
     """
-    Download the wheel or sdist of a release.
+    Download the wheel or sdist of a release, of at most `LIMIT` bytes.
 
+    :param url: the package index.
     :param kind: ``wheel`` or ``sdist``.
     :param target: the file to write.
     :raises Problem: UNREACHABLE if the index does not have it.
@@ -54,7 +55,7 @@ def download(release: Release, kind: Kind, target: Path, progress: Progress | No
     :raises ValueError: if the page of the distribution is missing or invalid.
     """
     name = release.filename(kind)
-    with _index() as index:
+    with opened(url) as index:
         found = index.get_project_page(release.distribution.name, timeout=60)
         package = next((each for each in found.packages if each.filename == name), None)
         if package is None:
@@ -66,16 +67,26 @@ def download(release: Release, kind: Kind, target: Path, progress: Progress | No
         with (progress or Silent()).task(f"fetching {name}", package.size) as advance:
             response = index.s.get(package.url, stream=True, timeout=60)
             response.raise_for_status()
+            size = 0
             with target.open("wb") as file:
                 for block in response.iter_content(1 << 16):
                     file.write(block)
                     advance(len(block))
+                    if (size := size + len(block)) > LIMIT:
+                        raise OSError(f"it has more than {LIMIT >> 20} MiB")
 
 
 @contextmanager
-def _index() -> Iterator[pypi_simple.PyPISimple]:
+def opened(url: str) -> Iterator[pypi_simple.PyPISimple]:
+    """
+    Open a client of a package index, which trusts the certificates that pip or uv trusts.
+
+    :param url: the package index.
+    :raises ValueError: in the block, for a page that is missing or of an unknown version.
+    """
     try:
-        with pypi_simple.PyPISimple(endpoint()) as index:
+        with pypi_simple.PyPISimple(url) as index:
+            index.s.verify = index_settings.certificates() or True
             yield index
     except (pypi_simple.NoSuchProjectError, pypi_simple.UnsupportedRepoVersionError) as error:
         raise ValueError(str(error)) from error
