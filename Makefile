@@ -4,6 +4,16 @@ PYTHON ?= $(shell command -v python3.11 >/dev/null 2>&1 && python3.11 -c '' 2>/d
 TOOLS_AS_OF = 2026-11-20T00:00:00Z
 # Where the shell says not to keep bytecode, each of some hundred processes would compile all of Airflow anew.
 export PYTHONDONTWRITEBYTECODE =
+# Files and output are UTF-8 in every locale. Python reads the path of the checkout in the encoding of the locale.
+export PYTHONUTF8 = 1
+ifneq (,$(filter C POSIX,$(LC_ALL)))
+export LC_ALL = C.UTF-8
+endif
+# uv does not read the variable of pip, and by default waits twice as long as pip for an index.
+ifneq (,$(PIP_INDEX_URL))
+export UV_DEFAULT_INDEX ?= $(or $(UV_INDEX_URL),$(PIP_INDEX_URL))
+endif
+export UV_HTTP_TIMEOUT ?= 15
 VENV = .venv
 # Pages with tables that cog makes from the series and from docs/results/.
 GENERATED = README.md docs/benchmark.md docs/bugs.md docs/demonstration.md docs/limit.md docs/patches.md docs/route-sweep.md docs/testing.md \
@@ -22,12 +32,31 @@ help: ## list the targets
 
 setup: $(VENV)/.ready ## make .venv with the tool and all that develops it
 
+# Check the free disk space, in GB; works before anything is installed.
+check_space = PYTHONPATH=src $(PYTHON) -m airflow_auth_patches.util.preconditions $(1)
+# Print what is wrong and what to do.
+tell = printf '%s\n' >&2
+
 $(VENV)/.ready: pyproject.toml Makefile
-	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info[:2] in ((3, 11), (3, 12)) else "Python 3.11 or 3.12 is needed: make setup PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.7,<1'
-	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --exclude-newer $(TOOLS_AS_OF) --editable '.[live]' --group dev
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null || { $(tell) \
+		"Python 3.11 or 3.12 was not found." \
+		"Install one of them, or name it: make setup PYTHON=/path/to/python3.12"; exit 1; }
+	@$(call check_space,1)
+	@echo "Creating $(VENV) with the tool and what it needs: about 20 seconds if the packages are in uv's cache, one or two minutes if not."
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --retries 1 'uv>=0.7,<1' || { $(tell) \
+		"pip could not install uv: see the error above." \
+		"Check the network and the package index (PIP_INDEX_URL)."; exit 1; }
+	@$(VENV)/bin/uv pip install --python $(VENV)/bin/python --exclude-newer $(TOOLS_AS_OF) --editable '.[live]' \
+		--group dev || { $(tell) \
+		"uv could not install the packages: see the error above." \
+		"Check the network, the package index (UV_DEFAULT_INDEX, SSL_CERT_FILE)" \
+		"and the permissions of uv's cache (UV_CACHE_DIR)." \
+		"Without a network, if they are in the cache: make setup UV_OFFLINE=1"; exit 1; }
 	@touch $@
+
+needs-git:
+	@command -v git >/dev/null || { $(tell) "git was not found." "Install it, or put it on PATH."; exit 1; }
 
 demo: setup ## boot real API servers, stock and patched, and show five bugs and their cures in minutes
 	$(TOOL) demo
@@ -35,17 +64,22 @@ demo: setup ## boot real API servers, stock and patched, and show five bugs and 
 demo-all: setup ## all scenarios on all their releases, about an hour
 	$(TOOL) demo --all
 
-test: setup ## what CI runs: tests of the tool, of each patch on three pairs, and of live servers
+test: needs-git setup ## what CI runs: tests of the tool, of each patch on three pairs, and of live servers
+	@$(call check_space,2)
 	@echo "Two parts: the tool's own tests, about 7 minutes on two cores, then the patches in Airflow environments"
 	@echo "and live servers, about 20 minutes. Only the first: make test-quick."
 	$(call pytest,$(QUICK))
 	$(call pytest,-m '(proof or live) and not slow')
 
-test-all: setup ## all tests: two more pairs, Python 3.12, and the mutants of each patch too
+test-all: needs-git setup ## all tests: two more pairs, Python 3.12, and the mutants of each patch too
+	@$(call check_space,4)
+	@echo "The tool's own tests, about 7 minutes on two cores, then those of the patches, about 50 minutes."
 	$(call pytest,$(QUICK))
 	$(call pytest,-m 'proof or live')
 
-test-quick: setup ## the tool's own tests only, without Airflow environments
+test-quick: needs-git setup ## the tool's own tests only, without Airflow environments
+	@$(call check_space,1)
+	@echo "The tool's own tests, about 7 minutes on two cores."
 	$(call pytest,$(QUICK))
 
 lint: setup ## ruff, mypy, shellcheck, the generated tables and lint-upstream
@@ -93,4 +127,4 @@ clean: ## remove what was built, and .venv
 	rm -rf build dist $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # `docs` is a folder too.
-.PHONY: help docs bench limit setup demo demo-all test test-all test-quick test-upstream test-matrix lint lint-upstream check tree refresh figure clean
+.PHONY: help needs-git docs bench limit setup demo demo-all test test-all test-quick test-upstream test-matrix lint lint-upstream check tree refresh figure clean

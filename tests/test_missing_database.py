@@ -34,4 +34,4 @@ def test_missing_database_skips_a_test_unless_every_one_is_required(root, tmp_pa
     )
     assert done.returncode == ended, done.stdout
     assert said in done.stdout
-    assert "MariaDB is not installed: mariadbd was not found. Install it" in done.stdout
+    assert "MariaDB is not installed: mariadbd was not found. Install it: apt-get install" in done.stdout

@@ -22,7 +22,7 @@ from airflow_auth_patches.cli import (
     verification,
 )
 from airflow_auth_patches.cli.common import app
-from airflow_auth_patches.util import show, signals
+from airflow_auth_patches.util import preconditions, show, signals
 from airflow_auth_patches.util.errors import TRACEBACK, Problem, unexpected, without_credentials
 
 __all__ = [
@@ -54,7 +54,7 @@ def main() -> None:
         except Exception as error:
             if os.environ.get(TRACEBACK):
                 sys.stderr.write(without_credentials(traceback.format_exc()))
-            _report(unexpected(error))
+            _report(preconditions.explained(error) or unexpected(error))
 
 
 def _report(problem: Problem) -> NoReturn:

@@ -13,7 +13,7 @@ from airflow_auth_patches.cli.common import ENGINEERS, Json, app, checkout, opti
 from airflow_auth_patches.installation import environments, pair_environments
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases.releases import Pair
-from airflow_auth_patches.util import show
+from airflow_auth_patches.util import preconditions, show
 from airflow_auth_patches.util.errors import Exit, UsageProblem
 
 PYTHONS = ("3.11", "3.12")
@@ -55,6 +55,7 @@ def demo(
             f"The demonstration needs {error.name}, which is not installed.",
             "Run it from a checkout with `make demo`, or install airflow-auth-patches[live].",
         ) from error
+    preconditions.temporary_folder()
     project = checkout()
     version = python or f"{sys.version_info.major}.{sys.version_info.minor}"
     if version not in PYTHONS:

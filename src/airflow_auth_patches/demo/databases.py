@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from airflow_auth_patches.demo.managed import ManagedProcess
-from airflow_auth_patches.demo.ports import free_port
+from airflow_auth_patches.demo.ports import port_of, reserve_port
 from airflow_auth_patches.util.errors import Exit, Problem
 
 START_DEADLINE = 60.0
@@ -71,7 +71,8 @@ class DatabaseServer(AbstractContextManager["DatabaseServer"]):
         self._user = "nobody" if os.geteuid() == 0 else None
         self._data = folder / "data"
         self._server: ManagedProcess | None = None
-        self.port = free_port()
+        self._reservation = reserve_port()
+        self.port = port_of(self._reservation)
         self._engine: Engine = create_engine(
             self.url(self._admin_database),
             poolclass=NullPool,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import pwd
 import shutil
 import signal
 from pathlib import Path
@@ -21,6 +23,22 @@ SETTINGS = {
     "full_page_writes": "off",
     "logging_collector": "off",
 }
+
+
+def _check_user() -> None:
+    """
+    Check that the user of this process has a name, which PostgreSQL looks up.
+
+    :raises Problem: when it has none, as with an arbitrary user id in a container.
+    """
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError as error:
+        raise Problem(
+            f"PostgreSQL cannot run as the user id {os.geteuid()}, which has no user name.",
+            "Run as a user that /etc/passwd has, or as root.",
+            Exit.USAGE,
+        ) from error
 
 
 class PostgreSQL(DatabaseServer):
@@ -51,6 +69,7 @@ class PostgreSQL(DatabaseServer):
         self._execute(f"CREATE DATABASE {self._quoted(name)} TEMPLATE {source} STRATEGY FILE_COPY")
 
     def _initialise(self) -> None:
+        _check_user()
         self._programs = self._install()
         secret = self._folder / "password"
         secret.write_text(self._password)

@@ -12,7 +12,7 @@ import jwt
 
 from airflow_auth_patches.demo.databases import DatabaseServer
 from airflow_auth_patches.demo.managed import ManagedProcess
-from airflow_auth_patches.demo.ports import free_port
+from airflow_auth_patches.demo.ports import port_of, reserve_port
 from airflow_auth_patches.demo.preparation import Preparation, Settings, install_plugins
 from airflow_auth_patches.demo.reached import Reached
 from airflow_auth_patches.installation.environments import Environment
@@ -52,7 +52,8 @@ class Server(Reached):
         log: Path,
         sibling: str = "",
     ) -> None:
-        self._port = free_port()
+        self._reservation = reserve_port()
+        self._port = port_of(self._reservation)
         super().__init__(f"http://127.0.0.1:{self._port}", pair)
         self.database = prepared.database
         self.name = name

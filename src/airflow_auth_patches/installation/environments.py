@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from airflow_auth_patches.releases import index_settings
 from airflow_auth_patches.releases.releases import Pair
+from airflow_auth_patches.util import preconditions
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import program, run
 from airflow_auth_patches.util.progress import Progress, Silent
@@ -29,6 +31,15 @@ EXTRAS = (
     "httpx",
     "hypothesis",
 )
+
+
+#: What to do when uv cannot install packages.
+INDEX_REMEDY = (
+    "Check the network, the package index (UV_DEFAULT_INDEX, SSL_CERT_FILE), the free disk space and the "
+    "permissions of uv's cache (UV_CACHE_DIR). Without a network, set UV_OFFLINE=1 to use only that cache."
+)
+#: Gigabytes of a new environment, if uv cannot share the files of its cache.
+SIZE = 0.4
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,7 @@ def _candidates(version: str) -> Iterator[str]:
     yield getattr(sys, "_base_executable", sys.executable)
     for folder in os.environ.get("PATH", "").split(os.pathsep):
         yield str(Path(folder) / f"python{version}")
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    pyenv = Path(os.environ.get("PYENV_ROOT", os.path.expanduser("~/.pyenv"))) / "versions"
     yield from (str(path) for path in sorted(pyenv.glob(f"{version}.*/bin/python"), reverse=True))
 
 
@@ -117,7 +128,8 @@ def make(
     :param python: the Python version, as in ``3.11``.
     :param folder: the folder of the environment. Other content of the folder is removed.
     :param packages: the packages in addition to Airflow.
-    :raises Problem: if that Python is missing, or the packages cannot be installed; the folder is removed.
+    :raises Problem: if that Python or the disk space is missing, or the packages cannot be installed; the
+        folder is then removed.
     """
     spec = specification(pair, python, packages)
     marker = folder / ".ready"
@@ -130,6 +142,7 @@ def make(
             f"Python {python} is not installed.", "Install it, or choose another version.", Exit.USAGE
         )
     shutil.rmtree(folder, ignore_errors=True)
+    preconditions.free_space(folder, SIZE)
     try:
         with (progress or Silent()).task(
             f"installing Airflow {pair.core.version} with FAB {pair.fab.version}"
@@ -166,6 +179,14 @@ def install(environment: Environment, arguments: Sequence[str | Path]) -> None:
     """
     Run ``uv pip install`` in an environment that this tool created.
 
+    The index is ``UV_DEFAULT_INDEX``, ``UV_INDEX_URL`` or ``PIP_INDEX_URL``, else that of uv's configuration.
+
     :raises Problem: if uv fails.
     """
-    run([uv(), "pip", "install", "--quiet", "--python", environment.python, *arguments], timeout=900)
+    run(
+        [uv(), "pip", "install", "--quiet", "--python", environment.python, *arguments],
+        # uv does not read the variable of pip.
+        env={"UV_DEFAULT_INDEX": index_settings.indexes("")[0]} if os.environ.get("PIP_INDEX_URL") else None,
+        timeout=900,
+        remedy=INDEX_REMEDY,
+    )

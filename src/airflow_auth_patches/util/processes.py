@@ -185,10 +185,12 @@ def run(
     timeout: float = 600,
     stdin: str | None = None,
     pass_fds: Collection[int] = (),
+    remedy: str = "",
 ) -> str:
     """
-    Run a program and check that it succeeds. The arguments are those of :func:`attempt`.
+    Run a program and check that it succeeds. The other arguments are those of :func:`attempt`.
 
+    :param remedy: what to do when it fails, for the error message.
     :return: its standard output.
     :raises Problem: as :func:`attempt` does, or if the program fails. The message has the last lines of its
         output.
@@ -197,5 +199,5 @@ def run(
     if done.returncode:
         tail = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-15:])
         words = " ".join(map(str, command[:4]))
-        raise Problem(f"{words} failed with exit code {done.returncode}:\n{tail}", "", Exit.FAILED)
+        raise Problem(f"{words} failed with exit code {done.returncode}:\n{tail}", remedy, Exit.FAILED)
     return done.stdout
