@@ -410,9 +410,20 @@ def small_airflow(tmp_path_factory: pytest.TempPathFactory, pins: Pins) -> Path:
 
 
 @pytest.fixture
-def small(small_airflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Small:
-    """Return a copy of the environment, with hard links: unlink a file before you change it."""
+def copies(small_airflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Small]:
+    """Return a function that copies the environment, with hard links: unlink a file before you change it."""
     shutil.copytree(small_airflow / "cache", tmp_path / "small-cache")
     monkeypatch.setenv("AIRFLOW_AUTH_PATCHES_CACHE", str(tmp_path / "small-cache"))
-    shutil.copytree(small_airflow / "env", tmp_path / "env", symlinks=True, copy_function=os.link)
-    return Small(tmp_path / "env/bin/python", small_airflow / "patches")
+
+    def make(name: str = "copy") -> Small:
+        folder = tmp_path / name / "env"
+        shutil.copytree(small_airflow / "env", folder, symlinks=True, copy_function=os.link)
+        return Small(folder / "bin/python", small_airflow / "patches")
+
+    return make
+
+
+@pytest.fixture
+def small(copies: Callable[..., Small]) -> Small:
+    """Return a copy of the environment with small releases."""
+    return copies("small")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,10 +24,23 @@ from airflow_auth_patches.util.processes import run
 _MARK = "airflow-auth-patches: "
 # Runs in the inspected environment, so it uses only the standard library.
 _LOOK = """
-import importlib.metadata as m, importlib.util as u, json, sys, sysconfig
+import importlib.metadata as m, importlib.util as u, json, os, site, sys, sysconfig
+from importlib.machinery import PathFinder
 out = {"pip": u.find_spec("pip") is not None, "found": {}, "versions": {}, "prefix": sys.prefix}
 out["sites"] = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
 out["runs"] = "%d.%d" % sys.version_info[:2]
+# The folders from which a server imports: this interpreter ignores PYTHONPATH and the user site.
+config = os.path.join(sys.prefix, "pyvenv.cfg")
+alone = os.path.exists(config) and "include-system-site-packages = true" not in open(config).read().lower()
+user = [] if alone or os.environ.get("PYTHONNOUSERSITE") else [site.getusersitepackages()]
+before = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+spec = PathFinder.find_spec("airflow", before + user + sys.path)
+out["imported"] = spec and spec.origin
+def editable(d):
+    try:
+        return bool(json.loads(d.read_text("direct_url.json") or "{}")["dir_info"]["editable"])
+    except (KeyError, TypeError, ValueError):
+        return False
 def told(d):
     try:
         return d.metadata["Name"], d.metadata["Version"]
@@ -48,7 +62,7 @@ for d in m.distributions():
             "version": version,
             "site": str(d.locate_file("")),
             "manifest": text(d),
-            "editable": "editable" in (d.read_text("direct_url.json") or ""),
+            "editable": editable(d),
         }
 """.replace("@MANIFEST@", MANIFEST)
 
@@ -165,6 +179,7 @@ def look(python: Path, pins: Pins, *, damaged: bool = False) -> Installation:
             f"Upgrade Airflow to {CORE.oldest} or later.",
         )
     prefix, sites = Path(told["prefix"]), tuple(dict.fromkeys(map(Path, told["sites"])))
+    _check_inside(python, found, told["imported"], sites)
     harm = tuple(damage.find(sites, prefix))
     if harm and not damaged:
         raise Problem(
@@ -179,6 +194,28 @@ def look(python: Path, pins: Pins, *, damaged: bool = False) -> Installation:
             "Name the interpreter of your Airflow: --python PATH.",
         )
     return Installation(python, told["pip"], found, told["versions"], told["runs"], prefix, sites, harm)
+
+
+def _check_inside(
+    python: Path, found: Sequence[Installed], imported: str | None, sites: Sequence[Path]
+) -> None:
+    """Check that the environment has the distributions and that a server imports them from there."""
+    real = {Path(os.path.realpath(site)) for site in sites}
+    for each in found:
+        if Path(os.path.realpath(each.site)) not in real:
+            name = f"{each.distribution.name} {each.version}"
+            raise Problem(
+                f"{name} is in {each.site}, outside the environment of {python}.",
+                "Name the interpreter of the environment that has it: --python PATH.",
+            )
+    if any(each.editable for each in found) or imported is None:
+        return
+    if not real & set(Path(os.path.realpath(imported)).parents):
+        raise Problem(
+            f"{python} imports Airflow from {imported}, not from {sites[0]}.",
+            "Correct PYTHONPATH, the .pth files and the user's site-packages, or name the interpreter of the "
+            "environment that has this Airflow.",
+        )
 
 
 def repair_command(python: Path) -> str:
