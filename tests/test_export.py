@@ -43,14 +43,16 @@ def sent(this_project, pins, tmp_path):
 
 
 @pytest.fixture
-def picture(tmp_path, pins):
-    """Return a function that makes a repository of a release, at the monorepo's paths."""
+def picture(tmp_path, pins, project):
+    """Return a function that makes a repository of a release, by default of the files that patches edit."""
 
-    def make(release):
-        made = tree.Tree(tmp_path / "picture", pins.release(release))
-        tree.write_files(made.folder, fetching.sources(made.release))
+    def make(name, *, whole=False):
+        release = pins.release(name)
+        made = tree.Tree(tmp_path / "picture", release)
+        stock = fetching.sources(release) if whole else fetching.chosen_sources(release, project.edited)
+        tree.write_files(made.folder, stock)
         made.git("init", "--quiet", "--initial-branch=main")
-        made.commit(f"{release} as released\n")
+        made.commit(f"{name} as released\n")
         return made
 
     return make
@@ -103,7 +105,7 @@ def test_the_tests_of_an_exported_tree_pass_in_it(pins, project, sent, picture):
     """With the tree's own sources before the released ones, and fail without them."""
     pair, names = pins.pair("3.3.2+3.10.2"), ["auth-manager-purge-race", "pool-slots-session"]
     tests = [test for patch in project.select(pins.release(CORE), names) for test in patch.tests]
-    made = picture(CORE)
+    made = picture(CORE, whole=True)
     made.git("am", *sent(CORE, names).files)
     for shared in (made.folder / "shared").glob("*/src/airflow_shared/*/"):  # links in the monorepo
         (made.folder / "airflow-core/src/airflow/_shared" / shared.name).symlink_to(shared)
