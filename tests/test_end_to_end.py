@@ -42,6 +42,7 @@ def test_scenario_is_cured_and_leaves_no_process(tmp_path):
     assert strays(str(tmp_path)) == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_no_process(tmp_path):
     environment = {**os.environ, "END_TO_END": str(tmp_path), "TMPDIR": str(tmp_path)}
     with subprocess.Popen(

@@ -20,7 +20,7 @@ from airflow_auth_patches.util.processes import run
 Program = Callable[..., str]
 
 
-@pytest.fixture(params=["3.1.6+3.3.0", "3.3.2+3.10.2"])
+@pytest.fixture(params=["3.3.2+3.10.2", pytest.param("3.1.6+3.3.0", marks=pytest.mark.slow)])
 def in_airflow(
     request: pytest.FixtureRequest, root: Path, pins: Pins, python: str, tmp_path: Path
 ) -> Program:
