@@ -40,14 +40,14 @@ def demo(
     Start real API servers, stock and patched, on temporary databases, and show what users see.
 
     Without options, it runs the most important scenarios on the oldest and the newest releases. Environments,
-    logs and figures stay in build/. Servers and databases are removed.
+    logs, figures and the report, build/demo/report.html, stay in build/. Servers and databases are removed.
 
     Example: airflow-auth-patches demo --only session-cleanup
     """
     if only and everything:
         raise UsageProblem("--only and --all cannot be combined.", "Use one of them.")
     try:
-        from airflow_auth_patches.demo import figure, recorded, report, scenarios
+        from airflow_auth_patches.demo import figure, html_report, recorded, report, scenarios
         from airflow_auth_patches.demo import run as command
         from airflow_auth_patches.demo.scenario import MINIMAL, Build
     except ModuleNotFoundError as error:
@@ -63,6 +63,8 @@ def demo(
             f"Python {version} does not run all the releases of the demonstration.",
             f"Use --python {' or '.join(PYTHONS)}.",
         )
+    folder = project.root / "build" / "demo"
+    page = html_report.HtmlReport(folder / "report.html", version)
     with show.Bars() as bars:
 
         def make(pair: Pair, build: Build) -> Environment:
@@ -87,21 +89,30 @@ def demo(
             if record:
                 names = [scenario.name for scenario in scenarios.ALL]
                 recorded.record(record, report.as_data([row]), date.today(), version, names)
+            page.add(row)
 
-        rows = command.run(
-            make,
-            project.releases.pairs,
-            only=only or (),
-            everything=everything,
-            progress=bars,
-            folder=project.root / "build" / "demo",
-            on_row=tell,
-        )
+        try:
+            rows = command.run(
+                make,
+                project.releases.pairs,
+                only=only or (),
+                everything=everything,
+                progress=bars,
+                folder=folder,
+                on_row=tell,
+            )
+        except BaseException:
+            if not page.empty:
+                bars.line("The results up to now are in build/demo/report.html.")
+            raise
+    page.finish()
     wrong = report.faults(rows)
     data = report.as_data(rows)
-    drawn = figure.write(data, project.root / "build" / "demo", date.today())
+    drawn = figure.write(data, folder, date.today())
+    where = "The report is build/demo/report.html."
     if json:
         show.as_json(data)
+        show.note(where)
     else:
         show.out.print(report.table(rows) if only or everything else report.brief(rows))
         show.say("The servers' logs are in build/demo.")
@@ -109,6 +120,7 @@ def demo(
             show.say("More: make demo-all, or airflow-auth-patches demo --only ui-load.")
         if drawn:
             show.say(f"The figure is build/demo/{drawn.name}. Its data is in {drawn.stem}.json.")
+        show.say(where)
         for fault in wrong:
             show.say(fault)
     raise typer.Exit(Exit.FAULT if wrong else Exit.OK)

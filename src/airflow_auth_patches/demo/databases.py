@@ -41,6 +41,7 @@ class DatabaseServer(AbstractContextManager["DatabaseServer"]):
 
     :param folder: the folder to create for the data and the log.
     :raises Problem: when it is not installed or does not start.
+    :ivar version: the version of the server.
     :cvar product: the display name.
     :cvar variables: additional environment variables that Airflow needs for this database.
     :cvar address: the SQLAlchemy URL, without the password, the port and the name of the database.
@@ -71,6 +72,7 @@ class DatabaseServer(AbstractContextManager["DatabaseServer"]):
         self._user = "nobody" if os.geteuid() == 0 else None
         self._data = folder / "data"
         self._server: ManagedProcess | None = None
+        self.version = ""
         self._reservation = reserve_port()
         self.port = port_of(self._reservation)
         self._engine: Engine = create_engine(
@@ -235,7 +237,10 @@ class DatabaseServer(AbstractContextManager["DatabaseServer"]):
         deadline = time.monotonic() + START_DEADLINE
         while True:
             try:
-                return self._engine.connect().close()
+                self._engine.connect().close()
+                # The dialect reads it in the first connection.
+                self.version = ".".join(map(str, getattr(self._engine.dialect, "server_version_info", ())))
+                return
             except Exception as error:
                 if not self._server.running or time.monotonic() > deadline:
                     tail = self._server.tail()

@@ -33,6 +33,8 @@ STYLES: dict[str, dict[str, Any]] = {
     ui_load.PLUGIN: {"color": "#0072b2", "marker": "^", "linestyle": "-", "linewidth": 3.0},
     ui_load.PATCHED: {"color": "#009e73", "marker": "v", "linestyle": "--", "linewidth": 1.6},
 }
+#: The column of the points for each quantity, and its title.
+QUANTITIES = {"requests/s": 1, "lost requests, %": 2}
 #: The same data gives the same bytes. Text is not converted to paths.
 SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": SCENARIO,
@@ -104,7 +106,10 @@ def draw(recorded: Mapping[str, Any], target: Path) -> None:
         figure = Figure(figsize=(9, 3.2 * len(pairs) + 1.1), facecolor="white", layout=layout)
         grid = figure.subplots(len(pairs), 2, squeeze=False)
         for axes, (pair, measured) in zip(grid, pairs.items(), strict=True):
-            _pair(axes, pair, points(measured["loads"]))
+            core, fab = pair.split("+")
+            for ax, quantity in zip(axes, QUANTITIES, strict=True):
+                draw_quantity(ax, quantity, points(measured["loads"]))
+                ax.set_title(f"{quantity}: core {core}, FAB {fab}", loc="left", fontsize=10)
         drawn = {
             label: handle
             for axes in grid[:, 0]
@@ -119,38 +124,44 @@ def draw(recorded: Mapping[str, Any], target: Path) -> None:
         figure.savefig(target, metadata=plain)
 
 
-def _pair(axes: Sequence[Axes], pair: str, lines: Mapping[str, Sequence[tuple[int, float, float]]]) -> None:
-    core, fab = pair.split("+")
-    for ax, column, title in zip(axes, (1, 2), ("requests/s", "lost requests, %"), strict=True):
-        for form, line in lines.items():
-            columns = [*zip(*line, strict=True)]
-            ax.plot(columns[0], columns[column], label=form, markersize=6, clip_on=False, **STYLES[form])
-        ax.set_title(f"{title}: core {core}, FAB {fab}", loc="left", fontsize=10)
-        ax.set_xlabel("browser sessions")
-        ax.set_xticks(sorted({point[0] for line in lines.values() for point in line}))
-        ax.tick_params(axis="x", pad=6)  # keep clear of markers at 0
-        ax.set_xlim(left=0)
-        ax.set_ylim(0, None if column == 1 else 100)
-        ax.grid(axis="y", color="#dddddd")
-        ax.set_axisbelow(True)
+def draw_quantity(ax: Axes, quantity: str, lines: Mapping[str, Sequence[tuple[int, float, float]]]) -> None:
+    """
+    Draw one quantity by number of sessions.
+
+    :param ax: the axes.
+    :param quantity: one of `QUANTITIES`.
+    :param lines: the points of each server, as :func:`points` returns them.
+    """
+    column = QUANTITIES[quantity]
+    for form, line in lines.items():
+        columns = [*zip(*line, strict=True)]
+        ax.plot(columns[0], columns[column], label=form, markersize=6, clip_on=False, **STYLES[form])
+    ax.set_xlabel("browser sessions")
+    ax.set_xticks(sorted({point[0] for line in lines.values() for point in line}))
+    ax.tick_params(axis="x", pad=6)  # keep clear of markers at 0
+    ax.set_xlim(left=0)
+    ax.set_ylim(0, None if column == 1 else 100)
+    ax.grid(axis="y", color="#dddddd")
+    ax.set_axisbelow(True)
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path, scenario: str = SCENARIO) -> dict[str, Any]:
     """
     Return a recorded result.
 
     :param path: the JSON file.
-    :raises Problem: when it cannot be read or is not a result of `ui-load`.
+    :param scenario: the scenario of the result.
+    :raises Problem: when it cannot be read or is not a result of the scenario.
     """
     try:
         recorded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if recorded["scenario"] == SCENARIO and recorded["pairs"]:
+        if recorded["scenario"] == scenario and recorded["pairs"]:
             return recorded
     except (OSError, ValueError, KeyError, TypeError):
         pass
     raise Problem(
-        f"{path} is not a recorded result of {SCENARIO}.",
-        f"Run `airflow-auth-patches demo --only {SCENARIO}`, which writes build/demo/{SCENARIO}.json.",
+        f"{path} is not a recorded result of {scenario}.",
+        f"Run `airflow-auth-patches demo --only {scenario}`, which writes build/demo/{scenario}.json.",
         Exit.USAGE,
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_auth_patches.demo import pages
+from airflow_auth_patches.demo import pages, plot_data
 from airflow_auth_patches.demo.load import Request, send
 from airflow_auth_patches.demo.outcomes import Measurement
 from airflow_auth_patches.demo.server import Server
@@ -53,6 +53,8 @@ class Report:
     :param exempt: calls of asynchronous engines, by kind; they do not block the loop.
     :param sites: the call sites, the most frequent first for each kind.
     :param stops: the position of the loop's thread during lags longer than 0.1 s, with their number.
+    :param lags: the highest lag of each 0.1 s: the seconds from the reset to the time when the loop was due
+        to wake up, and the lag in seconds.
     """
 
     seconds: float
@@ -69,15 +71,28 @@ class Report:
     exempt: Mapping[str, int]
     sites: tuple[Site, ...]
     stops: Mapping[str, int]
+    lags: Sequence[Sequence[float]] = ()
 
     @property
     def clean(self) -> bool:
         """Whether no database call blocked the loop."""
         return not (self.statements or self.checkouts or self.ends or self.waits)
 
+    def plot(self) -> plot_data.Plot:
+        """Return a plot of the database calls that blocked the loop."""
+        calls = {
+            "SQL statements": self.statements,
+            "connections taken": self.checkouts,
+            "transactions ended": self.ends,
+            "waits for a connection": self.waits,
+        }
+        return plot_data.bars("Database calls on the event loop", calls)
+
     def data(self) -> dict[str, Any]:
-        """Return the counts as JSON-serializable data."""
-        return {**vars(self), "sites": [vars(each) for each in self.sites]}
+        """Return the counts as JSON-serializable data, without the lags."""
+        data = {**vars(self), "sites": [vars(each) for each in self.sites]}
+        del data["lags"]
+        return data
 
 
 def report(url: str) -> Report:
@@ -106,6 +121,12 @@ class LoadTest:
     measurement: Measurement
     log: str
     seen: Report | None = None
+
+
+def lag_plot(tests: Sequence[LoadTest]) -> list[plot_data.Plot]:
+    """Return the plot of the lag during load tests; none if the server hangs in all of them."""
+    runs = {test.measurement.name: test.seen.lags for test in tests if test.seen is not None}
+    return [plot_data.lag(runs)] if runs else []
 
 
 def load_test(

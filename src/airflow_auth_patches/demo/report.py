@@ -26,6 +26,8 @@ class Row:
     :param database: the database product.
     :param plugin: the observation on stock releases with the plugin, if the scenario has one.
     :param remedy: what to install, if the scenario did not run.
+    :param version: the version of the database.
+    :param seconds: the time that the scenario took on all builds, with the boot of the servers.
     """
 
     scenario: Scenario
@@ -38,6 +40,8 @@ class Row:
     database: str = "PostgreSQL"
     plugin: Observation | None = None
     remedy: str = ""
+    version: str = ""
+    seconds: float = 0.0
 
     @property
     def releases(self) -> str:

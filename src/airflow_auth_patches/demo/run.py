@@ -6,9 +6,10 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from airflow_auth_patches.demo.databases import DatabaseServer, NotInstalled, traversable
@@ -148,6 +149,7 @@ def run(
         with progress.task("demonstration", len(steps)) as advance:
             for scenario, pair, product in steps:
                 check()
+                begun = time.monotonic()
                 if product in missing_databases:
                     row = _not_run(scenario, pair, product, missing_databases[product])
                 else:
@@ -155,6 +157,7 @@ def run(
                     row = _compare(scenario, target, progress=progress, folder=folder)
                     if row.outcome is Outcome.INCONCLUSIVE:
                         row = _compare(scenario, target, progress=progress, folder=folder)
+                row = replace(row, seconds=time.monotonic() - begun)
                 rows.append(row)
                 on_row(row)
                 advance(1)
@@ -196,8 +199,9 @@ def _compare(scenario: Scenario, target: Target, *, progress: Progress, folder: 
     # The plugin must cure the bug too: if it fails, the bug is not cured.
     cure = plugin if plugin is not None and plugin.failed else patched
     outcome = outcome_of(scenario.kind, stock, cure)
-    product = target.prepared.database.product
-    return Row(scenario, target.pair.name, stock, patched, outcome, logs, first, product, plugin)
+    database = target.prepared.database
+    row = Row(scenario, target.pair.name, stock, patched, outcome, logs, first, database.product, plugin)
+    return replace(row, version=database.version)
 
 
 def _not_run(scenario: Scenario, pair: Pair, product: str, missing: NotInstalled) -> Row:

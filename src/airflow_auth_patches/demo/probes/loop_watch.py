@@ -34,6 +34,8 @@ from airflow.plugins_manager import AirflowPlugin
 BEAT = 0.02
 #: Seconds of lag after which the position of the loop's thread is recorded.
 LATE = 0.1
+#: Seconds of the windows for which the highest lag is kept.
+WINDOW = 0.1
 #: Key in the info of a connection's record for the request that holds it.
 KEY = "loop_watch"
 KINDS = ("statements", "checkouts", "ends", "waits", "nested")
@@ -153,6 +155,7 @@ class Watch:
         self.exempt: Counter[str] = Counter()
         self.waited = self.longest = self.blocked = self.collected = 0.0
         self.stops: Counter[str] = Counter()
+        self.lags: dict[int, tuple[float, float]] = {}
         self.beats = self.late = 0
 
     def call(self, kind: str, *, exempt: bool, what: str = "") -> None:
@@ -197,6 +200,9 @@ class Watch:
             self.beats += 1
             self.late += stop > LATE
             self.longest = max(self.longest, stop)
+            due = begun + BEAT - self.begun
+            window = int(due / WINDOW)
+            self.lags[window] = max(self.lags.get(window, (0.0, due)), (stop, due))
 
     def look(self) -> None:
         """
@@ -265,6 +271,7 @@ class Watch:
             "longest_block": self.blocked,
             "longest_collection": self.collected,
             "late_beats": self.late,
+            "lags": [[round(due, 3), round(stop, 4)] for stop, due in self.lags.values()],
             "beats": self.beats,
             "sites": [
                 {"kind": kind, "site": nearest, "count": sum(routes.values()), "routes": routes}

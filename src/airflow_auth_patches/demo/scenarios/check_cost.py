@@ -6,6 +6,7 @@ import json
 import tempfile
 from pathlib import Path
 
+from airflow_auth_patches.demo import plot_data
 from airflow_auth_patches.demo.load import Request, Result, send
 from airflow_auth_patches.demo.outcomes import Measurement, Observation
 from airflow_auth_patches.demo.preparation import Settings
@@ -77,6 +78,17 @@ def compare(total: dict[str, Result], ratios: list[float], rounds: int) -> Obser
         measurements,
         compared.text("the wall time of no check"),
         f"{check:.1f} s a round, no check {no_check:.1f} s",
+        details={
+            "plots": [
+                plot_data.curve(
+                    "Time with the check, divided by the time without it",
+                    "round",
+                    "ratio",
+                    {"ratio": [(number, round(each, 3)) for number, each in enumerate(ratios, 1)]},
+                    limit=MOST,
+                )
+            ]
+        },
         failed=slower is not False,
         inconclusive=slower is None and not any(each.failures for each in total.values()),
     )
@@ -102,6 +114,19 @@ def hit(server: Server) -> Observation:
             for threads, query, again in figures
         ),
         failed=any(query < again * CHEAPER for _, query, again in figures),
+        details={
+            "plots": [
+                plot_data.bars(
+                    "Time of one check",
+                    {
+                        f"{name}, {threads} thread{'s' * (threads > 1)}": round(seconds * 1e6, 1)
+                        for threads, query, again in figures
+                        for name, seconds in (("query", query), ("asked again", again))
+                    },
+                    unit="us",
+                )
+            ]
+        },
     )
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 
+from airflow_auth_patches.demo import loop, pages, plot_data
 from airflow_auth_patches.demo.load import NO_ANSWER, VERSION, Request, Result, run_flows
 from airflow_auth_patches.demo.outcomes import Measurement, Observation
 from airflow_auth_patches.demo.preparation import Settings
@@ -27,8 +30,8 @@ REQUEST = Request("GET", "/api/v2/dags?limit=5")
 #: A response that waits for the lock takes the whole time; a busy machine causes a shorter delay.
 MORE = HELD / 2
 #: pool_timeout is longer than the lock: a request that waits for a slot of `request-admission` gets one.
-SETTINGS = Settings(pool_timeout=10, user_cache_ttl=600, revocation_cache_ttl=0)
-USERS = Settings(pool_timeout=10, user_cache_ttl=0, revocation_cache_ttl=0)
+SETTINGS = Settings(pool_timeout=10, user_cache_ttl=600, revocation_cache_ttl=0, probes=(loop.WATCH,))
+USERS = replace(SETTINGS, user_cache_ttl=0)
 ABOUT = (
     f"{{what}} for {HELD:.0f} s, during {REQUESTS} GET {REQUEST.path}, {CONCURRENCY} at once, "
     f"each its own token; {VERSION} all along, at most {MORE:.0f} s longer than before; "
@@ -79,7 +82,40 @@ def refused(sent: Result) -> bool:
     return any(answer.failed and answer.outcome != NO_ANSWER for answer in sent.versions)
 
 
-def compare(before: Result, disturbed: Mapping[str, Result]) -> Observation:
+@dataclass(frozen=True)
+class Disturbed:
+    """
+    The requests during a disturbance of the database.
+
+    :param sent: the results of the requests.
+    :param held: the seconds from when until when it lasted, since the reset of the probe `loop.WATCH`.
+    :param lags: the event-loop lags, see `loop.Report`; empty if the server hangs.
+    """
+
+    sent: Result
+    held: tuple[float, float]
+    lags: plot_data.Points
+
+
+def disturb(server: Server, disturbance: AbstractContextManager[None], tokens: Iterable[str]) -> Disturbed:
+    """
+    Send requests during a disturbance of the database.
+
+    :param server: a running server with the probe `loop.WATCH`.
+    :param disturbance: disturbs the database for `HELD` seconds, at most until the end of a ``with`` block.
+    :param tokens: one per request.
+    """
+    pages.reset(server.url, loop.WATCH)
+    reset = time.monotonic()
+    with disturbance:
+        begun = time.monotonic()
+        sent = load(server, tokens)
+        ended = min(begun + HELD, time.monotonic())
+    lags = () if sent.unfinished else loop.report(server.url).lags
+    return Disturbed(sent, (begun - reset, ended - reset), lags)
+
+
+def compare(before: Result, disturbed: Mapping[str, Disturbed]) -> Observation:
     """
     Compare the responses during disturbances of the database with those before.
 
@@ -87,17 +123,21 @@ def compare(before: Result, disturbed: Mapping[str, Result]) -> Observation:
     :param disturbed: the requests during each disturbance, by its name.
     """
     usual = before.slowest_version
+    results = {name: during.sent for name, during in disturbed.items()}
+    lags = {name: during.lags for name, during in disturbed.items() if during.lags}
+    held = {name: during.held for name, during in disturbed.items()}
     return Observation(
         sees="; ".join(
             f"{name}: version up to {during.slowest_version * 1000:.0f} ms (before {usual * 1000:.0f}), "
             f"Dags {ways(during)}"
-            for name, during in disturbed.items()
+            for name, during in results.items()
         ),
         failed=any(
             during.slowest_version > usual + MORE or refused(during) or during.unfinished or during.left
-            for during in disturbed.values()
+            for during in results.values()
         ),
-        measurements=[Measurement(name, during, DEADLINE) for name, during in disturbed.items()],
+        measurements=[Measurement(name, during, DEADLINE) for name, during in results.items()],
+        details={"plots": [plot_data.lag(lags, held)] if lags else []},
     )
 
 
@@ -132,11 +172,18 @@ def tables(server: Server, *, names: tuple[str, ...]) -> Observation:
     during = {}
     for table in names:
         tokens = server.tokens(REQUESTS)
-        with locked(server, table):
-            during[f"{table} locked"] = sent = load(server, tokens)
-        if sent.unfinished:
+        during[f"{table} locked"] = disturbed = disturb(server, locked(server, table), tokens)
+        if disturbed.sent.unfinished:
             break
     return compare(before, during)
+
+
+@contextmanager
+def held(proxy: Proxy) -> Iterator[None]:
+    """Block the traffic through a proxy for `HELD` seconds, at most until the end of a ``with`` block."""
+    proxy.hold()
+    with later(proxy.release):
+        yield
 
 
 def silent(server: Server) -> Observation:
@@ -145,10 +192,7 @@ def silent(server: Server) -> Observation:
         with server.sibling("proxied", database=server.database.through(proxy.port)) as other:
             other.wait()
             before = load(other, other.tokens(REQUESTS))
-            tokens = other.tokens(REQUESTS)
-            proxy.hold()
-            with later(proxy.release):
-                during = load(other, tokens)
+            during = disturb(other, held(proxy), other.tokens(REQUESTS))
     return compare(before, {"database silent": during})
 
 

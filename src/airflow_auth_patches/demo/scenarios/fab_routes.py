@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from airflow_auth_patches.demo import plot_data
 from airflow_auth_patches.demo.load import Request, Result, send
 from airflow_auth_patches.demo.outcomes import Measurement, Observation
 from airflow_auth_patches.demo.preparation import USER
@@ -43,19 +44,32 @@ def refused_logins(server: Server) -> Observation:
     """
     log_in = Request("POST", "/auth/token", 401, json={**USER, "password": "wrong"})
     send(server.url, [log_in], deadline=DEADLINE)
-    before = after = server.database.connections(server.name)
+    counts = [server.database.connections(server.name)]
     total, done = Result([], 0), 0
-    while done < REFUSED and after < MANY and not total.unfinished:
+    while done < REFUSED and counts[-1] < MANY and not total.unfinished:
         total += send(server.url, [log_in] * STEP, deadline=DEADLINE, concurrency=1)
         done += STEP
-        after = server.database.connections(server.name)
+        counts.append(server.database.connections(server.name))
+    before, after = counts[0], counts[-1]
     measurement = Measurement("one by one", total, DEADLINE, done, REFUSED)
     rest = "" if done == REFUSED else ", the rest was not sent"
+    most = max(before, server.settings.pool_size)
     return Observation.of(
         (measurement,),
         f"connections to the database: {before} before, {after} after {done}{rest}",
-        failed=after > max(before, server.settings.pool_size),
-        details={"connections": {"before": before, "after": after}},
+        failed=after > most,
+        details={
+            "connections": {"before": before, "after": after},
+            "plots": [
+                plot_data.curve(
+                    "Connections to the database",
+                    "refused logins",
+                    "connections",
+                    {"server": [(number * STEP, count) for number, count in enumerate(counts)]},
+                    limit=most,
+                )
+            ],
+        },
     )
 
 

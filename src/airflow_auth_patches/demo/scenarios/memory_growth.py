@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from airflow_auth_patches.demo import plot_data
 from airflow_auth_patches.demo.load import Request, Result, send
 from airflow_auth_patches.demo.outcomes import Measurement, Observation
 from airflow_auth_patches.demo.preparation import USER
@@ -22,36 +23,37 @@ STOP_AT = 5 * LIMIT
 DEADLINE = 60.0
 
 
-def grow(server: Server, name: str, requests: Sequence[Request]) -> tuple[Measurement, int, int]:
+def grow(server: Server, name: str, requests: Sequence[Request]) -> tuple[Measurement, list[int]]:
     """
     Send requests in sequence after a warm-up, until all are sent or the memory has grown by `STOP_AT`.
 
     :param server: the server.
     :param name: the name of the measurement.
     :param requests: the requests to repeat.
-    :return: the measurement, and the memory after the warm-up and at the end, in bytes.
+    :return: the measurement, and the memory in bytes after the warm-up and after each `STEP` requests.
     """
     sequence = [requests[number % len(requests)] for number in range(WARM_UP + REQUESTS)]
     send(server.url, sequence[:WARM_UP], deadline=DEADLINE, concurrency=1)
-    before = after = server.memory()
+    memory = [server.memory()]
     total, rounds = Result([], 0), 0
     for begin in range(WARM_UP, len(sequence), STEP):
         total += send(server.url, sequence[begin : begin + STEP], deadline=DEADLINE, concurrency=1)
         rounds += 1
-        after = server.memory()
-        if after - before > STOP_AT or total.unfinished:
+        memory.append(server.memory())
+        if memory[-1] - memory[0] > STOP_AT or total.unfinished:
             break
-    return Measurement(name, total, DEADLINE, rounds, REQUESTS // STEP), before, after
+    return Measurement(name, total, DEADLINE, rounds, REQUESTS // STEP), memory
 
 
 def run(server: Server) -> Observation:
     """Request tokens, then FAB's users and roles in turn."""
     token = server.token()
     users, roles = (Request("GET", f"/auth/fab/v1/{name}", token=token) for name in ("users", "roles"))
-    grown = (
+    measured = (
         grow(server, "tokens", [Request("POST", "/auth/token", 201, json=USER)]),
         grow(server, "users and roles", [users, roles]),
     )
+    grown = [(each, memory[0], memory[-1]) for each, memory in measured]
     failing = [each for each, _, _ in grown if each.result.failures]
     seen = []
     for each, before, after in grown:
@@ -66,7 +68,22 @@ def run(server: Server) -> Observation:
             "memory": {
                 each.name: {"before": before, "after": after, "grown": after - before}
                 for each, before, after in grown
-            }
+            },
+            "plots": [
+                plot_data.curve(
+                    "Growth of the memory",
+                    "requests",
+                    "MiB",
+                    {
+                        each.name: [
+                            (number * STEP, round((bytes_ - memory[0]) / MIB, 2))
+                            for number, bytes_ in enumerate(memory)
+                        ]
+                        for each, memory in measured
+                    },
+                    limit=LIMIT / MIB,
+                )
+            ],
         },
     )
 

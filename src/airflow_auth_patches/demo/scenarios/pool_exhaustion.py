@@ -123,7 +123,8 @@ def observe(
         failed = failed or blocked > blocked_without + BEYOND or bool(queries) or held > 0
     else:
         notes.append("the server hangs, the rest was not tried")
-    return Observation.of(measurements, *notes, failed=failed, pool_timeouts=given_up)
+    details = {"plots": loop.lag_plot(loads)}
+    return Observation.of(measurements, *notes, failed=failed, pool_timeouts=given_up, details=details)
 
 
 SCENARIOS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_auth_patches.demo import loop, pages
+from airflow_auth_patches.demo import loop, pages, plot_data
 from airflow_auth_patches.demo.load import VERSION, Request, Result, run_flows
 from airflow_auth_patches.demo.outcomes import Measurement, Observation, pool_timeouts
 from airflow_auth_patches.demo.preparation import Settings
@@ -74,6 +74,7 @@ def run(server: Server) -> Observation:
         details={
             "loop": seen.data(),
             "slowest_version": {name: sent.slowest_version for name, sent in runs.items()},
+            "plots": [seen.plot(), plot_data.lag({"all requests": seen.lags})],
         },
     )
 

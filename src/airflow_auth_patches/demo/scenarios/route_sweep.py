@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from airflow_auth_patches.demo import loop, pages
+from airflow_auth_patches.demo import loop, pages, plot_data
 from airflow_auth_patches.demo.load import Request, Result, run_flows
 from airflow_auth_patches.demo.openapi import operations
 from airflow_auth_patches.demo.outcomes import Measurement, Observation, pool_timeouts
@@ -54,6 +54,7 @@ def run(server: Server) -> Observation:
         pool_timeouts=pool_timeouts(server.log_since(mark)),
         details={
             "loop": seen.data(),
+            "plots": [seen.plot(), plot_data.lag({"sweep": seen.lags})],
             "slowest_version": sent.slowest_version,
             "versions_asked": len(sent.versions),
             "routes": {"GET": len(gets)},

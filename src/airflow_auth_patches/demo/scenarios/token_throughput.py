@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from airflow_auth_patches.demo import plot_data
 from airflow_auth_patches.demo.load import Request
 from airflow_auth_patches.demo.outcomes import Observation
 from airflow_auth_patches.demo.preparation import USER
@@ -26,9 +27,11 @@ def run(server: Server) -> Observation:
     seen = observe(server, mark, (measurement,))
     result = measurement.result
     given = (len(result.answers) - len(result.failures)) / result.wall
-    return replace(
-        seen, sees=f"{seen.sees}; {given:.1f} tokens a second", details={"tokens_per_second": round(given, 2)}
-    )
+    details = {
+        "tokens_per_second": round(given, 2),
+        "plots": [plot_data.bars("Tokens per second", {"tokens per second": round(given, 1)})],
+    }
+    return replace(seen, sees=f"{seen.sees}; {given:.1f} tokens a second", details=details)
 
 
 def compare(minimal: Observation, patched: Observation) -> Observation:

@@ -78,7 +78,11 @@ def observe(loads: Sequence[Load]) -> Observation:
         measurements=measurements,
         pool_timeouts=given_up,
         log_errors=errors,
-        details={"loop": [each.data() for each in seen], "read": [vars(each) for each in read]},
+        details={
+            "loop": [each.data() for each in seen],
+            "read": [vars(each) for each in read],
+            "plots": loop.lag_plot([test for test, _ in loads]),
+        },
     )
 
 
