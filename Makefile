@@ -123,8 +123,11 @@ bench: setup ## measure stock, plugin and patches under load, for docs/benchmark
 figure: setup ## draw docs/images/ui-load.svg from the recorded result docs/results/ui-load.json
 	$(VENV)/bin/python -m airflow_auth_patches.demo.figure docs/results/ui-load.json docs/images/ui-load.svg
 
+lag-figure: setup ## draw docs/images/table-locked.svg from the recorded result docs/results/table-locked.json
+	$(VENV)/bin/python -m airflow_auth_patches.demo.lag_figure docs/results/table-locked.json docs/images/table-locked.svg
+
 clean: ## remove what was built, and .venv
 	rm -rf build dist $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # `docs` is a folder too.
-.PHONY: help needs-git docs bench limit setup demo demo-all test test-all test-quick test-upstream test-matrix lint lint-upstream check tree refresh figure clean
+.PHONY: help needs-git docs bench limit setup demo demo-all test test-all test-quick test-upstream test-matrix lint lint-upstream check tree refresh figure lag-figure clean

@@ -47,7 +47,7 @@ def demo(
     if only and everything:
         raise UsageProblem("--only and --all cannot be combined.", "Use one of them.")
     try:
-        from airflow_auth_patches.demo import figure, html_report, recorded, report, scenarios
+        from airflow_auth_patches.demo import figure, html_report, lag_figure, recorded, report, scenarios
         from airflow_auth_patches.demo import run as command
         from airflow_auth_patches.demo.scenario import MINIMAL, Build
     except ModuleNotFoundError as error:
@@ -109,6 +109,7 @@ def demo(
     wrong = report.faults(rows)
     data = report.as_data(rows)
     drawn = figure.write(data, folder, date.today())
+    lag_figure.write(data, folder, date.today())
     where = "The report is build/demo/report.html."
     if json:
         show.as_json(data)
