@@ -48,12 +48,16 @@ def test_never_runs():
     pass
 """
 STUCK = """
-import signal
 import threading
-import time
+import pytest
 
+@pytest.mark.timeout(1)
 def test_waits():
     threading.Event().wait(60)
+"""
+DEAF = """
+import signal
+import time
 
 def test_is_deaf():
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
@@ -88,19 +92,30 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory, root: Path):
     files = {"first": FIRST, "second": SECOND, "crash": CRASH, "unimportable": UNIMPORTABLE}
     files |= {"stuck": STUCK, "finalizer": FINALIZER}
     folder = tmp_path_factory.mktemp("reproduce")
-    (folder / "tests").mkdir()
+    for name in ("tests", "deaf"):
+        (folder / name).mkdir()
     for name, text in files.items():
         (folder / f"tests/test_{name}.py").write_text(text)
+    (folder / "deaf/test_deaf.py").write_text(DEAF)
     (folder / "shared.py").write_text(SHARED)
 
-    def run_forked(*only: str) -> dict[str, str]:
-        words = ["-p", "tests_common.forked", "-p", "no:cacheprovider", "-c", "/dev/null", "-o", "timeout=1"]
+    def run_forked(*only: str, tests: str = "tests", longest: int = 300) -> dict[str, str]:
+        words = [
+            "-p",
+            "tests_common.forked",
+            "-p",
+            "no:cacheprovider",
+            "-c",
+            "/dev/null",
+            "-o",
+            "timeout=300",
+        ]
         variables = {
             "PYTHONPATH": f"{root / run_pytest.PLUGIN_STUB}:{folder}",
             "AUTH_PATCHES_ONLY": "\n".join(only),
-            "AUTH_PATCHES_LONGEST": "3",
+            "AUTH_PATCHES_LONGEST": str(longest),
         }
-        found = run_pytest.run(folder, HERE, [*words, "tests"], variables=variables)
+        found = run_pytest.run(folder, HERE, [*words, tests], variables=variables)
         return {test.rpartition("::")[2]: outcome for test, outcome in found.items()}
 
     return run_forked
@@ -125,9 +140,10 @@ def test_process_that_ends_fails_the_tests_that_it_did_not_report(found):
         assert found[name] == "failed: Its process ended before it."
 
 
-def test_test_that_hangs_is_ended(found):
+def test_test_that_hangs_is_ended(found, outcomes):
     assert found["test_waits"].startswith("failed: Failed: Timeout")
-    assert found["test_is_deaf"] == "failed: Its process ended before it."
+    found = outcomes(tests="deaf", longest=1)
+    assert found == {"test_is_deaf": "failed: Its process ended before it."}
 
 
 def test_finalizer_that_parses_does_not_end_the_process(found):

@@ -92,21 +92,13 @@ def test_sends_requests_concurrently_up_to_the_limit(count: int, concurrency: in
 
 def test_request_without_response_at_deadline_is_a_failure() -> None:
     done = threading.Event()
-
-    def respond(request: BaseHTTPRequestHandler) -> int:
-        if request.path == "/hang":
-            done.wait(30)
-        return 200
-
-    with serving(respond) as url:
-        requests = [GET, *[Request("GET", "/hang")] * 3]
-        result = send(url, requests, deadline=1, concurrency=2)
+    with serving(lambda _: 200 if done.wait(60) else 500) as url:
+        result = send(url, [GET] * 3, deadline=0.5, concurrency=2)
         done.set()
-    assert result.outcomes == {"200": 1, NO_ANSWER: 3}
+    assert result.outcomes == {NO_ANSWER: 3}
     assert len(result.failures) == result.unfinished == 3
-    assert result.wall == pytest.approx(1, abs=0.5)
-    assert [answer.seconds is None for answer in result.answers] == [False, False, False, True], "not sent"
-    assert result.percentile(99) == pytest.approx(1, abs=0.5)
+    assert [answer.seconds is None for answer in result.answers] == [False, False, True], "not sent"
+    assert all(0.4 < (seconds or 0) < 60 for seconds in (result.wall, result.percentile(99)))
 
 
 def test_network_error_is_an_outcome() -> None:

@@ -142,8 +142,12 @@ def test_memory_contains_child_processes_and_is_zero_after_stop(serve: Callable[
         server.wait()
         processes = psutil.Process().children(recursive=True)
         assert len(processes) >= 3  # the manager of the process, the server and its child
-        together = sum(each.memory_info().rss for each in processes)
-        assert server.memory() == pytest.approx(together, rel=0.1)
+
+        def together() -> int:
+            return sum(each.memory_info().rss for each in processes)
+
+        # The child may still be starting.
+        assert together() * 0.9 <= server.memory() <= together() * 1.1
         server.stop()
         assert server.memory() == 0
 
