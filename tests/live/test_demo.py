@@ -223,6 +223,7 @@ def test_runs_every_build_on_every_database(
         "several-3.1.6+3.3.0-minimal.log",
     ]
     assert all(log.exists() for row in rows for log in row.logs.values())
+    assert all(row.version[0].isdigit() and row.seconds > 0 for row in rows)
 
 
 @pytest.mark.parametrize(("runs", "outcome"), [(1, "cured"), (2, "inconclusive")])

@@ -127,6 +127,9 @@ def test_wait_for_connection_blocks_loop(reports: Any) -> None:
     assert seen["longest_stop"] >= 0.9
     assert 0 < seen["longest_block"] <= seen["longest_stop"] + 0.1
     assert seen["late_beats"] >= 1
+    due, lag = max(seen["lags"], key=lambda point: point[1])
+    assert lag == pytest.approx(seen["longest_stop"], abs=0.001)
+    assert 0 <= due <= seen["seconds"] - lag + 0.1
     assert any("GET /waits" in stop for stop in seen["stops"])
 
 
