@@ -68,6 +68,20 @@ def pytest_runtest_call() -> Generator[None, object, object]:
         return (yield)
 
 
+_interrupted = threading.Event()
+
+
+def pytest_keyboard_interrupt() -> None:
+    _interrupted.set()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    # pytest-xdist waits ten seconds for an interrupted worker, which does not end by itself.
+    if _interrupted.is_set() and "PYTEST_XDIST_WORKER" in os.environ:
+        os._exit(pytest.ExitCode.INTERRUPTED)
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
