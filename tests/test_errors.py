@@ -19,6 +19,7 @@ from airflow_auth_patches.installation import apply as patching
 from airflow_auth_patches.installation import installed, wheels
 from airflow_auth_patches.releases.releases import CORE
 from airflow_auth_patches.series import series
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.util.errors import TRACEBACK, Exit, Problem
 
 TOOL = Path(sys.executable).parent / "airflow-auth-patches"
@@ -96,7 +97,8 @@ def test_status_of_a_path_with_markup(small, monkeypatch):
     odd.mkdir(parents=True)
     shutil.move(small.python.parents[1], odd)
     python = odd / "env/bin/python"
-    monkeypatch.setattr(operator, "known", lambda: (series.load(small.folder), small.pins))
+    loaded = Project(small.folder.parent, series.load(small.folder), small.pins)
+    monkeypatch.setattr(operator, "load_project", lambda: loaded)
     done = CliRunner().invoke(app, ["status", "--python", str(python)])
     assert done.exit_code == 0, done.exception
     assert f"{odd}"[-16:] in done.stdout
