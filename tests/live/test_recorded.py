@@ -61,7 +61,8 @@ def test_records_numbers_and_call_sites_but_no_path(path: Path) -> None:
     row = dict(data("route-sweep"))
     site = {"kind": "statements", "site": "models/pool.py:f", "count": 3, "routes": {"GET /pools": 3}}
     loop = {"statements": 3, "exempt": {}, "sites": [site], "stops": {"/venv/lib/x.py:1": 1}}
-    row["stock"] = {**row["stock"], "details": {"loop": loop, "slowest_version": 0.5, "told": {"a": "/x"}}}
+    details = {"loop": loop, "slowest_version": 0.5, "told": {"a": "/x"}, "plots": [{"kind": "lag"}]}
+    row["stock"] = {**row["stock"], "details": details}
     recorded.record(path, [row], DAY, "3.11", NAMES)
     (kept,) = recorded.read(path)
     assert kept["stock"]["details"] == {

@@ -142,7 +142,7 @@ def as_data(rows: Sequence[Row]) -> list[dict[str, Any]]:
         ``plugin`` and ``patched``; ``minimal`` and ``plugin`` are ``None`` if the scenario has none. Each
         observation has ``sees``, ``failed``, ``pool_timeouts``, ``warnings``, ``log_errors``, ``log`` (a path
         or ``None``), ``measurements`` (see :func:`measurement_data`) and
-        ``details`` (specific to the scenario).
+        ``details`` (specific to the scenario; ``plots`` are those of `plot_data`).
     """
     return [
         {
