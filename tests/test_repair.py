@@ -172,6 +172,38 @@ def test_failed_repair_keeps_the_journal_and_can_be_repeated(small):
     assert small.versions == STOCK
 
 
+def test_damaged_release_that_is_not_pinned_is_not_repaired(small):
+    remove_metadata(small)
+    (small.site / CORE_INFO).rename(small.site / CORE_INFO.replace("3.1.6", "3.0.6"))
+    with pytest.raises(Problem, match=r"core 3\.0\.6 is damaged, and is not a pinned release") as refused:
+        repair(small.python, small.pins)
+    assert "pip install --force-reinstall --no-deps apache-airflow-core==3.0.6" in refused.value.remedy
+
+
+def test_repair_of_an_interrupted_change_needs_no_network_and_no_cache(small, monkeypatch, tmp_path):
+    """The other distribution is patched, and is restored too."""
+    patching.apply(small.plan(), small.pins)
+    start = small.site / "pip/__main__.py"
+    content = start.read_bytes()
+    start.unlink()
+    start.write_text(
+        "import pathlib, sys\n"
+        "for path in pathlib.Path(__file__).parents[1].glob('apache_airflow_providers_fab-*/RECORD'):\n"
+        "    path.unlink()\n"
+        "sys.exit(1)\n"
+    )
+    planned = small.plan("PATCHED = 3\n")
+    with pytest.raises(Problem, match="could not be restored"):
+        patching.apply(type(planned)(planned.installation, planned.steps[1:]), small.pins)
+    start.write_bytes(content)
+    with monkeypatch.context() as offline:
+        offline.setenv("UV_OFFLINE", "1")
+        offline.setenv("AIRFLOW_AUTH_PATCHES_CACHE", str(tmp_path / "empty"))
+        done = repair(small.python, small.pins)
+    assert len(done.releases) == 2
+    assert small.versions == STOCK
+
+
 def test_patched_repair_needs_a_journal(small):
     remove_metadata(small)
     with pytest.raises(Problem, match="No journal has patched wheels"):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from email.parser import BytesHeaderParser
 from pathlib import Path
@@ -14,6 +16,7 @@ from packaging.version import InvalidVersion, Version
 from wheel.wheelfile import WheelFile
 
 from airflow_auth_patches.installation import journal
+from airflow_auth_patches.installation.wheels import MANIFEST
 from airflow_auth_patches.releases.releases import CORE, DISTRIBUTIONS, FAB, Distribution
 
 
@@ -119,11 +122,12 @@ def clear(site: Path, prefix: Path, dist: Distribution, wheels: Iterable[Path]) 
 
 
 def _recorded(info: Path) -> Iterator[str]:
-    try:
-        text = (info / "RECORD").read_text("utf-8", "replace")
-    except OSError:
-        return
-    yield from (row[0] for row in csv.reader(text.splitlines()) if row)
+    """Return the files of a dist-info folder's RECORD, and those that the patches changed or added."""
+    with suppress(OSError):
+        lines = (info / "RECORD").read_text("utf-8", "replace").splitlines()
+        yield from (row[0] for row in csv.reader(lines) if row)
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        yield from map(str, json.loads((info / MANIFEST).read_bytes())["files"])
 
 
 def _incomplete(info: Path) -> str | None:

@@ -113,11 +113,17 @@ def _release(installation: Installation, dist: Distribution, pins: Pins) -> Rele
     versions = {version for site in installation.sites for version in damage.versions_of(site, dist)}
     if not versions and dist is CORE and (same := installation.versions.get("apache-airflow")):
         versions = {same}
-    found = pins.find(dist, min(versions)) if len(versions) == 1 else None
-    if found is None:
-        traces = f"there are traces of {', '.join(sorted(versions))}" if versions else "it left no trace"
+    if len(versions) == 1:
+        version = versions.pop()
+        if found := pins.find(dist, version):
+            return found
         raise Problem(
-            f"The release of {dist.name} to install is unknown: {traces}.",
-            f"Name it: {installed.repair_command(installation.python)} --release {dist.name}==VERSION",
+            f"{dist.name} {version} is damaged, and is not a pinned release.",
+            f"Install it: {installation.python} -m pip install --force-reinstall --no-deps "
+            f"{dist.name}=={version}",
         )
-    return found
+    traces = f"there are traces of {', '.join(sorted(versions))}" if versions else "it left no trace"
+    raise Problem(
+        f"The release of {dist.name} to install is unknown: {traces}.",
+        f"Name it: {installed.repair_command(installation.python)} --release {dist.name}==VERSION",
+    )

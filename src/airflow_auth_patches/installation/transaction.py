@@ -60,10 +60,11 @@ def replace(
         return
 
     def fill(folder: Path) -> None:
-        for found in targets:
-            pristine = fetch(found.release or pinned(found), "wheel", progress)
-            journal.keep([pristine], folder / PRISTINE)
-            journal.keep([as_wheel(found, folder / INSTALLED)], folder / INSTALLED)
+        for found in installation.found:
+            if found in targets or found.manifest:  # `repair` also restores the other one if it is patched
+                pristine = fetch(found.release or pinned(found), "wheel", progress)
+                journal.keep([pristine], folder / PRISTINE)
+        journal.keep([as_wheel(found, folder / INSTALLED) for found in targets], folder / INSTALLED)
         journal.keep(build(folder / INSTALLING), folder / INSTALLING)
 
     begun = begin(installation, command, fill)
