@@ -94,14 +94,14 @@ class Fifo:
         assert ready, f"no data for {timeout} s; read so far: {self._read!r}"
         return os.read(self._end, 4096)
 
-    def read_line(self, timeout: float = 60) -> str:
+    def read_line(self, timeout: float = 300) -> str:
         """Wait for the next line that a program writes, and return it."""
         while b"\n" not in self._read:
             self._read += self._more(timeout)
         line, self._read = self._read.split(b"\n", 1)
         return line.decode()
 
-    def wait_closed(self, timeout: float = 60) -> None:
+    def wait_closed(self, timeout: float = 300) -> None:
         """Wait until no program has the FIFO open. No program can open it after that."""
         self._let_go()
         while self._more(timeout):

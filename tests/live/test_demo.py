@@ -102,7 +102,7 @@ def test_signal_stops_processes_and_removes_folder(
     ours = psutil.Process(process.pid).children(recursive=True)
     assert "postgres" in {each.name() for each in ours}
     process.send_signal(number)
-    assert process.wait(60) == 128 + number
+    assert process.wait(300) == 128 + number
     fifo.wait_closed()
     assert running(ours) == []
     assert not private(place).exists()
@@ -115,7 +115,7 @@ def test_more_signals_do_not_interrupt_cleanup(fifo: Any, fake: Fake, start: Cal
     for _ in range(20):
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGTERM)
-    assert process.wait(60) in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+    assert process.wait(300) in (128 + signal.SIGINT, 128 + signal.SIGTERM)
     fifo.wait_closed()
     assert running(ours) == []
     assert not private(place).exists()
