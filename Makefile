@@ -21,7 +21,7 @@ GENERATED = README.md docs/benchmark.md docs/bugs.md docs/demonstration.md docs/
 TOOL = $(VENV)/bin/airflow-auth-patches
 
 # The tool's own tests share nothing; tests in Airflow environments share them, and keep all cores busy alone.
-QUICK = -m 'not proof and not live' -n logical --maxprocesses 4
+QUICK = -m 'not airflow and not live' -n logical --maxprocesses 4
 # ARGS may choose among tests (-k); that there is none of one kind is then no failure.
 pytest = $(VENV)/bin/python -m pytest -rs --durations=20 $(1) $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
 
@@ -64,22 +64,22 @@ demo: setup ## boot real API servers, stock and patched, and show five bugs and 
 demo-all: setup ## all scenarios on all their releases, about an hour
 	$(TOOL) demo --all
 
-test: needs-git setup ## what CI runs: tests of the tool, of each patch on three pairs, and of live servers
+test: needs-git setup ## what CI runs: tests of the tool, of each patch on a pair, and of live servers
 	@$(call check_space,2)
-	@echo "Two parts: the tool's own tests, about 7 minutes on two cores, then the patches in Airflow environments"
-	@echo "and live servers, about 20 minutes. Only the first: make test-quick."
+	@echo "Two parts: the tool's own tests, about 5 minutes on two cores, then the patches in Airflow environments"
+	@echo "and live servers, about 12 minutes. Only the first: make test-quick."
 	$(call pytest,$(QUICK))
-	$(call pytest,-m '(proof or live) and not slow')
+	$(call pytest,-m '(airflow or live) and not slow')
 
-test-all: needs-git setup ## all tests: two more pairs, Python 3.12, and the mutants of each patch too
+test-all: needs-git setup ## all tests: more pairs, Python 3.12, and the mutants of each patch too
 	@$(call check_space,4)
-	@echo "The tool's own tests, about 7 minutes on two cores, then those of the patches, about 50 minutes."
+	@echo "The tool's own tests, about 5 minutes on two cores, then those of the patches, about 50 minutes."
 	$(call pytest,$(QUICK))
-	$(call pytest,-m 'proof or live')
+	$(call pytest,-m 'airflow or live')
 
 test-quick: needs-git setup ## the tool's own tests only, without Airflow environments
 	@$(call check_space,1)
-	@echo "The tool's own tests, about 7 minutes on two cores."
+	@echo "The tool's own tests, about 5 minutes on two cores."
 	$(call pytest,$(QUICK))
 
 lint: setup ## ruff, mypy, shellcheck, the generated tables and lint-upstream

@@ -48,7 +48,7 @@ def wrong(rows) -> list[str]:
     return [f"{row.slug}, {row.what}: {fault}" for row in rows for fault in row.wrong]
 
 
-@pytest.mark.proof
+@pytest.mark.airflow
 @pytest.mark.parametrize("name", PAIRS)
 def test_each_patch_is_as_expected_on_one_pair(project, this_project, pins, name):
     slugs = first_on(project, pins, name)
@@ -57,7 +57,7 @@ def test_each_patch_is_as_expected_on_one_pair(project, this_project, pins, name
     assert wrong(rows) == []
 
 
-@pytest.mark.proof
+@pytest.mark.airflow
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [OLDEST, REPORTED, *OTHERS])
 def test_patches_are_as_expected_on_stock_and_patched(pins, project, this_project, name):
@@ -67,7 +67,7 @@ def test_patches_are_as_expected_on_stock_and_patched(pins, project, this_projec
     assert wrong(rows) == []
 
 
-@pytest.mark.proof
+@pytest.mark.airflow
 @pytest.mark.slow
 @pytest.mark.timeout(5400)
 @pytest.mark.parametrize("name", [OLDEST, NEWEST, "3.1.8+3.4.0", REPORTED])
@@ -79,7 +79,7 @@ def test_each_mutant_is_killed(pins, project, this_project, name):
     assert wrong(rows) == []
 
 
-@pytest.mark.proof
+@pytest.mark.airflow
 @pytest.mark.slow
 def test_provider_patches_are_as_expected_on_python_3_12(pins, project, this_project):
     pair = pins.pair(NEWEST)
@@ -89,7 +89,7 @@ def test_provider_patches_are_as_expected_on_python_3_12(pins, project, this_pro
     assert wrong(rows) == []
 
 
-@pytest.mark.proof
+@pytest.mark.airflow
 def test_tests_of_a_patch_that_series_does_not_list_fail(root, copy, pins):
     for name in ("airflow-core", "providers-fab"):
         (copy / "patches" / name / "series").write_text("")

@@ -100,7 +100,7 @@ def check_commit(made: tree.Tree, file: Path, patch: Patch, news: str | None) ->
     assert "airflow-auth-patches" not in file.read_text()
 
 
-@pytest.mark.proof
+@pytest.mark.airflow
 def test_the_tests_of_an_exported_tree_pass_in_it(pins, project, sent, picture):
     """With the tree's own sources before the released ones, and fail without them."""
     pair, names = pins.pair("3.3.2+3.10.2"), ["auth-manager-purge-race", "pool-slots-session"]

@@ -15,7 +15,7 @@ from airflow_auth_patches.installation.status import status
 from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.util.processes import run
 
-pytestmark = pytest.mark.proof
+pytestmark = pytest.mark.airflow
 
 
 def release_files(environment: Environment) -> dict[str, str]:

@@ -21,7 +21,7 @@ from airflow_auth_patches.installation.repair import repair
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import run
 
-pytestmark = pytest.mark.proof
+pytestmark = pytest.mark.airflow
 TOOL = Path(sys.executable).parent / "airflow-auth-patches"
 
 #: Counts the changes of files below an environment in this process, and kills at one of them, once.

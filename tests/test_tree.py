@@ -96,7 +96,7 @@ def served_releases() -> list[ParameterSet]:
     project = load_project()
     served = [release for release in project.releases if project.series.serving(release)]
     newest = {(release.distribution, release.version.release[:2]): release for release in served}.values()
-    slow = [pytest.mark.proof, pytest.mark.slow]
+    slow = [pytest.mark.airflow, pytest.mark.slow]
     return [pytest.param(str(each), marks=[] if each in newest else slow) for each in served]
 
 

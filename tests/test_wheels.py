@@ -30,7 +30,7 @@ def build(project, pins, release, output):
 
 
 @pytest.fixture(
-    scope="module", params=["newest", pytest.param("every", marks=[pytest.mark.proof, pytest.mark.slow])]
+    scope="module", params=["newest", pytest.param("every", marks=[pytest.mark.airflow, pytest.mark.slow])]
 )
 def built(request, project, pins, tmp_path_factory):
     """Return wheels of 3.2.0 and of the newest release of each minor version, or of every release."""

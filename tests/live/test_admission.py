@@ -286,11 +286,12 @@ def test_client_that_disconnects_leaves_the_queue(patched: Server):
     assert idle(patched)
 
 
-def test_all_slots_are_free_after_many_mixed_requests(patched: Server):
+@pytest.mark.parametrize("count", [2000, pytest.param(10000, marks=pytest.mark.slow)])
+def test_all_slots_are_free_after_many_mixed_requests(patched: Server, count: int):
     chance = random.Random(14)
     token = patched.token()
     kinds = ["nothing"] * 60 + ["anonymous"] * 20 + ["version"] * 8 + ["dags"] * 2 + ["leaves"] * 10
-    left = iter(chance.choices(kinds, k=2000))
+    left = iter(chance.choices(kinds, k=count))
     ended: Counter[str] = Counter()
 
     async def leave(client: httpx.AsyncClient) -> str:
@@ -321,7 +322,7 @@ def test_all_slots_are_free_after_many_mixed_requests(patched: Server):
             await asyncio.gather(*(work(client) for _ in range(50)))
 
     asyncio.run(run())
-    assert sum(ended.values()) == 2000
+    assert sum(ended.values()) == count
     assert not [outcome for outcome in ended if outcome.startswith("nothing") and outcome != "nothing 404"]
     assert idle(patched), ended
 

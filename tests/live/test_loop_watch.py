@@ -14,7 +14,7 @@ from airflow_auth_patches.installation import environments, pair_environments
 from airflow_auth_patches.releases.releases import Pins
 from airflow_auth_patches.util.processes import run
 
-pytestmark = pytest.mark.proof
+pytestmark = pytest.mark.airflow
 
 PROGRAM = """\
 import json, sys

@@ -58,7 +58,7 @@ assert pool_watch.counted["waiting"] == 0
 """
 
 
-@pytest.mark.proof
+@pytest.mark.airflow
 @pytest.mark.parametrize("pair", ["3.3.2+3.10.2", pytest.param("3.2.2+3.6.5", marks=pytest.mark.slow)])
 def test_counts_waiting_threads_since_reset(
     pair: str, root: Path, pins: Pins, python: str, tmp_path: Path

@@ -39,7 +39,7 @@ def in_airflow(
     return call
 
 
-@pytest.mark.proof
+@pytest.mark.airflow
 def test_adds_users_with_roles_of_first_user(in_airflow: Program, tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "a.db")
     connection.executescript(
@@ -100,7 +100,7 @@ print("RESULT" + json.dumps(reports))
 """
 
 
-@pytest.mark.proof
+@pytest.mark.airflow
 def test_counts_queries_on_fab_tables_and_on_the_loop(in_airflow: Program, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(WATCHED)
@@ -125,7 +125,7 @@ print("RESULT", settings.engine.dialect.driver, pymysql.converters.conversions[D
 """
 
 
-@pytest.mark.proof
+@pytest.mark.airflow
 def test_airflow_starts_with_pure_python_mysql_driver(in_airflow: Program, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(DRIVER)
