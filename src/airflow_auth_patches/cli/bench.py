@@ -6,30 +6,28 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from airflow_auth_patches.cli.common import ENGINEERS, Json, app, checkout
+from airflow_auth_patches.cli.common import ENGINEERS, Json, app, checkout, live_packages, option
 from airflow_auth_patches.installation import environments, pair_environments
 from airflow_auth_patches.util import show
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import UsageProblem
 
 
 @app.command(rich_help_panel=ENGINEERS)
 def bench(
     pairs: Annotated[
         list[str] | None,
-        typer.Option("--pair", metavar="CORE+FAB", help="Measure only this pair; can be repeated."),
+        option("--pair", "Measure only this pair; can be repeated.", "CORE+FAB"),
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="LOAD", help="Run only this load; can be repeated."),
+        option("--only", "Run only this load; can be repeated.", "LOAD"),
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option("--rounds", min=2, help="The number of rounds; 5 by default.")
+        int | None, option("--rounds", "The number of rounds; 5 by default.", "N", min=2)
     ] = None,
     record: Annotated[
         Path | None,
-        typer.Option("--record", metavar="FILE", help="Record the results in this JSON file."),
+        option("--record", "Record the results in this JSON file.", "FILE"),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -41,19 +39,13 @@ def bench(
 
     Example: airflow-auth-patches bench --pair 3.3.2+3.10.2 --only distinct-tokens
     """
-    try:
+    with live_packages("The benchmark"):
         from airflow_auth_patches.demo import bench as benchmark
         from airflow_auth_patches.demo import bench_results
         from airflow_auth_patches.demo.bench_loads import LOADS
-    except ModuleNotFoundError as error:
-        raise Problem(
-            f"The benchmark needs {error.name}, which is not installed.",
-            "Run it from a checkout with `make bench`, or install airflow-auth-patches[live].",
-            Exit.USAGE,
-        ) from error
     names = [load.name for load in LOADS]
     if unknown := [name for name in only or () if name not in names]:
-        raise Problem(f"There is no load {unknown[0]!r}.", f"Choose one of {', '.join(names)}.", Exit.USAGE)
+        raise UsageProblem(f"There is no load {unknown[0]!r}.", f"Choose one of {', '.join(names)}.")
     loads = [load for load in LOADS if not only or load.name in only]
     project = checkout()
     chosen = [project.releases.pair(name) for name in pairs or benchmark.PAIRS]
@@ -84,4 +76,4 @@ def bench(
         return
     for name, rows in found.items():
         show.table(name, bench_results.HEAD, [row.cells() for row in rows])
-    show.out.print("The servers' logs are in build/bench.")
+    show.say("The servers' logs are in build/bench.")

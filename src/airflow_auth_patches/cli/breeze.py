@@ -10,7 +10,16 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from airflow_auth_patches.cli.common import UPSTREAM, Author, Json, Names, SkipConflicts, app, option
+from airflow_auth_patches.cli.common import (
+    UPSTREAM,
+    Author,
+    Json,
+    Names,
+    SkipConflicts,
+    app,
+    live_packages,
+    option,
+)
 from airflow_auth_patches.contribute import breeze as command
 from airflow_auth_patches.series.project import load_project
 from airflow_auth_patches.util import show
@@ -217,14 +226,9 @@ def verify(
 
     Example: breeze-scripts/verify --checkout ~/airflow
     """
-    try:
+    with live_packages("The verification"):
         from airflow_auth_patches.contribute import verify as proving
         from airflow_auth_patches.contribute.expected import Subject, expect
-    except ModuleNotFoundError as error:
-        raise UsageProblem(
-            f"The verification needs {error.name}, which is not installed.",
-            "Run `make setup`, or install airflow-auth-patches[live].",
-        ) from error
     project = load_project()
     subject = Subject(checkout, branch, base, python, container, names)
     with show.Bars() as bars:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -135,6 +137,23 @@ def checkout() -> Project:
     :raises Problem: if the tool is installed without a checkout, or a file is missing or broken.
     """
     return load_project(checkout_folder())
+
+
+@contextmanager
+def live_packages(what: str) -> Iterator[None]:
+    """
+    Report a package of the extra ``live`` that is not installed, in a ``with`` block that imports modules.
+
+    :param what: what needs the package, for the message.
+    :raises Problem: if a package is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UsageProblem(
+            f"{what} needs {error.name}, which is not installed.",
+            "Run `make setup` in a checkout and use its .venv, or install airflow-auth-patches[live].",
+        ) from error
 
 
 def one_of(names: list[str] | None, everything: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from airflow_auth_patches.cli.common import ENGINEERS, Json, app, checkout, option
+from airflow_auth_patches.cli.common import ENGINEERS, Json, app, checkout, live_packages, option
 from airflow_auth_patches.installation import environments, pair_environments
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases.releases import Pair
@@ -46,15 +46,10 @@ def demo(
     """
     if only and everything:
         raise UsageProblem("--only and --all cannot be combined.", "Use one of them.")
-    try:
+    with live_packages("The demonstration"):
         from airflow_auth_patches.demo import figure, html_report, lag_figure, recorded, report, scenarios
         from airflow_auth_patches.demo import run as command
         from airflow_auth_patches.demo.scenario import MINIMAL, Build
-    except ModuleNotFoundError as error:
-        raise UsageProblem(
-            f"The demonstration needs {error.name}, which is not installed.",
-            "Run it from a checkout with `make demo`, or install airflow-auth-patches[live].",
-        ) from error
     preconditions.temporary_folder()
     project = checkout()
     version = python or f"{sys.version_info.major}.{sys.version_info.minor}"
