@@ -23,7 +23,7 @@ from airflow_auth_patches.cli.common import (
 from airflow_auth_patches.contribute import breeze as command
 from airflow_auth_patches.series.project import load_project
 from airflow_auth_patches.util import show
-from airflow_auth_patches.util.errors import Exit, UsageProblem
+from airflow_auth_patches.util.errors import Exit
 
 breeze = typer.Typer(
     no_args_is_help=True,
