@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from airflow_auth_patches.demo import bench, bench_results
+from airflow_auth_patches.demo import bench, bench_figure, bench_results
 from airflow_auth_patches.demo.bench import LARGE_POOL, PATCHED, PLUGIN, SERVERS, STOCK
 from airflow_auth_patches.demo.bench_loads import LOADS, Load, Sample
 from airflow_auth_patches.demo.server import Server
@@ -122,7 +122,7 @@ def test_ratio_is_shown_only_if_the_interval_excludes_1(recorded: dict[str, Any]
     assert rows[PLUGIN][-1].startswith("0.5")
     assert rows[PATCHED][-1].startswith("not shown (0.89 to 1.13)")
     # Only the rounds in which stock served a request count.
-    assert rows[PATCHED][-2] == "50.00 (50.00 to 50.00)"
+    assert rows[PATCHED][-2] == "50 (50 to 50)"
     assert rows[LARGE_POOL][-1] == "-"
 
 
@@ -154,3 +154,18 @@ def test_rows_are_serializable(recorded: dict[str, Any]) -> None:
     (row,) = (row for row in bench_results.rows(recorded) if row.server == PATCHED)
     ratio = json.loads(json.dumps(row.data()))["ratios"][STOCK]
     assert ratio == {"median": 50.0, "low": 50.0, "high": 50.0, "shown": True}
+
+
+def test_figure_has_a_place_for_each_ratio_and_is_reproducible(
+    tmp_path: Path, recorded: dict[str, Any]
+) -> None:
+    files = tmp_path / "first.svg", tmp_path / "second.svg"
+    for file in files:
+        bench_figure.draw({PAIR: recorded, "3.2.2+3.6.5": recorded}, file)
+    first, second = (file.read_text() for file in files)
+    assert first == second
+    for text in ("one-token", "core 3.3.2, FAB 3.10.2", "core 3.2.2, FAB 3.6.5", STOCK, PLUGIN, PATCHED):
+        assert f">{text}<" in first
+    changed = measured(stock=(2.0, 0.0), plugin=(5.0,), patched=(100.0,), large=(100.0, 90.0))
+    bench_figure.draw({PAIR: changed, "3.2.2+3.6.5": recorded}, files[1])
+    assert files[1].read_text() != first

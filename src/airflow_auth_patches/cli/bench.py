@@ -75,5 +75,7 @@ def bench(
         show.as_json({name: [row.data() for row in rows] for name, rows in found.items()})
         return
     for name, rows in found.items():
-        show.table(name, bench_results.HEAD, [row.cells() for row in rows])
+        for load in loads:
+            cells = [row.brief() for row in rows if row.load == load.name]
+            show.table(f"{load.name} on {name}", bench_results.BRIEF, cells)
     show.say("The servers' logs are in build/bench.")

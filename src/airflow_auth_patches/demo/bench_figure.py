@@ -46,7 +46,7 @@ def draw(recorded: Mapping[str, Any], target: Path) -> None:
             _pair(ax, pair, measured)
         figure.supxlabel(f"successful requests per second, as a ratio to {LARGE_POOL}", fontsize=10)
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+        figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
         plain = {"Date": None, "Creator": None} if target.suffix == ".svg" else {}
         figure.savefig(target, metadata=plain)
 

@@ -18,6 +18,7 @@ from airflow_auth_patches.util.show import markdown_table
 
 FILE = "docs/results/bench.json"
 HEAD = ("load", "server", "requests/s", "lost", "p95", "slowest version", "to stock", "to no pool limit")
+BRIEF = ("server", "requests/s", "lost", "to stock", "to no pool limit")
 
 #: The samples of each server of a load, see :func:`airflow_auth_patches.demo.bench.measure`.
 Samples = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -59,6 +60,11 @@ class Row:
             *(compared(self.ratios.get(other)) for other in (STOCK, LARGE_POOL)),
         ]
 
+    def brief(self) -> list[str]:
+        """Return the cells of a table of one load for a terminal, see `BRIEF`."""
+        cells = dict(zip(HEAD, self.cells(), strict=True))
+        return [cells[name] for name in BRIEF]
+
     def data(self) -> dict[str, Any]:
         """Return the row as JSON-serializable data; a ratio has ``median``, ``low``, ``high``, ``shown``."""
         ratios = {
@@ -82,8 +88,12 @@ def compared(ratios: Ratios | None) -> str:
     if ratios is None:
         return "-"
     low, high = ratios.interval
-    spread = f"{low:.2f} to {high:.2f}"
-    return f"{ratios.median:.2f} ({spread})" if ratios.differ else f"not shown ({spread})"
+    spread = f"{_ratio(low)} to {_ratio(high)}"
+    return f"{_ratio(ratios.median)} ({spread})" if ratios.differ else f"not shown ({spread})"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 
 def rows(measured: Mapping[str, Any]) -> Iterator[Row]:
