@@ -18,6 +18,7 @@ from airflow_auth_patches.contribute.lint_tools import Finding
 from airflow_auth_patches.releases import fetching
 from airflow_auth_patches.releases.releases import CORE, FAB
 from airflow_auth_patches.series import series, tree
+from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Series
 from airflow_auth_patches.util.errors import Exit, Problem
 
@@ -121,7 +122,7 @@ def test_reports_only_types_that_a_patch_breaks_also_in_lines_of_the_release(fin
 
 
 @pytest.fixture
-def ours(tmp_path) -> Callable[[Mapping[str, str]], list[Finding]]:
+def ours(this_project, tmp_path) -> Callable[[Mapping[str, str]], list[Finding]]:
     """Return a function that writes added files into a project of its own, and lints them."""
     (tmp_path / "patches").mkdir()
     (tmp_path / "patches/news.toml").write_text('slug = "1.bugfix.2.rst"\n')
@@ -129,7 +130,8 @@ def ours(tmp_path) -> Callable[[Mapping[str, str]], list[Finding]]:
 
     def check(files: Mapping[str, str]) -> list[Finding]:
         tree.write_files(tmp_path, {path: text.encode() for path, text in files.items()})
-        return list(lint_upstream.added(tmp_path, Series(tmp_path / "patches", (), {})))
+        series = Series(tmp_path / "patches", (), {})
+        return list(lint_upstream.added(dataclasses.replace(this_project, root=tmp_path, series=series)))
 
     return check
 
@@ -171,9 +173,9 @@ def test_names_a_program_that_is_missing(this_project, tmp_path, monkeypatch, na
 def test_the_command_reports_accepts_and_finds_idle_entries(tmp_path, ours, pins, monkeypatch):
     path = f"{NEWS}/2.bugfix.rst"
     ours({path: "One.\n"})
-    monkeypatch.setattr(lint, "checkout", lambda: tmp_path)
     none = dataclasses.replace(pins, releases=(), pairs=())
-    monkeypatch.setattr(lint, "known", lambda: (Series(tmp_path / "patches", (), {}), none))
+    project = Project(tmp_path, Series(tmp_path / "patches", (), {}), none)
+    monkeypatch.setattr(lint, "checkout", lambda: project)
     done = CliRunner().invoke(app, ["lint-upstream"])
     assert done.exit_code == Exit.FAULT
     assert f"{path}:1: news: It belongs to no patch" in done.stdout

@@ -73,7 +73,8 @@ class Bars:
 
 def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on standard output."""
-    grid = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    out.print(title, style="bold", highlight=False, soft_wrap=True)  # a path is not broken
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, head in enumerate(heads):
         grid.add_column(head, overflow="fold", no_wrap=number == 0)
     for row in rows:
