@@ -66,20 +66,20 @@ demo-all: setup ## all scenarios on all their releases, about an hour
 
 test: needs-git setup ## what CI runs: tests of the tool, of each patch on a pair, and of live servers
 	@$(call check_space,2)
-	@echo "Two parts: the tool's own tests, about 5 minutes on two cores, then the patches in Airflow environments"
-	@echo "and live servers, about 12 minutes. Only the first: make test-quick."
+	@echo "Two parts: the tool's own tests, about 6 minutes on two cores, then the patches in Airflow environments"
+	@echo "and live servers, about 15 minutes. Only the first: make test-quick."
 	$(call pytest,$(QUICK))
 	$(call pytest,-m '(airflow or live) and not slow')
 
 test-all: needs-git setup ## all tests: more pairs, Python 3.12, and the mutants of each patch too
 	@$(call check_space,4)
-	@echo "The tool's own tests, about 5 minutes on two cores, then those of the patches, about 50 minutes."
+	@echo "The tool's own tests, about 6 minutes on two cores, then those of the patches, about 50 minutes."
 	$(call pytest,$(QUICK))
 	$(call pytest,-m 'airflow or live')
 
 test-quick: needs-git setup ## the tool's own tests only, without Airflow environments
 	@$(call check_space,1)
-	@echo "The tool's own tests, about 5 minutes on two cores."
+	@echo "The tool's own tests, about 6 minutes on two cores."
 	$(call pytest,$(QUICK))
 
 lint: setup ## ruff, mypy, shellcheck, the generated tables and lint-upstream
