@@ -26,9 +26,17 @@ def all_stopped() -> Iterator[None]:
     try:
         yield
     finally:
-        with shield():
-            for program in tuple(_running):
-                program.stop()
+        stop_all()
+
+
+def stop_all() -> None:
+    """Stop all running managed processes, at the same time."""
+    with shield():
+        programs = tuple(_running)
+        for program in programs:
+            program.ask()
+        for program in programs:
+            program.stop()
 
 
 class ManagedProcess(contextlib.AbstractContextManager["ManagedProcess"]):
@@ -114,13 +122,17 @@ class ManagedProcess(contextlib.AbstractContextManager["ManagedProcess"]):
                 Exit.FAILED,
             )
 
+    def ask(self) -> None:
+        """Ask the program to end. Its group is killed after the grace period."""
+        if self._manager.stdin is not None:
+            self._manager.stdin.close()
+
     def stop(self) -> None:
         """Ask the program to end, wait for the grace period, and kill its group. Does nothing if it ended."""
         with shield():
             if self not in _running:
                 return  # the system may have reused the id of its process group
-            if self._manager.stdin is not None:
-                self._manager.stdin.close()
+            self.ask()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._manager.wait(self._grace + 5)
             with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from airflow_auth_patches.demo.server import Server
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases.releases import Pair
 from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.files import remove_folder
 from airflow_auth_patches.util.progress import Progress
 from airflow_auth_patches.util.signals import check, shield
 
@@ -242,4 +242,4 @@ def private_folder() -> Iterator[Path]:
         yield folder
     finally:
         with shield():
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)

@@ -11,13 +11,13 @@ from pathlib import Path
 import jwt
 
 from airflow_auth_patches.demo.databases import DatabaseServer
-from airflow_auth_patches.demo.managed import ManagedProcess
+from airflow_auth_patches.demo.managed import ManagedProcess, stop_all
 from airflow_auth_patches.demo.ports import port_of, reserve_port
 from airflow_auth_patches.demo.preparation import Preparation, Settings, install_plugins
 from airflow_auth_patches.demo.reached import Reached
 from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.util.errors import Exit, Problem
-from airflow_auth_patches.util.signals import check, shield
+from airflow_auth_patches.util.signals import Interrupted, check, shield
 
 BOOT_DEADLINE = 180.0
 RUN_DEADLINE = 120.0
@@ -72,9 +72,12 @@ class Server(Reached):
         self._start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with shield():
             self.close()
+            if kind is not None and issubclass(kind, Interrupted):
+                stop_all()  # at once, the database too: its data is removed anyway
+                return
             self.stop()
             if not self._sibling:
                 self.database.drop(self.name)
