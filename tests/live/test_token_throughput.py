@@ -27,7 +27,8 @@ def test_failed_observation_is_unchanged() -> None:
     assert compare(reached(1), not_measured) is not_measured
 
 
-def test_fails_if_minimal_patches_fail() -> None:
+def test_is_inconclusive_if_minimal_patches_fail() -> None:
     seen = compare(Observation("not measured: no server", failed=True), reached(7.5))
     assert seen.failed
+    assert seen.inconclusive
     assert "nothing to compare with" in seen.sees
