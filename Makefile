@@ -20,8 +20,9 @@ GENERATED = README.md docs/benchmark.md docs/bugs.md docs/demonstration.md docs/
 	$(sort $(wildcard docs/bugs/*.md))
 TOOL = $(VENV)/bin/airflow-auth-patches
 
-# The tool's own tests share nothing; tests in Airflow environments share them, and keep all cores busy alone.
-QUICK = -m 'not airflow and not live' -n logical --maxprocesses 4
+# The tests of one file share servers and environments, so one worker runs them. The longest files are first.
+WORKERS = -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+QUICK = -m 'not airflow and not live' $(WORKERS)
 # ARGS may choose among tests (-k); that there is none of one kind is then no failure.
 pytest = $(VENV)/bin/python -m pytest -rs --durations=20 $(1) $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
 
@@ -66,16 +67,14 @@ demo-all: setup ## all scenarios on all their releases, about an hour
 
 test: needs-git setup ## what CI runs: tests of the tool, of each patch on a pair, and of live servers
 	@$(call check_space,2)
-	@echo "Two parts: the tool's own tests, about 6 minutes on two cores, then the patches in Airflow environments"
-	@echo "and live servers, about 15 minutes. Only the first: make test-quick."
-	$(call pytest,$(QUICK))
-	$(call pytest,-m '(airflow or live) and not slow')
+	@echo "The tests of the patches in Airflow environments, of live servers, and of the tool: about 15 minutes on"
+	@echo "two cores. Only those of the tool: make test-quick."
+	$(call pytest,-m 'not slow' $(WORKERS))
 
 test-all: needs-git setup ## all tests: more pairs, Python 3.12, and the mutants of each patch too
 	@$(call check_space,4)
-	@echo "The tool's own tests, about 6 minutes on two cores, then those of the patches, about 50 minutes."
-	$(call pytest,$(QUICK))
-	$(call pytest,-m 'airflow or live')
+	@echo "About 45 minutes on two cores."
+	$(call pytest,$(WORKERS))
 
 test-quick: needs-git setup ## the tool's own tests only, without Airflow environments
 	@$(call check_space,1)

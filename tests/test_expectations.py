@@ -96,10 +96,12 @@ def test_tests_of_a_patch_that_series_does_not_list_fail(root, copy, pins):
     slugs = ["session-cleanup", "auth-manager-singleton"]
     emptied, pair = load_project(copy), pins.pair(OLDEST)
     assert not emptied.series.patches
-    stock, here = (pair_environments.folder_of(each, pair, "3.11", "stock") for each in (root, copy))
+    stock = pair_environments.folder_of(root, pair, "3.11", "stock")
     environments.make(pair, "3.11", stock)
-    here.parent.mkdir(parents=True)
-    here.symlink_to(stock)
+    for kind in ("stock", "patched"):  # no patch is applied, so both are the same
+        here = pair_environments.folder_of(copy, pair, "3.11", kind)
+        here.parent.mkdir(parents=True, exist_ok=True)
+        here.symlink_to(stock)
     rows = list(prove.prove(emptied, pair, "3.11", slugs, mutants=False))
     red = {row.slug for row in rows if row.what == "patched" and row.wrong}
     assert red == set(slugs)

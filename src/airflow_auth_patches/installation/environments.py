@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,16 +122,29 @@ def make(
     progress: Progress | None = None,
     *,
     packages: Sequence[str] = EXTRAS,
+    then: Callable[[Environment], None] = lambda environment: None,
 ) -> Environment:
     """
     Return an environment with a pair of stock releases. It is created if it does not exist.
 
+    Other processes and threads wait meanwhile if they want the same environment.
+
     :param python: the Python version, as in ``3.11``.
     :param folder: the folder of the environment. Other content of the folder is removed.
     :param packages: the packages in addition to Airflow.
+    :param then: changes the packages of the environment before others may have it.
     :raises Problem: if that Python or the disk space is missing, or the packages cannot be installed; the
         folder is then removed.
     """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        environment = _make(pair, python, folder, progress or Silent(), packages)
+        then(environment)
+    return environment
+
+
+def _make(pair: Pair, python: str, folder: Path, progress: Progress, packages: Sequence[str]) -> Environment:
     spec = specification(pair, python, packages)
     marker = folder / ".ready"
     environment = Environment(folder / "bin" / "python")
@@ -144,9 +158,7 @@ def make(
     shutil.rmtree(folder, ignore_errors=True)
     preconditions.free_space(folder, SIZE)
     try:
-        with (progress or Silent()).task(
-            f"installing Airflow {pair.core.version} with FAB {pair.fab.version}"
-        ):
+        with progress.task(f"installing Airflow {pair.core.version} with FAB {pair.fab.version}"):
             run([uv(), "venv", "--quiet", "--python", base, folder])
             install(
                 environment,

@@ -40,18 +40,20 @@ def patched_environment(
     :raises Problem: as `environments.make` and `apply.apply` do.
     """
     folder = folder_of(root, pair, python, kind)
-    environment = environments.make(pair, python, folder, progress, packages=packages)
     serving = {patch.slug for release in (pair.core, pair.fab) for patch in series.serving(release)}
     names = None if only is None else [slug for slug in only if slug in serving]
-    if serving if names is None else names:
-        planned = apply.plan(
-            environment.python, series, pins, names, everything=names is None, progress=progress
-        )
-        _apply(planned, folder, pins, progress)
-    elif any(found.manifest for found in installed.look(environment.python, pins).found):
-        with environments.changing(folder):
-            apply.revert(environment.python, pins, progress, put_back=False)
-    return environment
+
+    def patch(environment: Environment) -> None:
+        if serving if names is None else names:
+            planned = apply.plan(
+                environment.python, series, pins, names, everything=names is None, progress=progress
+            )
+            _apply(planned, folder, pins, progress)
+        elif any(found.manifest for found in installed.look(environment.python, pins).found):
+            with environments.changing(folder):
+                apply.revert(environment.python, pins, progress, put_back=False)
+
+    return environments.make(pair, python, folder, progress, packages=packages, then=patch)
 
 
 def _apply(planned: apply.Plan, folder: Path, pins: Pins, progress: Progress | None) -> None:
@@ -78,7 +80,9 @@ def alone_environment(
     :raises Problem: as `environments.make` and `apply.apply` do.
     """
     folder = folder_of(root, pair, python, "alone")
-    environment = environments.make(pair, python, folder, progress)
-    planned = apply.plan(environment.python, series, pins, [slug], progress=progress)
-    _apply(planned, folder, pins, progress)
-    return environment
+
+    def patch(environment: Environment) -> None:
+        planned = apply.plan(environment.python, series, pins, [slug], progress=progress)
+        _apply(planned, folder, pins, progress)
+
+    return environments.make(pair, python, folder, progress, then=patch)
