@@ -172,8 +172,9 @@ def _stop_all(pool: ThreadPoolExecutor) -> None:
     with _lock:
         _stopping.set()
         live = list(_live)
+    pool.shutdown(wait=False, cancel_futures=True)
     _end(live)
-    pool.shutdown(cancel_futures=True)
+    pool.shutdown()
     _stopping.clear()
 
 
