@@ -57,7 +57,7 @@ def test_apply_and_revert_change_only_the_two_distributions(stock, project, pins
     pair = pins.pair("3.1.6+3.3.0")
     assert {
         row.installed.distribution.folder: (row.state, row.applied)
-        for row in status(stock.python, project, pins)
+        for row in status(stock.python, project, pins).rows
     } == {
         release.distribution.folder: ("patched", tuple(patch.slug for patch in chosen))
         for release in (pair.core, pair.fab)

@@ -22,7 +22,7 @@ def write(path: Path, text: str) -> None:
 
 
 def core_state(small) -> tuple[str, tuple[str, ...]]:
-    row = status(small.python, series.load(small.folder), small.pins)[0]
+    row = status(small.python, series.load(small.folder), small.pins).rows[0]
     return row.state, row.notes
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -52,14 +54,103 @@ def install(python: Path, pins: Pins, name: str) -> None:
     run([environments.uv(), "pip", "install", *words, fetching.fetch(pins.release(name), "wheel")])
 
 
-def tool(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([TOOL, *words], capture_output=True, text=True, check=False, timeout=300)
+def tool(*words: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [TOOL, *words], capture_output=True, text=True, check=False, timeout=300, env={**os.environ, **env}
+    )
 
 
-def rows(python: Path) -> list[dict]:
+def report(python: Path) -> dict:
     done = tool("status", "--json", "--python", python)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def rows(python: Path) -> list[dict]:
+    return report(python)["distributions"]
+
+
+@pytest.mark.parametrize("pair", ["3.1.6+3.3.0", "3.2.0+3.6.0", "3.3.2+3.10.2"])
+def test_report_has_at_most_20_lines_and_names_the_command_to_run(stock_python, project, pins, pair):
+    for release in (pins.pair(pair).core, pins.pair(pair).fab):
+        install(stock_python, pins, str(release))
+    codes = []
+    for patched in (False, True):
+        if patched:
+            patching.apply(patching.plan(stock_python, project, pins), pins)
+        found = report(stock_python)
+        for width in (80, 100):
+            done = tool("status", "--exit-code", "--python", stock_python, COLUMNS=str(width))
+            lines = done.stdout.splitlines()
+            assert sum(-(-len(line) // width) for line in lines) <= 20, done.stdout
+            assert lines[0].startswith(f"{stock_python} ({stock_python.parents[1]}): {CORE} 3.")
+            bugs = [line.split(":")[0].strip() for line in lines if re.match(r"  [a-z][\w-]+: ", line)]
+            assert bugs == found["risks"][: len(bugs)]
+            assert bool(bugs) == bool(found["risks"])
+            *_, last = lines
+            assert last == f"    {found['next']['command']}" or last == "Next: Nothing to do."
+        codes.append(done.returncode)
+        todo = "nothing to do" if codes[-1] == 0 else "something to do"
+        assert found["verdict"] == todo
+    assert codes[0] == 1
+    # Of these, only the provider 3.10.2 needs no upgrade, with which upstream fixes more bugs.
+    assert codes[1] == 0 or "fixes" in found["next"]["what"]
+    assert tool("apply", "--check", "--python", stock_python).returncode == 0
+
+
+def test_bugs_that_users_do_not_meet_are_shown_only_by_verbose(stock_python):
+    found = report(stock_python)
+    assert "second-connection-grid" in [bug["bug"] for row in found["distributions"] for bug in row["bugs"]]
+    assert {"second-connection-grid", "user-cache-race"}.isdisjoint(found["risks"])
+    assert "second-connection-grid: " in tool("status", "--verbose", "--python", stock_python).stdout
+
+
+def test_check_finds_patches_that_an_upgrade_took_away(stock_python, project, pins):
+    def check(*words: str) -> tuple[int, str]:
+        done = tool("apply", "--check", "--python", stock_python, *words)
+        assert done.stderr == ""
+        (line,) = done.stdout.splitlines()
+        return done.returncode, line
+
+    assert check()[0] == 1
+    patching.apply(patching.plan(stock_python, project, pins), pins)
+    assert check() == (
+        0,
+        f"{stock_python} ({stock_python.parents[1]}): {CORE} 3.1.6+{pins.label}, {FAB} 3.3.0+{pins.label}: "
+        "nothing to do. Exactly the chosen patches are installed.",
+    )
+    code, said = check("--patch", "users-route")
+    assert (code, "session-cleanup, not chosen" in said or ", not chosen" in said) == (1, True)
+    assert said.endswith(f"Run: airflow-auth-patches apply --python {stock_python} --patch users-route")
+    install(stock_python, pins, f"{FAB}==3.4.0")
+    code, said = check()
+    assert (code, f"{FAB} lacks appbuilder-init-lock" in said) == (1, True)
+    script = stock_python.parent / "airflow"
+    script.unlink()
+    code, said = check()
+    assert (code, "bin/airflow is missing" in said) == (2, True)
+    assert report(stock_python)["verdict"] == "damaged"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(("status",), Exit.REFUSED), (("status", "--exit-code"), 3), (("apply", "--check"), 3)],
+)
+def test_own_environment_without_airflow_cannot_be_judged(words, code):
+    done = tool(*words)
+    assert done.returncode == code
+    assert f"{Path(sys.executable)} has no Airflow" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("words", "code"), [([], Exit.DAMAGED), (["--exit-code"], 2)])
+def test_damage_is_reported_as_json(stock_python, words, code):
+    (metadata,) = stock_python.parents[1].glob("lib/*/site-packages/apache_airflow_core-*/METADATA")
+    metadata.unlink()
+    done = tool("status", "--json", "--python", stock_python, *words)
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["schema"], told["error"]["exit_code"]) == (code, 1, code)
+    assert "METADATA" in told["error"]["what"]
+    assert f"airflow-auth-patches repair --python {stock_python}" in told["error"]["remedy"]
 
 
 def test_recommends_the_upgrade_of_the_provider_first_and_lists_each_bug_with_its_cure(stock_python, pins):
@@ -73,12 +164,14 @@ def test_recommends_the_upgrade_of_the_provider_first_and_lists_each_bug_with_it
     bugs = [each["bug"] for each in provider["bugs"]]
     assert sorted(upgrade["cures"] + upgrade["leaves"]) == sorted(bugs)
 
-    first, *said = tool("status", "--python", stock_python).stdout.splitlines()
+    assert provider["upgrade"]["to"] in report(stock_python)["next"]["command"]
+
+    done = tool("status", "--verbose", "--python", stock_python)
+    said = re.sub(r"\n  +", " ", done.stdout).splitlines()
+    (advice,) = (line for line in said if line.startswith("First upgrade"))
     start = f"First upgrade {FAB} 3.3.0 to {release.version}. This cures {', '.join(upgrade['cures'])}"
-    assert first.startswith(start)
-    assert first.endswith(
-        "It was not tested with this core. Then patch the remaining bugs: `airflow-auth-patches apply`."
-    )
+    assert advice.startswith(start)
+    assert advice.endswith("It was not tested with this core.")
     for bug in (bug["bug"] for row in found for bug in row["bugs"]):
         assert sum(line.startswith(f"{bug}: ") for line in said) == 1
     (line,) = (line for line in said if line.startswith("user-look-up-freeze: "))
@@ -87,12 +180,12 @@ def test_recommends_the_upgrade_of_the_provider_first_and_lists_each_bug_with_it
 
 @pytest.mark.parametrize("limited", ["core", "pythons"])
 def test_recommends_only_a_provider_for_the_installed_core_and_python(stock_python, project, pins, limited):
-    best = command(stock_python, project, pins)[1].upgrade.release
+    best = command(stock_python, project, pins).rows[1].upgrade.release
     runs = f"{sys.version_info.major}.{sys.version_info.minor}"
     limits = {"core": SpecifierSet(">=3.2"), "pythons": tuple(each for each in best.pythons if each != runs)}
     limit = {limited: limits[limited]}
     others = tuple(replace(each, **limit) if each is best else each for each in pins.releases)
-    upgrade = command(stock_python, project, replace(pins, releases=others))[1].upgrade
+    upgrade = command(stock_python, project, replace(pins, releases=others)).rows[1].upgrade
     assert upgrade.release.version > best.version
 
 
@@ -138,7 +231,7 @@ def test_patch_with_other_edits_is_from_another_series(stock_python, project, pi
         patches = [replace(p, content=content) if p.slug == "users-route" else p for p in project.patches]
         series = replace(project, patches=tuple(patches))
         planned = patching.plan(stock_python, series, pins, ["users-route"])
-        return command(stock_python, series, pins)[1].notes[:1], bool(planned.pending)
+        return command(stock_python, series, pins).rows[1].notes[:1], bool(planned.pending)
 
     (patch,) = (patch for patch in project.patches if patch.slug == "users-route")
     assert notes(patch.content.replace(b"\n\n", b"\n\nIn other words.\n\n", 1)) == ((), False)
@@ -167,7 +260,7 @@ def test_core_without_patches_must_be_upgraded_first(named, core, state, said, p
     assert (first["state"], first["notes"]) == (state, [f"{CORE} {said} or later."])
     assert second["upgrade"] is None
     assert second["notes"][0].endswith(f"Upgrade {CORE} {core} first: `apply` refuses it.")
-    assert "First upgrade" not in tool("status", "--python", python).stdout
+    assert "First upgrade" not in tool("status", "--verbose", "--python", python).stdout
     refused = tool("apply", "--python", python)
     assert refused.returncode == Exit.REFUSED
     assert said.partition(". ")[0] in refused.stderr

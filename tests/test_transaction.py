@@ -214,7 +214,7 @@ def test_revert_needs_no_manifest(patched, pins, manifest):
     path.unlink()
     if manifest is not None:
         path.write_bytes(manifest)
-    (note,) = json.loads(tool("status", patched, "--json").stdout)[1]["notes"]
+    (note,) = json.loads(tool("status", patched, "--json").stdout)["distributions"][1]["notes"]
     assert "is missing or damaged" in note
     assert "airflow-auth-patches revert" in note
     refused = apply(patched)
@@ -228,7 +228,7 @@ def test_revert_needs_no_manifest(patched, pins, manifest):
 def test_revert_needs_no_patched_file_and_no_other_distribution(patched, pins):
     core, fab = installed.look(patched, pins).found
     (fab.site / next(iter(fab.manifest["files"]))).unlink()
-    assert json.loads(tool("status", patched, "--json").stdout)[1]["state"] == "changed"
+    assert json.loads(tool("status", patched, "--json").stdout)["distributions"][1]["state"] == "changed"
     settings = core.site / "airflow/settings.py"
     content = settings.read_bytes()
     write(settings, "# by hand\n")
@@ -240,7 +240,7 @@ def test_revert_needs_no_patched_file_and_no_other_distribution(patched, pins):
     write(settings, content)
     assert whole(patched, pins)
     shutil.rmtree(core.site / "airflow/api")
-    assert tool("revert", patched).stdout.strip() == "Nothing is patched: nothing to do."
+    assert tool("revert", patched).stdout.endswith("\nNothing is patched: nothing to do.\n")
 
 
 def test_plan_takes_exactly_the_named_patches(patched, project, pins):
@@ -326,7 +326,7 @@ def test_changed_and_missing_added_file_is_found_and_reverted(stock_python, addi
         (core.site / ADDED).unlink()
         if fault == "changed":
             (core.site / ADDED).touch()
-        row = status(stock_python, addition, pins)[0]
+        row = status(stock_python, addition, pins).rows[0]
         assert (row.state, row.notes[0]) == ("changed", f"{ADDED} is {fault}")
         with pytest.raises(Problem, match=f"{ADDED} is {fault}"):
             patching.plan(stock_python, addition, pins)

@@ -14,6 +14,7 @@ from airflow_auth_patches.cli import (
     breeze,
     demo,
     export,
+    inspection,
     lint,
     listing,
     operator,
@@ -31,6 +32,7 @@ __all__ = [
     "breeze",
     "demo",
     "export",
+    "inspection",
     "lint",
     "listing",
     "main",
@@ -58,6 +60,9 @@ def main() -> None:
 
 
 def _report(problem: Problem) -> NoReturn:
+    if "--json" in sys.argv[1:]:
+        error = {"what": problem.what, "remedy": problem.remedy, "exit_code": int(problem.exit_code)}
+        show.as_json({"schema": show.SCHEMA, "error": error})
     show.err.print(f"[bold red]{escape(problem.what)}[/]", soft_wrap=True, highlight=False)
     if problem.remedy:
         show.note(problem.remedy)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -82,6 +83,11 @@ def interpreter(text: str) -> Path:
     return Path(on_path or text).absolute()
 
 
+def own_interpreter() -> Path:
+    """Return the interpreter of the environment that this tool runs in, with symbolic links."""
+    return Path(sys.executable).absolute()
+
+
 def option(name: str, description: str, metavar: str | None = None, **settings: Any) -> Any:
     """Return an option, which `typer.Option` describes; without `metavar` it is a flag."""
     return typer.Option(name, help=description, metavar=metavar, **settings)
@@ -93,6 +99,16 @@ Python = Annotated[
     option(
         "--python",
         "The interpreter of the installed Airflow: venv/bin/python.",
+        "PATH",
+        parser=interpreter,
+        show_default=False,
+    ),
+]
+PythonOrOwn = Annotated[
+    Path | None,
+    option(
+        "--python",
+        "The interpreter of the installed Airflow; by default that of the environment of this tool.",
         "PATH",
         parser=interpreter,
         show_default=False,

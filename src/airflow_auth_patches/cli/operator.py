@@ -1,37 +1,35 @@
-"""The commands for operators of Airflow: plugin, wheel, status, apply, revert, repair."""
+"""The commands that change an installed Airflow: plugin, wheel, apply, revert, repair."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, NoReturn
 
+import typer
 from rich.markup import escape
 from rich.syntax import Syntax
 
 from airflow_auth_patches.cli.common import (
     OPERATORS,
     All,
-    Json,
     Names,
     Python,
+    PythonOrOwn,
     Release,
     app,
     interpreter,
     one_of,
     option,
+    own_interpreter,
 )
 from airflow_auth_patches.installation import apply as patching
+from airflow_auth_patches.installation import installed, status, wheels
 from airflow_auth_patches.installation import plugin as admission
 from airflow_auth_patches.installation import repair as repairing
-from airflow_auth_patches.installation import status as command
-from airflow_auth_patches.installation import wheels
-from airflow_auth_patches.installation.advice import Upgrade
 from airflow_auth_patches.installation.lock import locked
-from airflow_auth_patches.series import affected
 from airflow_auth_patches.series.project import load_project
-from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util import show
-from airflow_auth_patches.util.errors import UsageProblem
+from airflow_auth_patches.util.errors import Problem, UsageProblem
 
 NoWait = Annotated[
     bool,
@@ -130,113 +128,39 @@ def wheel(
 
 
 @app.command(rich_help_panel=OPERATORS)
-def status(python: Python, json: Json = False) -> None:
-    """
-    Report the status of an installed Airflow: its releases, their bugs and patches, and what to do first.
-
-    Example: airflow-auth-patches status --python /opt/airflow/bin/python
-    """
-    project = load_project()
-    with show.Bars() as bars, locked(python, shared=True, wait=False):
-        rows = command.status(python, project.series, project.releases, bars)
-    if json:
-        show.as_json([_as_data(project.series, row) for row in rows])
-        return
-    patchable = all(row.state not in ("unknown", "out of scope") for row in rows)
-    for row in rows:
-        if row.upgrade:
-            said = _advice(row, row.upgrade)
-            said += " Then patch the remaining bugs: `airflow-auth-patches apply`." if patchable else ""
-            show.say(said)
-    show.table(
-        escape(str(python)),
-        ("distribution and version", "state", "bugs", "installed patches", "missing patches", "notes"),
-        [
-            (
-                f"{row.installed.distribution.name}\n{row.installed.version}",
-                row.state,
-                str(len(row.bugs) or "-"),
-                "\n".join(row.applied) or "-",
-                "\n".join(p.slug + _why_left_out(project.series, p) for p in row.open) or "-",
-                escape("\n".join(row.notes[:5])) or "-",
-            )
-            for row in rows
-        ],
-    )
-    for row in rows:
-        for finding in row.bugs:
-            bug = project.series.bugs[finding.bug]
-            by = affected.slugs([*finding.by, *bug.needs])
-            cure = f"cured by {by}" if finding.by else f"no patch: {finding.reason.rstrip('.')}"
-            show.say(f"{finding.bug}: {bug.sees} ({cure}).")
-
-
-def _advice(row: command.DistributionStatus, upgrade: Upgrade) -> str:
-    name, version = row.installed.distribution.name, row.installed.version
-    said = f"First upgrade {name} {version} to {upgrade.release.version}."
-    said += f" This cures {', '.join(upgrade.cures)}"
-    said += f", and leaves {', '.join(upgrade.leaves)}." if upgrade.leaves else ", and leaves no known bug."
-    said += f" It adds {', '.join(upgrade.brings)}." if upgrade.brings else ""
-    said += " It removes the installed patches, so apply them again." if row.applied else ""
-    return said if upgrade.tested else f"{said} It was not tested with this core."
-
-
-def _why_left_out(series: Series, patch: Patch) -> str:
-    return "\n(trade-off)" if patch.trade_off else "\n(optional)" if series.optional(patch) else ""
-
-
-def _as_data(series: Series, row: command.DistributionStatus) -> dict[str, Any]:
-    upgrade = row.upgrade
-    return {
-        "distribution": row.installed.distribution.name,
-        "version": row.installed.version,
-        "state": row.state,
-        "applied": list(row.applied),
-        "open": [
-            {"patch": p.slug, "trade_off": p.trade_off, "optional": series.optional(p)} for p in row.open
-        ],
-        "notes": list(row.notes),
-        "bugs": [
-            {
-                "bug": finding.bug,
-                "status": finding.status.value,
-                "by": list(finding.by),
-                "reason": finding.reason,
-            }
-            for finding in row.bugs
-        ],
-        "upgrade": upgrade
-        and {
-            "to": str(upgrade.release),
-            "cures": list(upgrade.cures),
-            "leaves": list(upgrade.leaves),
-            "brings": list(upgrade.brings),
-            "tested": upgrade.tested,
-        },
-    }
-
-
-@app.command(rich_help_panel=OPERATORS)
 def apply(
-    python: Python,
+    python: PythonOrOwn = None,
     names: Names = None,
     everything: All = False,
     dry_run: Annotated[bool, option("--dry-run", "Show the diff without changing anything.")] = False,
+    check: Annotated[
+        bool,
+        option(
+            "--check",
+            "Only check whether these patches are installed: exit with 0 if they are, 1 if not, 2 if the "
+            "installation is damaged, 3 if this is unknown.",
+        ),
+    ] = False,
     no_wait: NoWait = False,
 ) -> None:
     """
     Patch an installed Airflow, as one transaction with pip or uv. Restart its API servers afterwards.
 
-    By default it applies every patch that is not optional and has no trade-off.
+    By default it applies every patch that is not optional and has no trade-off. --check needs no --python.
 
     Example: airflow-auth-patches apply --python /opt/airflow/bin/python --dry-run
     """
     one_of(names, everything)
+    if check:
+        _check(python or own_interpreter(), names, everything)
+    if python is None:
+        raise UsageProblem("--python is missing.", "Name the interpreter of your Airflow: --python PATH.")
     project = load_project()
     with show.Bars() as bars, locked(python, bars, wait=not no_wait):
         planned = patching.plan(
             python, project.series, project.releases, names, everything=everything, progress=bars
         )
+        show.say(str(planned.installation))
         if not planned.pending:
             show.say("Already applied: nothing to do.")
             return
@@ -260,6 +184,21 @@ def apply(
     show.say("Nothing was changed." if dry_run else "Restart the API servers to load the change.")
 
 
+def _check(python: Path, names: list[str] | None, everything: bool) -> NoReturn:
+    project = load_project()
+    try:
+        with locked(python, shared=True, wait=False):
+            installation, step = status.check(
+                python, project.series, project.releases, names, everything=everything
+            )
+        verdict, said = step.verdict, f"{installation}: {step.verdict}. {step.what}"
+        said += f" Run: {step.command}" if step.command else ""
+    except Problem as problem:
+        verdict, said = status.verdict_of(problem), f"{python}: {status.verdict_of(problem)}. {problem}"
+    show.say(said)
+    raise typer.Exit(verdict)
+
+
 @app.command(rich_help_panel=OPERATORS)
 def revert(python: Python, no_wait: NoWait = False) -> None:
     """
@@ -269,6 +208,7 @@ def revert(python: Python, no_wait: NoWait = False) -> None:
     """
     project = load_project()
     with show.Bars() as bars, locked(python, bars, wait=not no_wait):
+        show.say(str(installed.look(python, project.releases, damaged=True)))
         reverted = patching.revert(python, project.releases, bars)
     for found in reverted:
         without = f", without {', '.join(found.slugs)}" if found.slugs else ""
@@ -305,6 +245,7 @@ def repair(
     pins = load_project().releases
     named = [pins.release(name) for name in releases or ()]
     with show.Bars() as bars, locked(python, bars, wait=not no_wait):
+        show.say(str(installed.look(python, pins, damaged=True)))
         done = repairing.repair(python, pins, bars, patched=patched, releases=named)
     if done is None:
         show.say("Nothing is damaged: nothing to do.")

@@ -82,7 +82,7 @@ def expect(subject: Subject, project: Project, progress: Progress) -> Expected:
 def _of_installation(
     python: Path, names: Sequence[str] | None, project: Project, progress: Progress
 ) -> Expected:
-    rows = status(python, project.series, project.releases, progress)
+    rows = status(python, project.series, project.releases, progress).rows
     for row in rows:
         if row.state not in ("pristine", "patched"):
             told = f"{row.installed.distribution.name} {row.installed.version}"

@@ -15,6 +15,8 @@ from airflow_auth_patches.series.series import Patch, Series
 
 #: The statuses of a bug that affects the stock release.
 AFFECTED = (Status.PATCHED, Status.KNOWN_ISSUE, Status.NOT_CURED)
+#: Words of `Bug.sees`, the most severe symptom first.
+SYMPTOMS = ("time out", "server hangs", "is killed", "stays valid", "works again", "return")
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,27 @@ def held(series: Series, findings: Collection[Finding], applied: Collection[str]
         return avoided or (finding.status is Status.PATCHED and wanted <= set(applied))
 
     return [finding for finding in findings if finding.status in AFFECTED and not cured(finding)]
+
+
+def risks(series: Series, findings: Collection[Finding]) -> list[Finding]:
+    """
+    Return the findings on the bugs that users can meet, the most severe first.
+
+    Bugs without an effect on stock are left out, and those that the default patches avoid.
+
+    :param findings: the findings of :func:`held`, on one or more releases.
+    """
+
+    def met(finding: Finding) -> bool:
+        bug = series.bugs[finding.bug]
+        default = {patch.slug for patch in series.select(finding.release, optional=False)}
+        return default.isdisjoint(bug.avoided_by) and not bug.sees.startswith("no effect on stock")
+
+    def severity(finding: Finding) -> int:
+        sees = series.bugs[finding.bug].sees
+        return next((rank for rank, words in enumerate(SYMPTOMS) if words in sees), len(SYMPTOMS))
+
+    return sorted(filter(met, findings), key=severity)
 
 
 def unmet(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
-from airflow_auth_patches.installation import installed, records, transaction, wheels
+from airflow_auth_patches.installation import choice, installed, records, transaction, wheels
 from airflow_auth_patches.installation.installed import Installation, Installed
 from airflow_auth_patches.releases.fetching import fetch
 from airflow_auth_patches.releases.releases import Pins, Release
@@ -126,20 +126,11 @@ def plan(
     :raises Problem: if the installed files were changed, a release is unknown, or no chosen patch is for it.
     """
     installation = installed.look(python, pins)
-    chosen: list[tuple[Installed, list[Patch]]] = []
-    for found in installation.found:
-        release = installed.pinned(found)
-        chosen.append((found, series.select(release, names, everything=everything, optional=False)))
-    if names is not None:
-        series.known(names)
-        serving = {patch.slug for _, patches in chosen for patch in patches}
-        if astray := [name for name in names if name not in serving]:
-            raise Problem(_why_not(series, installation, astray[0]), "Leave it out.")
+    chosen = choice.choose(series, installation, names, everything=everything)
     if not any(patches or found.manifest for found, patches in chosen):
         raise Problem(
-            _why_none(series, installation), "See `airflow-auth-patches list`. Nothing was changed."
+            choice.why_none(series, installation), "See `airflow-auth-patches list`. Nothing was changed."
         )
-    _check_co_required(series, chosen)
     steps = []
     for found, patches in chosen:
         _whole(found, progress)
@@ -212,42 +203,6 @@ def _lacking(series: Series, release: Release, slugs: Sequence[str]) -> Sequence
             wheels.patch_release(release, series.select(release, {*slugs, *extra}))
             return extra
     return ()
-
-
-def _check_co_required(series: Series, chosen: Sequence[tuple[Installed, Sequence[Patch]]]) -> None:
-    """Check that each co-required patch that is for an installed release was chosen."""
-    slugs = {patch.slug for _, patches in chosen for patch in patches}
-    for patch in (patch for _, patches in chosen for patch in patches):
-        for other in set(patch.together_with) - slugs:
-            for found, _ in chosen:
-                if any(p.slug == other and p.serves(installed.pinned(found)) for p in series.patches):
-                    raise Problem(
-                        f"{patch.slug} breaks the installed {found.distribution.name} {found.version} "
-                        f"without {other}.",
-                        f"Apply both (--patch {patch.slug} --patch {other}) or neither.",
-                    )
-
-
-def _why_not(series: Series, installation: Installation, slug: str) -> str:
-    ranges = [p for p in series.patches if p.slug == slug]
-    versions = {found.distribution: found.version for found in installation.found}
-    has = versions.get(ranges[0].distribution, "none")
-    wanted = " or ".join(str(patch.applies_to) for patch in ranges)
-    return f"{slug} is for {ranges[0].distribution.name} {wanted}, but {has} is installed."
-
-
-def _why_none(series: Series, installation: Installation) -> str:
-    said = []
-    for found in installation.found:
-        serving = series.serving(installed.pinned(found))
-        if serving:
-            held = ", ".join(dict.fromkeys(patch.slug for patch in serving))
-            said.append(
-                f"the patches for {found.distribution.name} {found.version} ({held}) need --all or --patch"
-            )
-        else:
-            said.append(f"the series has no patch for {found.distribution.name} {found.version}")
-    return f"There is nothing to apply: {'; '.join(said)}."
 
 
 def apply(planned: Plan, pins: Pins, progress: Progress | None = None, *, put_back: bool = True) -> None:

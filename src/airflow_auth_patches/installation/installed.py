@@ -126,6 +126,12 @@ class Installation:
     sites: tuple[Path, ...] = ()
     damage: tuple[Damage, ...] = ()
 
+    def __str__(self) -> str:
+        """Return its interpreter, its folder, and the versions of the distributions, in one line."""
+        versions = {found.distribution: found.version for found in self.found}
+        named = [f"{dist.name} {versions.get(dist, 'not installed')}" for dist in DISTRIBUTIONS]
+        return f"{self.python} ({self.prefix}): {', '.join(named)}"
+
 
 def prefix_of(python: Path) -> Path:
     """

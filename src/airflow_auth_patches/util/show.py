@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -24,8 +25,10 @@ from rich.table import Table
 
 from airflow_auth_patches.util.progress import Advance
 
-# A pipe or a log has no width. The tables are designed for 100 columns.
-out = Console(width=None if sys.stdout.isatty() else 100)
+#: The version of the JSON objects with the key ``schema``.
+SCHEMA = 1
+# A pipe or a log has no width, unless COLUMNS gives one. The tables are designed for 100 columns.
+out = Console(width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 100)
 err = Console(stderr=True)
 
 
@@ -90,6 +93,17 @@ def say(text: str) -> None:
 def note(text: str) -> None:
     """Print a text on standard error, as `say` does on standard output."""
     err.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Return a text as lines of at most a width, broken only at spaces."""
+    return textwrap.wrap(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def shortened(text: str, width: int) -> str:
+    """Return the start of a text that fits into a line, cut at a space."""
+    lines = wrapped(text, width)
+    return text if len(lines) == 1 else f"{wrapped(text, width - 4)[0]} ..."
 
 
 def as_json(value: Any) -> None:
