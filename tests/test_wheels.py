@@ -17,7 +17,7 @@ from wheel.wheelfile import WheelFile
 from airflow_auth_patches.installation import apply as patching
 from airflow_auth_patches.installation import wheels
 from airflow_auth_patches.releases import fetching, releases
-from airflow_auth_patches.series import series
+from airflow_auth_patches.series import published, series
 from airflow_auth_patches.util.errors import Problem
 
 
@@ -96,8 +96,16 @@ def test_another_choice_of_patches_has_another_version(project, pins, tmp_path):
         told = json.loads(wheel.read(f"{wheel.dist_info_path}/{wheels.MANIFEST}"))
         assert told["label"] == labels[3]
         assert metadata(wheel).version == Version(f"{release.version}+{labels[3]}")
+    assert patching.patched(other, release).label(pins.label) not in labels
     for label in labels[2:]:
         assert Version(f"3.3.2+{pins.label}") < Version(f"3.3.2+{label}") < Version("3.3.3")
+
+
+@pytest.mark.parametrize("name", ["apache-airflow-core==3.2.0", "apache-airflow-providers-fab==3.3.0"])
+def test_default_wheel_has_the_published_hash(project, pins, tmp_path, name):
+    """If a change of this tool changes the wheels, raise the label and run `check --publish`."""
+    path = wheels.build(patching.patched(project, pins.release(name)), pins.label, tmp_path)
+    assert fetching.sha256(path) == published.read(project.folder).wheels[name]
 
 
 def test_manifest_has_the_patches_and_the_hashes_of_the_files(built, project):

@@ -13,12 +13,16 @@ from airflow_auth_patches.series import compatibility, exporting, importing, siz
 from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Exit, Fault
 from airflow_auth_patches.verification import check as lint
+from airflow_auth_patches.verification import publishing
 
 
 @app.command(rich_help_panel=AUTHORS)
 def check(
     with_sizes: Annotated[
         bool, option("--sizes", "Show the size and origin of each form; report those over budget.")
+    ] = False,
+    publish: Annotated[
+        bool, option("--publish", "First build the wheel of each release, and record it with its label.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -29,9 +33,11 @@ def check(
     """
     root = checkout_folder()
     with show.Bars() as bars:
+        if publish:
+            publishing.publish(checkout(), bars)
         faults, forms = lint.check(root, releases.load(root / "patches"), bars)
-    if not faults:  # the affected status needs a valid series
-        faults = lint.check_affected(checkout())
+    if not faults:  # these need a valid series
+        faults = [*lint.check_affected(checkout()), *publishing.faults(checkout())]
     measured = [sizes.size(root, form.patch) for form in forms]
     if with_sizes:
         faults += [

@@ -13,6 +13,7 @@ from airflow_auth_patches.installation import choice, installed, records, transa
 from airflow_auth_patches.installation.installed import Installation, Installed
 from airflow_auth_patches.releases.fetching import fetch
 from airflow_auth_patches.releases.releases import Pins, Release
+from airflow_auth_patches.series import published
 from airflow_auth_patches.series.hunks import NOWHERE, HunkFault
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util.errors import Problem
@@ -182,7 +183,7 @@ def _patched(
     series: Series, release: Release, chosen: Sequence[Patch], progress: Progress | None
 ) -> wheels.Patched:
     """Patch a release. If a patch does not apply without another patch, name that one in the error."""
-    default = list(chosen) == list(series.select(release, optional=False))
+    default = published.read(series.folder).patches.get(str(release)) == published.digest(chosen)
     try:
         return replace(wheels.patch_release(release, chosen, progress), default=default)
     except Problem as problem:

@@ -242,7 +242,9 @@ def _manifest(text: str) -> Mapping[str, Any] | None:
     """Return the content of a manifest, or ``None`` if it does not have the format of `wheels.manifest`."""
     try:
         told: dict[str, Any] = json.loads(text)
-        [f"{patch['name']}{patch['slug']}{patch['sha256']}" for patch in told["patches"]]
+        for patch in told["patches"]:
+            if not all(isinstance(patch[key], str) for key in ("name", "slug", "edits")):
+                return None
         [bytes.fromhex(hashes["after"]) for hashes in told["files"].values()]
         [Requirement(requirement) for requirement in told["requires"]]
         valid = all(map(is_module_path, told["files"])) and isinstance(told["label"], str)

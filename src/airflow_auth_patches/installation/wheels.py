@@ -18,7 +18,7 @@ from wheel.wheelfile import WheelFile
 
 from airflow_auth_patches.releases.fetching import fetch
 from airflow_auth_patches.releases.releases import Release, to_installed
-from airflow_auth_patches.series import hunks
+from airflow_auth_patches.series import hunks, published
 from airflow_auth_patches.series.series import Patch
 from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.util.progress import Progress
@@ -36,7 +36,7 @@ class Patched:
         patches add is not in it.
     :param after: ``{path below site-packages: patched content}`` of the edited and added files.
     :param requirements: the requirements that the patches add.
-    :param default: whether the patches are those that `apply` installs by default.
+    :param default: whether the patches are those that were published as the default ones of the release.
     """
 
     release: Release
@@ -52,10 +52,7 @@ class Patched:
 
         :param base: the label of the default patches. That of others ends in a digest of them.
         """
-        if self.default:
-            return base
-        chosen = "\n".join(f"{patch.name} {patch.edits_sha256}" for patch in self.patches)
-        return f"{base}.x{_digest(chosen.encode())[:8]}"
+        return base if self.default else f"{base}.x{published.digest(self.patches)[:8]}"
 
 
 def is_module_path(path: str) -> bool:
@@ -68,11 +65,9 @@ def is_of(entry: Mapping[str, str], patch: Patch) -> bool:
     """
     Check whether a patch of an installed wheel has the same name and edits as a patch of the series.
 
-    :param entry: an entry of ``patches`` in the wheel's manifest. An entry of an older tool has no ``edits``.
+    :param entry: an entry of ``patches`` in the wheel's manifest.
     """
-    if "edits" in entry:
-        return (entry["name"], entry["edits"]) == (patch.name, patch.edits_sha256)
-    return (entry["name"], entry["sha256"]) == (patch.name, patch.sha256)
+    return (entry["name"], entry["edits"]) == (patch.name, patch.edits_sha256)
 
 
 def _digest(content: bytes) -> str:
@@ -143,23 +138,16 @@ def manifest(patched: Patched, label: str) -> dict[str, Any]:
     Return the content of ``AUTH_PATCHES.json``.
 
     :param label: the local version label of the wheel, without ``+``.
-    :return: ``release``, ``label``, ``patches`` (name, slug, subject, SHA-256 of the patch file and of its
-        edits), ``requires`` (the added requirements) and ``files`` (``{path: {"before": SHA-256, "after":
-        SHA-256}}``). ``before`` is ``None`` for a file that the patches add.
+    It does not depend on the messages of the patches, which change without a new label.
+
+    :return: ``release``, ``label``, ``patches`` (name, slug, SHA-256 of the edits), ``requires`` (the added
+        requirements) and ``files`` (``{path: {"before": SHA-256, "after": SHA-256}}``). ``before`` is
+        ``None`` for a file that the patches add.
     """
     return {
         "release": str(patched.release),
         "label": label,
-        "patches": [
-            {
-                "name": p.name,
-                "slug": p.slug,
-                "subject": p.subject,
-                "sha256": p.sha256,
-                "edits": p.edits_sha256,
-            }
-            for p in patched.patches
-        ],
+        "patches": [{"name": p.name, "slug": p.slug, "edits": p.edits_sha256} for p in patched.patches],
         "requires": list(patched.requirements),
         "files": {
             path: {

@@ -68,11 +68,6 @@ class Patch:
         return self.path.stem
 
     @property
-    def sha256(self) -> str:
-        """The SHA-256 of the patch file in hexadecimal."""
-        return hashlib.sha256(self.content).hexdigest()
-
-    @property
     def edits_sha256(self) -> str:
         """The SHA-256 of the diff without the message, in hexadecimal."""
         return hashlib.sha256(self.content.partition(b"\ndiff --git ")[2]).hexdigest()

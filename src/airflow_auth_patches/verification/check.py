@@ -13,7 +13,8 @@ It checks that
 * no two variants give the same files on the same releases, and no two variants serve the same release;
 * every test of a patch is listed in ``expectations/``, and no added file is already in a pinned sdist;
 * core patches have a news fragment (`lint-upstream` checks its lines, and the added files);
-* the recorded results of the reproducers are up to date, and docs/affected.md matches them.
+* the recorded results of the reproducers are up to date, and docs/affected.md matches them;
+* the default patches of every release are those that were published with the label (`publishing.faults`).
 """
 
 from __future__ import annotations
