@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import termios
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 
 from airflow_auth_patches.cli import app, main
 from airflow_auth_patches.cli.common import interpreter
+from airflow_auth_patches.releases import fetching
 from airflow_auth_patches.util.errors import Exit
 
 TOOL = Path(sys.executable).parent / "airflow-auth-patches"
@@ -42,11 +44,46 @@ def test_help_names_every_command_and_the_exit_codes_operators_first():
     assert heads == ["Options", "Operators", "Engineers", "Authors", "Contributors"]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_of_a_command_has_an_example(command):
-    done = CliRunner().invoke(app, [command, "--help"])
+def with_subcommands(command: object, *words: str) -> Iterator[tuple[str, ...]]:
+    """Return the words of a command, and of each command below it."""
+    yield words
+    for name, each in getattr(command, "commands", {}).items():
+        yield from with_subcommands(each, *words, name)
+
+
+@pytest.mark.parametrize("words", list(with_subcommands(typer.main.get_command(app))), ids=" ".join)
+def test_help_of_every_command_has_an_example(words):
+    done = CliRunner().invoke(app, [*words, "--help"])
     assert done.exit_code == 0
-    assert f"Example: airflow-auth-patches {command}" in " ".join(done.stdout.split())
+    command = "breeze-scripts/" if words[:1] == ("breeze",) else "airflow-auth-patches "
+    assert f"Example: {command}{' '.join(words).removeprefix('breeze').strip()}" in " ".join(
+        done.stdout.split()
+    )
+
+
+def test_shell_completes_the_name_of_a_command():
+    words = {"COMP_WORDS": "airflow-auth-patches stat", "COMP_CWORD": "1"}
+    env = {**os.environ, "_AIRFLOW_AUTH_PATCHES_COMPLETE": "complete_bash", **words}
+    done = subprocess.run([TOOL], capture_output=True, text=True, check=False, env=env)
+    assert (done.returncode, done.stdout.split()) == (0, ["status"])
+
+
+@pytest.fixture(scope="module")
+def wheel_of_core(pins) -> Path:
+    return fetching.fetch(pins.release("apache-airflow-core==3.1.6"), "wheel")
+
+
+def test_fetched_release_needs_no_network_afterwards(wheel_of_core, index, tmp_path, monkeypatch):
+    name = wheel_of_core.name
+    (index / name).symlink_to(wheel_of_core)
+    (index / "index.html").write_text(f'<html><body><a href="{name}">{name}</a></body></html>')
+    done = tool("fetch", "--release", "apache-airflow-core==3.1.6")
+    assert done.stdout.splitlines() == [str(tmp_path / "cache" / name)], done.stderr
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    words = ["wheel", "--release", "apache-airflow-core==3.1.6", "--output", tmp_path / "dist"]
+    assert tool(*words).returncode == 0
+    refused = tool("fetch", "--pair", "3.1.6+3.3.0")
+    assert refused.returncode == Exit.UNREACHABLE
 
 
 def test_list_has_every_patch_bug_and_release(project, pins):
@@ -73,6 +110,10 @@ def test_wheel_is_named_with_the_label(tmp_path):
         (("wheel", "--release", "apache-airflow-core==1.0"), Exit.USAGE, "is not pinned"),
         (("wheel", "--release", "flask==3.0"), Exit.USAGE, "not a distribution of this series"),
         (("wheel",), Exit.USAGE, "--release or --python"),
+        (("fetch",), Exit.USAGE, "missing, or given twice"),
+        (("fetch", "--pair", "3.1.6"), Exit.USAGE, "is not a release"),
+        (("fetch", "--python", "python3"), Exit.REFUSED, "has no Airflow"),
+        (("apply",), Exit.USAGE, "--python is missing"),
         (
             ("wheel", "--release", "apache-airflow-core==3.3.2", "--patch", "users-route"),
             Exit.REFUSED,

@@ -28,7 +28,8 @@ from airflow_auth_patches.util.errors import Exit
 breeze = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
-    help="Run a branch with patches in Breeze. [b]breeze-scripts/[/] calls these commands.",
+    help="Run a branch with patches in Breeze. [b]breeze-scripts/[/] calls these commands.\n\n"
+    "Example: breeze-scripts/start-fab ~/airflow",
     epilog=(
         "Exit codes: 0 done; 1 a scenario of verify failed; 2 unknown value for an argument, a missing "
         "program, or no proof by verify that the patched code runs; 6 Docker does not respond; "

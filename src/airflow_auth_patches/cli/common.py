@@ -49,10 +49,8 @@ class Grouped(TyperGroup):
 app = typer.Typer(
     cls=Grouped,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    help="Patches for the authentication path of Apache Airflow's API server.",
     epilog=EPILOG,
 )
 
@@ -69,7 +67,11 @@ def common_options(
         bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Patches for the authentication path of Apache Airflow's API server."""
+    """
+    Patches for the authentication path of Apache Airflow's API server.
+
+    Example: airflow-auth-patches status --python /opt/airflow/bin/python
+    """
 
 
 def interpreter(text: str) -> Path:

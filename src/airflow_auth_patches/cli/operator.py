@@ -1,4 +1,4 @@
-"""The commands that change an installed Airflow: plugin, wheel, apply, revert, repair."""
+"""The commands for operators of Airflow: plugin, wheel, fetch, apply, revert, repair."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from airflow_auth_patches.installation import installed, status, wheels
 from airflow_auth_patches.installation import plugin as admission
 from airflow_auth_patches.installation import repair as repairing
 from airflow_auth_patches.installation.lock import locked
+from airflow_auth_patches.releases import fetching
+from airflow_auth_patches.releases.releases import CORE, FAB
 from airflow_auth_patches.series.project import load_project
 from airflow_auth_patches.util import show
 from airflow_auth_patches.util.errors import Problem, UsageProblem
@@ -125,6 +127,39 @@ def wheel(
             for patch in patched.patches:
                 for other in patch.together_with:
                     show.say(f"  {patch.slug} co-requires {other}: install both or neither.")
+
+
+@app.command(rich_help_panel=OPERATORS)
+def fetch(
+    releases: Annotated[
+        list[str] | None,
+        option("--release", "As in apache-airflow-core==3.3.2; can be repeated.", "RELEASE"),
+    ] = None,
+    pair: Annotated[str | None, option("--pair", "As in 3.3.2+3.10.2.", "CORE+FAB")] = None,
+    python: Annotated[
+        Path | None,
+        option("--python", "Fetch the releases of this installed Airflow.", "PATH", parser=interpreter),
+    ] = None,
+) -> None:
+    """
+    Fetch the pristine wheels of releases into the cache, for a machine without a network.
+
+    Example: airflow-auth-patches fetch --pair 3.3.2+3.10.2
+    """
+    if sum(map(bool, (releases, pair, python))) != 1:
+        raise UsageProblem(
+            "The releases to fetch are missing, or given twice.", "Use one of --release, --pair and --python."
+        )
+    pins = load_project().releases
+    if python:
+        wanted = [installed.pinned(found) for found in installed.look(python, pins).found]
+    else:
+        core, _, fab = (pair or "").partition("+")
+        names = releases or [f"{CORE.name}=={core}", f"{FAB.name}=={fab}"]
+        wanted = [pins.release(name) for name in names]
+    with show.Bars() as bars:
+        for release in wanted:
+            show.say(str(fetching.fetch(release, "wheel", bars)))
 
 
 @app.command(rich_help_panel=OPERATORS)
