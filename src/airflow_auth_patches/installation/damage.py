@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from email.parser import BytesHeaderParser
 from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
-from wheel.wheelfile import WheelFile
 
 from airflow_auth_patches.installation import journal
 from airflow_auth_patches.installation.wheels import MANIFEST
@@ -107,13 +107,17 @@ def clear(site: Path, prefix: Path, dist: Distribution, wheels: Iterable[Path]) 
     infos = [*infos_of(site, dist), *(path for path in left if path.name.endswith(".dist-info"))]
     files = {name for info in infos for name in _recorded(info)}
     for wheel in wheels:
+        # The installation of a wheel that cannot be read fails later.
         if wheel.name.startswith(f"{dist.stem}-"):
-            with WheelFile(wheel) as opened:
+            with (
+                suppress(zipfile.BadZipFile, NotImplementedError, ValueError),
+                zipfile.ZipFile(wheel) as opened,
+            ):
                 files |= {name for name in opened.namelist() if ".dist-info/" not in name}
     for name in files:
         path = Path(os.path.normpath(site / name))
-        if prefix in path.parents and not path.is_dir():
-            path.unlink(missing_ok=True)
+        if prefix in path.parents and (os.path.isfile(path) or os.path.islink(path)):
+            path.unlink()
     for path in (*infos, *left):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -121,12 +125,24 @@ def clear(site: Path, prefix: Path, dist: Distribution, wheels: Iterable[Path]) 
             path.unlink(missing_ok=True)
 
 
+def rows_of(record: str) -> Iterator[tuple[str, str]]:
+    """
+    Return the path and the SHA-256 of each line of a RECORD that can be read; an empty one if it has none.
+
+    :param record: the content of the file.
+    """
+    for line in record.splitlines():
+        with suppress(csv.Error):
+            path, digest, *_ = [*next(csv.reader([line]), []), "", ""]
+            if path:
+                yield path, digest.removeprefix("sha256=") if digest.startswith("sha256=") else ""
+
+
 def _recorded(info: Path) -> Iterator[str]:
     """Return the files of a dist-info folder's RECORD, and those that the patches changed or added."""
     with suppress(OSError):
-        lines = (info / "RECORD").read_text("utf-8", "replace").splitlines()
-        yield from (row[0] for row in csv.reader(lines) if row)
-    with suppress(OSError, ValueError, LookupError, TypeError):
+        yield from (path for path, _ in rows_of((info / "RECORD").read_text("utf-8", "replace")))
+    with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
         yield from map(str, json.loads((info / MANIFEST).read_bytes())["files"])
 
 

@@ -15,7 +15,7 @@ from packaging.version import InvalidVersion, Version
 
 from airflow_auth_patches.installation import damage
 from airflow_auth_patches.installation.damage import Damage
-from airflow_auth_patches.installation.wheels import MANIFEST, is_module_path
+from airflow_auth_patches.installation.wheels import MANIFEST, read_manifest
 from airflow_auth_patches.releases.releases import CORE, DISTRIBUTIONS, Distribution, Pins, Release, yanked
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.processes import run
@@ -231,26 +231,11 @@ def repair_command(python: Path) -> str:
 
 def _installed(dist: Distribution, entry: Mapping[str, Any], pins: Pins) -> Installed:
     version, text = entry["version"], entry["manifest"]
-    manifest = None if text is None else _manifest(text)
+    manifest = None if text is None else read_manifest(text)
     ours = f"+{pins.label.partition('.')[0]}." in version
     damaged = manifest is None and (ours or text is not None)
     release = pins.find(dist, version)
     return Installed(dist, version, Path(entry["site"]), manifest, release, entry["editable"], damaged)
-
-
-def _manifest(text: str) -> Mapping[str, Any] | None:
-    """Return the content of a manifest, or ``None`` if it does not have the format of `wheels.manifest`."""
-    try:
-        told: dict[str, Any] = json.loads(text)
-        for patch in told["patches"]:
-            if not all(isinstance(patch[key], str) for key in ("name", "slug", "edits")):
-                return None
-        [bytes.fromhex(hashes["after"]) for hashes in told["files"].values()]
-        [Requirement(requirement) for requirement in told["requires"]]
-        valid = all(map(is_module_path, told["files"])) and isinstance(told["label"], str)
-        return told if valid else None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
 
 
 def pinned(installed: Installed) -> Release:

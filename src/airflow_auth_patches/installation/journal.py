@@ -10,7 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.utils import parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import InvalidVersion
 
 from airflow_auth_patches.util.errors import Problem
 
@@ -52,9 +53,9 @@ def find(sites: Iterable[Path]) -> Journal | None:
             told = json.loads((folder / FILE).read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             continue
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             told = {}
-        return Journal(folder, told.get("command", "unknown") if isinstance(told, dict) else "unknown")
+        return Journal(folder, str(told.get("command", "unknown")) if isinstance(told, dict) else "unknown")
     return None
 
 
@@ -117,8 +118,15 @@ def wheels_in(folder: Path) -> list[Path]:
 
 
 def requirements(folder: Path) -> Sequence[str]:
-    """Return the requirements that the wheels in a folder satisfy, as in ``apache-airflow-core==3.1.6``."""
-    named = [parse_wheel_filename(wheel.name)[:2] for wheel in wheels_in(folder)]
+    """
+    Return the requirements that the wheels in a folder satisfy, as in ``apache-airflow-core==3.1.6``.
+
+    :raises Problem: if a name is not that of a wheel.
+    """
+    try:
+        named = [parse_wheel_filename(wheel.name)[:2] for wheel in wheels_in(folder)]
+    except (InvalidWheelFilename, InvalidVersion) as error:
+        raise Problem(f"{folder} has a file that is no wheel: {error}.", "Remove the file.") from error
     return [f"{name}=={version}" for name, version in named]
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import base64
 import configparser
-import csv
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from packaging.version import Version
 from wheel.wheelfile import WheelFile
 
-from airflow_auth_patches.installation.damage import infos_of
+from airflow_auth_patches.installation.damage import infos_of, rows_of
 from airflow_auth_patches.installation.installed import Installed, look, pinned
 from airflow_auth_patches.installation.wheels import MANIFEST, write
 from airflow_auth_patches.releases.fetching import fetch
@@ -53,9 +52,8 @@ def extra_modules(installed: Installed) -> list[str]:
     owned = set()
     for record in installed.site.glob("*.dist-info/RECORD"):
         lines = record.read_text("utf-8", "replace").splitlines()
-        owned |= {
-            path for path, _ in _rows(line for line in lines if line.lstrip('"').startswith("airflow/"))
-        }
+        own = "\n".join(line for line in lines if line.lstrip('"').startswith("airflow/"))
+        owned |= {path for path, _ in rows_of(own)}
     found = []
     for folder, folders, names in os.walk(installed.site / package):
         others = (
@@ -70,7 +68,7 @@ def extra_modules(installed: Installed) -> list[str]:
 def _differences(installed: Installed, expected: Mapping[str, str], wheel: Path) -> list[str]:
     """Return the differences from expected files and from the installed RECORD, and the missing commands."""
     (info, *_) = infos_of(installed.site, installed.distribution)
-    rows = dict(_rows((info / "RECORD").read_text("utf-8", "replace").splitlines()))
+    rows = dict(rows_of((info / "RECORD").read_text("utf-8", "replace")))
     hashed = {path: digest for path, digest in rows.items() if digest}
     wrong = _differing(installed.site, {**hashed, **expected})
     scripts = {Path(path).stem for path in rows if Path(path).parent.name in ("bin", "Scripts")}
@@ -87,17 +85,10 @@ def _commands(path: Path) -> set[str]:
     return set(names["console_scripts"]) if names.has_section("console_scripts") else set()
 
 
-def _rows(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Return the path and the SHA-256 of each line of a RECORD; an empty one if it has none."""
-    for row in csv.reader(lines):
-        if len(row) > 1:
-            yield row[0], row[1].removeprefix("sha256=") if row[1].startswith("sha256=") else ""
-
-
 def _recorded(path: Path) -> dict[str, str]:
     """Return ``{path: digest}`` of the files that a wheel installs, from its RECORD."""
     with WheelFile(path) as wheel, wheel.open(wheel.record_path) as record:
-        rows = _rows(record.read().decode().splitlines())
+        rows = rows_of(record.read().decode())
         return {name: digest for name, digest in rows if digest and ".dist-info/" not in name}
 
 
@@ -111,7 +102,7 @@ def _differing(site: Path, expected: Mapping[str, str]) -> list[str]:
         name = path if not path.startswith("..") else os.path.normpath(site / path)
         try:
             content = (site / path).read_bytes()
-        except OSError:
+        except (OSError, ValueError):
             wrong.append(f"{name} is missing")
             continue
         if _encoded(hashlib.sha256(content).digest()) != digest:

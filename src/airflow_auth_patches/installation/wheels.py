@@ -159,6 +159,21 @@ def manifest(patched: Patched, label: str) -> dict[str, Any]:
     }
 
 
+def read_manifest(text: str) -> Mapping[str, Any] | None:
+    """Return the content of a manifest, or ``None`` if it does not have the format of :func:`manifest`."""
+    try:
+        told: dict[str, Any] = json.loads(text)
+        for patch in told["patches"]:
+            if not all(isinstance(patch[key], str) for key in ("name", "slug", "edits")):
+                return None
+        [bytes.fromhex(hashes["after"]) for hashes in told["files"].values()]
+        [Requirement(requirement) for requirement in told["requires"]]
+        valid = all(map(is_module_path, told["files"])) and isinstance(told["label"], str)
+        return told if valid else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
 def _metadata(text: str, version: str, requirements: Sequence[str]) -> str:
     head, separator, description = text.partition("\n\n")
     lines = head.splitlines()

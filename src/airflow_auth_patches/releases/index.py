@@ -82,11 +82,11 @@ def opened(url: str) -> Iterator[pypi_simple.PyPISimple]:
     Open a client of a package index, which trusts the certificates that pip or uv trusts.
 
     :param url: the package index.
-    :raises ValueError: in the block, for a page that is missing or of an unknown version.
+    :raises ValueError: in the block, for a page that is missing, of an unknown version, or nested too deeply.
     """
     try:
         with pypi_simple.PyPISimple(url) as index:
             index.s.verify = index_settings.certificates() or True
             yield index
-    except (pypi_simple.NoSuchProjectError, pypi_simple.UnsupportedRepoVersionError) as error:
+    except (pypi_simple.NoSuchProjectError, pypi_simple.UnsupportedRepoVersionError, RecursionError) as error:
         raise ValueError(str(error)) from error

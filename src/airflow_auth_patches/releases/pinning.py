@@ -5,16 +5,13 @@ from __future__ import annotations
 import datetime
 import json
 import re
-import tarfile
-import zipfile
-import zlib
 from email.parser import BytesHeaderParser
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
-from wheel.wheelfile import WheelError, WheelFile
+from wheel.wheelfile import WheelFile
 
 from airflow_auth_patches.releases.fetching import fetch, sources
 from airflow_auth_patches.releases.releases import (
@@ -110,8 +107,13 @@ def find(dist: Distribution, version: Version, progress: Progress | None = None)
         hashes[kind] = package.digests["sha256"].lower()
         uploaded.append(days[name])
     found = Release(dist, version, max(uploaded), (), hashes)
-    pythons = _verified(found, progress)
-    return Release(dist, version, found.date, pythons, hashes, core_of(found))
+    try:
+        pythons, core = _verified(found, progress), core_of(found)
+    except Problem:
+        raise
+    except Exception as error:  # the libraries raise many types for broken archives and metadata
+        raise _corrupt(found, first_line(error)) from error
+    return Release(dist, version, found.date, pythons, hashes, core)
 
 
 def core_of(release: Release) -> SpecifierSet:
@@ -125,15 +127,12 @@ def core_of(release: Release) -> SpecifierSet:
 
 def _verified(release: Release, progress: Progress | None) -> tuple[str, ...]:
     """Check that wheel and sdist are consistent, and return the Python versions in the wheel's metadata."""
-    try:
-        files = {to_installed(path): content for path, content in sources(release, progress).items()}
-        told = {"sdist": sources(release)[f"{release.distribution.root}/PKG-INFO"]}
-        with WheelFile(fetch(release, "wheel", progress)) as wheel:
-            content = {name: wheel.read(name) for name in wheel.namelist()}  # the library checks RECORD
-            info = f"{wheel.dist_info_path}/"
-            told["wheel"] = content[f"{info}METADATA"]
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, WheelError, EOFError, KeyError) as error:
-        raise _corrupt(release, str(error)) from error
+    files = {to_installed(path): content for path, content in sources(release, progress).items()}
+    told = {"sdist": sources(release)[f"{release.distribution.root}/PKG-INFO"]}
+    with WheelFile(fetch(release, "wheel", progress)) as wheel:
+        content = {name: wheel.read(name) for name in wheel.namelist()}  # the library checks RECORD
+        info = f"{wheel.dist_info_path}/"
+        told["wheel"] = content[f"{info}METADATA"]
     heads = {kind: BytesHeaderParser().parsebytes(text) for kind, text in told.items()}
     for kind, head in heads.items():
         if (head["Name"], head["Version"]) != (release.distribution.name, str(release.version)):
