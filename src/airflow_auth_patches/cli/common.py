@@ -96,26 +96,14 @@ def option(name: str, description: str, metavar: str | None = None, **settings: 
 
 
 Json = Annotated[bool, option("--json", "Print JSON instead of a table.")]
-Python = Annotated[
-    Path,
-    option(
-        "--python",
-        "The interpreter of the installed Airflow: venv/bin/python.",
-        "PATH",
-        parser=interpreter,
-        show_default=False,
-    ),
-]
-PythonOrOwn = Annotated[
-    Path | None,
-    option(
-        "--python",
-        "The interpreter of the installed Airflow; by default that of the environment of this tool.",
-        "PATH",
-        parser=interpreter,
-        show_default=False,
-    ),
-]
+
+
+def python_option(description: str) -> Any:
+    """Return the option that names the interpreter of an installed Airflow."""
+    return option("--python", description, "PATH", parser=interpreter, show_default=False)
+
+
+Python = Annotated[Path, python_option("The interpreter of the installed Airflow: venv/bin/python.")]
 ReleaseName = Annotated[
     str, typer.Argument(metavar="RELEASE", help="As in apache-airflow-core==3.3.2.", show_default=False)
 ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from airflow_auth_patches.cli.common import OPERATORS, Json, PythonOrOwn, app, option, own_interpreter
+from airflow_auth_patches.cli.common import OPERATORS, Json, app, option, own_interpreter, python_option
 from airflow_auth_patches.installation import status as command
 from airflow_auth_patches.installation.lock import locked
 from airflow_auth_patches.series import affected
@@ -26,7 +27,12 @@ NOTES = 3
 
 @app.command(rich_help_panel=OPERATORS)
 def status(
-    python: PythonOrOwn = None,
+    python: Annotated[
+        Path | None,
+        python_option(
+            "The interpreter of the installed Airflow; by default that of the environment of this tool."
+        ),
+    ] = None,
     verbose: Annotated[bool, option("--verbose", "Show each bug, patch and note.")] = False,
     exit_code: Annotated[
         bool,
@@ -65,7 +71,7 @@ def status(
 def _brief(series: Series, report: command.Report, width: int) -> list[str]:
     """Return the report in at most :data:`LINES` lines of a terminal."""
     head = [str(report.installation), *(_line(row, report.risks) for row in report.rows)]
-    notes = [note for row in report.rows for note in row.notes if note != report.next.what]
+    notes = [note for row in report.rows for note in row.notes if note not in report.next.what]
     head += [line for note in notes[:NOTES] for line in show.wrapped(f"- {note}", width)]
     if len(notes) > NOTES:
         head.append(f"- and {len(notes) - NOTES} more: --verbose")

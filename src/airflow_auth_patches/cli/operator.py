@@ -14,13 +14,12 @@ from airflow_auth_patches.cli.common import (
     All,
     Names,
     Python,
-    PythonOrOwn,
     Release,
     app,
-    interpreter,
     one_of,
     option,
     own_interpreter,
+    python_option,
 )
 from airflow_auth_patches.installation import apply as patching
 from airflow_auth_patches.installation import installed, status, wheels
@@ -46,13 +45,7 @@ def plugin(
     ] = None,
     python: Annotated[
         Path | None,
-        option(
-            "--python",
-            "The interpreter of the installed Airflow, to check that the plugin is for it.",
-            "PATH",
-            parser=interpreter,
-            show_default=False,
-        ),
+        python_option("The interpreter of the installed Airflow, to check that the plugin is for it."),
     ] = None,
 ) -> None:
     """
@@ -83,13 +76,7 @@ def wheel(
     output: Annotated[Path, option("--output", "The folder to write into.", "DIR")] = Path("dist"),
     release: Release = None,
     python: Annotated[
-        Path | None,
-        option(
-            "--python",
-            "Build wheels of both distributions of this installed Airflow.",
-            "PATH",
-            parser=interpreter,
-        ),
+        Path | None, python_option("Build wheels of both distributions of this installed Airflow.")
     ] = None,
     names: Names = None,
     everything: All = False,
@@ -136,10 +123,7 @@ def fetch(
         option("--release", "As in apache-airflow-core==3.3.2; can be repeated.", "RELEASE"),
     ] = None,
     pair: Annotated[str | None, option("--pair", "As in 3.3.2+3.10.2.", "CORE+FAB")] = None,
-    python: Annotated[
-        Path | None,
-        option("--python", "Fetch the releases of this installed Airflow.", "PATH", parser=interpreter),
-    ] = None,
+    python: Annotated[Path | None, python_option("Fetch the releases of this installed Airflow.")] = None,
 ) -> None:
     """
     Fetch the pristine wheels of releases into the cache, for a machine without a network.
@@ -164,7 +148,13 @@ def fetch(
 
 @app.command(rich_help_panel=OPERATORS)
 def apply(
-    python: PythonOrOwn = None,
+    python: Annotated[
+        Path | None,
+        python_option(
+            "The interpreter of the installed Airflow: venv/bin/python. Without it, --check takes the "
+            "environment of this tool."
+        ),
+    ] = None,
     names: Names = None,
     everything: All = False,
     dry_run: Annotated[bool, option("--dry-run", "Show the diff without changing anything.")] = False,
@@ -181,7 +171,7 @@ def apply(
     """
     Patch an installed Airflow, as one transaction with pip or uv. Restart its API servers afterwards.
 
-    By default it applies every patch that is not optional and has no trade-off. --check needs no --python.
+    By default it applies every patch that is not optional and has no trade-off.
 
     Example: airflow-auth-patches apply --python /opt/airflow/bin/python --dry-run
     """

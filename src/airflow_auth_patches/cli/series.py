@@ -22,7 +22,11 @@ def check(
         bool, option("--sizes", "Show the size and origin of each form; report those over budget.")
     ] = False,
     publish: Annotated[
-        bool, option("--publish", "First build the wheel of each release, and record it with its label.")
+        bool,
+        option(
+            "--publish",
+            "If there is no fault, build the wheel of each release, and record it with the label.",
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -33,9 +37,9 @@ def check(
     """
     root = checkout_folder()
     with show.Bars() as bars:
-        if publish:
-            publishing.publish(checkout(), bars)
         faults, forms = lint.check(root, releases.load(root / "patches"), bars)
+        if publish and not faults:
+            publishing.publish(checkout(), bars)
     if not faults:  # these need a valid series
         faults = [*lint.check_affected(checkout()), *publishing.faults(checkout())]
     measured = [sizes.size(root, form.patch) for form in forms]

@@ -227,9 +227,9 @@ def _lacking(found: Installed, patches: Sequence[Patch]) -> list[str]:
 
 def _restore(installation: Installation, found: Installed, wrong: Sequence[str]) -> Next:
     """Return how to restore a release with changed files."""
-    what = f"{found.distribution.name} {found.version}: {records.some(wrong)}."
     if all("belongs to no" in line for line in wrong):
-        return Next(Verdict.DAMAGED, f"{what} Move the files to another folder than {found.site}.")
+        return Next(Verdict.DAMAGED, f"Move files out of {found.site}: {records.some(wrong)}.")
+    what = f"Restore {found.distribution.name} {found.version}: {records.some(wrong)}."
     if found.manifest:
         return Next(Verdict.DAMAGED, what, _ours("revert", installation.python))
     again = "--force-reinstall" if installation.pip else "--reinstall"
