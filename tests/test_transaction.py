@@ -217,6 +217,10 @@ def test_revert_needs_no_manifest(patched, pins, manifest):
     (note,) = json.loads(tool("status", patched, "--json").stdout)["distributions"][1]["notes"]
     assert "is missing or damaged" in note
     assert "airflow-auth-patches revert" in note
+    assert [
+        tool("status", patched, "--exit-code").returncode,
+        tool("apply", patched, "--check").returncode,
+    ] == [2, 2]
     refused = apply(patched)
     assert refused.returncode == Exit.REFUSED
     assert note.split()[:2] == refused.stderr.split()[:2]

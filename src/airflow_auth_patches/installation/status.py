@@ -132,17 +132,18 @@ def _row(
             remedy = core_first or f"Upgrade it to {oldest} or later."
         elif instead := YANKED.get(f"{found.distribution.name}=={found.version}"):
             wanted = f"{found.distribution.name}>={instead}"
+        if wanted:
+            verdict, command = Verdict.SOMETHING_TO_DO, _install(installation, wanted)
         elif found.damaged:
             verdict, command = Verdict.DAMAGED, _ours("revert", installation.python)
-        if wanted and not core_first:
-            verdict, command = Verdict.SOMETHING_TO_DO, _install(installation, wanted)
-        first = Next(verdict, f"{problem.what} {remedy}", command)
-        return DistributionStatus(found, state, tuple(found.slugs), (), (first.what,), first=first)
+        note = f"{problem.what} {remedy}"
+        first = None if core_first else Next(verdict, note, command)
+        return DistributionStatus(found, state, tuple(found.slugs), (), (note,), first=first)
     wrong = _wrong(found, progress)
     serving = series.serving(release)
     open_ = tuple(patch for patch in serving if patch.slug not in found.slugs)
     applied = (found.manifest or {"patches": []})["patches"]
-    others = [entry["name"] for entry in applied if not any(wheels.is_of(entry, patch) for patch in serving)]
+    others = [entry for entry in applied if not any(wheels.is_of(entry, patch) for patch in serving)]
     hints = [core_first] if core_first else []
     if found.distribution is FAB and core and version:
         for slug, other in advice.unmet(series, version, core.slugs, release, found.slugs):
@@ -150,7 +151,9 @@ def _row(
             hints.append(f"core has {slug}, which breaks the provider without {other}: {cure}")
     hints += wrong
     if others:
-        hints.append(f"{', '.join(others)} is from another series: run `apply` again")
+        hints.append(
+            f"{', '.join(entry['name'] for entry in others)} is from another series: run `apply` again"
+        )
     if not open_ and not applied:
         hints.append("the series has no patch for it")
     findings = advice.findings_of(
@@ -164,6 +167,7 @@ def _row(
     if found.distribution is FAB and bugs and not core_first:
         has = [finding.bug for finding in bugs]
         upgrade = advice.upgrade(series, pins, results, release, version, installation.runs, has)
+    due = [*_lacking(found, series.select(release, optional=False)), *(entry["slug"] for entry in others)]
     return DistributionStatus(
         found,
         "changed" if wrong else "patched" if found.manifest else "pristine",
@@ -172,7 +176,7 @@ def _row(
         tuple(hints),
         bugs,
         upgrade,
-        tuple(dict.fromkeys((*_lacking(found, series.select(release, optional=False)), *others))),
+        tuple(dict.fromkeys(due)),
         _restore(installation, found, wrong) if wrong else _upgrade(installation, upgrade),
     )
 
@@ -194,6 +198,10 @@ def check(
     :raises Problem: if there is no Airflow, a release is unknown, or a chosen patch is for no installed one.
     """
     installation = installed.look(python, pins)
+    for found in installation.found:
+        if found.damaged:
+            what = f"Restore {found.distribution.name} {found.version}: its manifest is missing or damaged."
+            return installation, Next(Verdict.DAMAGED, what, _ours("revert", python))
     differences = []
     for found, patches in choice.choose(series, installation, names, everything=everything):
         if wrong := _wrong(found, progress):
@@ -255,8 +263,8 @@ def _ours(command: str, python: Path, *words: str) -> str:
 def _install(installation: Installation, *words: str) -> str:
     """Return the command line of pip or uv that installs something into the environment."""
     python = str(installation.python)
-    installer = [python, "-m", "pip", "install"] if installation.pip else ["uv", "pip", "install", "--python"]
-    return shlex.join([*installer, *([] if installation.pip else [python]), *words])
+    pip, uv = (python, "-m", "pip", "install"), ("uv", "pip", "install", "--python", python)
+    return shlex.join([*(pip if installation.pip else uv), *words])
 
 
 def _count(things: Sequence[object], noun: str) -> str:
