@@ -162,6 +162,21 @@ def test_wrong_input_has_one_sentence_and_a_documented_exit_code(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("list", "--releases", "--matrix"), "--releases and --matrix cannot be combined."),
+        (("add-release", "apache-airflow-core==3.3.2"), "apache-airflow-core 3.3.2 is already pinned."),
+    ],
+)
+def test_error_of_a_command_with_json_is_json_too(arguments, what, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["airflow-auth-patches", *arguments, "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = json.loads(capsys.readouterr().out)
+    assert (told["schema"], told["error"]["what"], told["error"]["exit_code"]) == (1, what, ended.value.code)
+
+
 ON_A_TERMINAL = """
 import os, signal, sys
 from airflow_auth_patches import cli
