@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from airflow_auth_patches.demo.run import private_folder
+from airflow_auth_patches.installation import environments, pair_environments
 from airflow_auth_patches.installation.environments import Environment
+from airflow_auth_patches.releases.releases import Pins
+from airflow_auth_patches.util.processes import run
 
 #: Opens the FIFO and starts a child process. Both ignore SIGTERM in the mode `stubborn`.
 START = """\
@@ -115,6 +118,33 @@ class Fifo:
     def close(self) -> None:
         self._let_go()
         os.close(self._end)
+
+
+@pytest.fixture(scope="session")
+def in_airflow(
+    root: Path, pins: Pins, python: str, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., str]:
+    """
+    Return a function that runs a program in the stock environment of a pair of releases.
+
+    Its arguments are the name of the pair, the file or the code of the program, the arguments of the program,
+    and environment variables. It returns the output.
+    """
+
+    def call(name: str, program: Path | str, *arguments: object, **variables: str) -> str:
+        pair = pins.pair(name)
+        environment = environments.make(
+            pair, python, pair_environments.folder_of(root, pair, python, "stock")
+        )
+        folder = tmp_path_factory.mktemp("program")
+        if isinstance(program, str):
+            (folder / "program.py").write_text(program)
+            program = folder / "program.py"
+        user = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "PYTHON"))}
+        own = {"AIRFLOW_HOME": str(folder), **variables}
+        return run([environment.python, program, *map(str, arguments)], env={**user, **own}, timeout=300)
+
+    return call
 
 
 @pytest.fixture

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from airflow_auth_patches.demo.preparation import PROBES
-from airflow_auth_patches.installation import environments, pair_environments
-from airflow_auth_patches.releases.releases import Pins
-from airflow_auth_patches.util.processes import run
 
 pytestmark = pytest.mark.airflow
 
@@ -79,14 +75,10 @@ print("RESULT" + json.dumps(reports))
 
 
 @pytest.fixture(scope="module")
-def reports(root: Path, pins: Pins, python: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    pair = pins.pair("3.3.2+3.10.2")
-    environment = environments.make(pair, python, pair_environments.folder_of(root, pair, python, "stock"))
-    home = tmp_path_factory.mktemp("home")
-    (home / "program.py").write_text(PROGRAM)
-    own = {"AIRFLOW_HOME": str(home), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/a.db"}
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "PYTHON"))}
-    printed = run([environment.python, home / "program.py", PROBES], env={**inherited, **own}, timeout=300)
+def reports(in_airflow: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    database = tmp_path_factory.mktemp("database") / "a.db"
+    address = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{database}"}
+    printed = in_airflow("3.3.2+3.10.2", PROGRAM, PROBES, **address)
     (line,) = [line for line in printed.splitlines() if line.startswith("RESULT")]
     return json.loads(line.removeprefix("RESULT"))
 

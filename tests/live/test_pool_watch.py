@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from airflow_auth_patches.demo.preparation import PROBES
 from airflow_auth_patches.demo.scenarios.ui_load import most_waiting
-from airflow_auth_patches.installation import environments, pair_environments
-from airflow_auth_patches.releases.releases import Pins
-from airflow_auth_patches.util.processes import run
 
 PROGRAM = """\
 import sys, threading, time
@@ -60,18 +56,6 @@ assert pool_watch.counted["waiting"] == 0
 
 @pytest.mark.airflow
 @pytest.mark.parametrize("pair", ["3.3.2+3.10.2", pytest.param("3.2.2+3.6.5", marks=pytest.mark.slow)])
-def test_counts_waiting_threads_since_reset(
-    pair: str, root: Path, pins: Pins, python: str, tmp_path: Path
-) -> None:
-    named = pins.pair(pair)
-    environment = environments.make(named, python, pair_environments.folder_of(root, named, python, "stock"))
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "PYTHON"))}
-    printed = run(
-        [environment.python, program, str(PROBES)],
-        env={**inherited, "AIRFLOW_HOME": str(tmp_path / "home")},
-        timeout=300,
-    )
-    _, none, three, one = printed.split("==\n")
+def test_counts_waiting_threads_since_reset(pair: str, in_airflow: Callable[..., str]) -> None:
+    _, none, three, one = in_airflow(pair, PROGRAM, PROBES).split("==\n")
     assert [most_waiting(each) for each in (none, three, one)] == [0, 3, 1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -12,35 +11,15 @@ import pytest
 
 from airflow_auth_patches.demo import mariadb, users
 from airflow_auth_patches.demo.preparation import PROBES
-from airflow_auth_patches.installation import environments, pair_environments
-from airflow_auth_patches.installation.environments import Environment
-from airflow_auth_patches.releases.releases import Pins
-from airflow_auth_patches.util.processes import run
 
-Program = Callable[..., str]
-
-
-@pytest.fixture(params=["3.3.2+3.10.2", pytest.param("3.1.6+3.3.0", marks=pytest.mark.slow)])
-def in_airflow(
-    request: pytest.FixtureRequest, root: Path, pins: Pins, python: str, tmp_path: Path
-) -> Program:
-    """Return a function that runs a program in Airflow's environment and returns its output."""
-    pair = pins.pair(request.param)
-    environment: Environment = environments.make(
-        pair, python, pair_environments.folder_of(root, pair, python, "stock")
-    )
-    removed = ("AIRFLOW", "PYTHON")
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(removed)}
-
-    def call(program: Path, *arguments: str, **variables: str) -> str:
-        own = {"AIRFLOW_HOME": str(tmp_path / "home"), **variables}
-        return run([environment.python, program, *arguments], env={**inherited, **own}, timeout=300)
-
-    return call
+pytestmark = [
+    pytest.mark.airflow,
+    pytest.mark.parametrize("pair", ["3.3.2+3.10.2", pytest.param("3.1.6+3.3.0", marks=pytest.mark.slow)]),
+]
+InAirflow = Callable[..., str]
 
 
-@pytest.mark.airflow
-def test_adds_users_with_roles_of_first_user(in_airflow: Program, tmp_path: Path) -> None:
+def test_adds_users_with_roles_of_first_user(pair: str, in_airflow: InAirflow, tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "a.db")
     connection.executescript(
         """
@@ -53,7 +32,8 @@ def test_adds_users_with_roles_of_first_user(in_airflow: Program, tmp_path: Path
         INSERT INTO ab_user_role VALUES (1, 3, 5), (2, 3, 6), (3, 4, 7);
         """
     )
-    in_airflow(users.ADD, "1001", "1002", AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{tmp_path}/a.db")
+    address = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/a.db"}
+    in_airflow(pair, users.ADD, 1001, 1002, **address)
     added = connection.execute("SELECT id, password, active FROM ab_user WHERE id > 4 ORDER BY id").fetchall()
     assert added == [(1001, "secret", 1), (1002, "secret", 1)]
     held = connection.execute("SELECT user_id, role_id FROM ab_user_role WHERE user_id > 4 ORDER BY 1, 2")
@@ -100,14 +80,11 @@ print("RESULT" + json.dumps(reports))
 """
 
 
-@pytest.mark.airflow
-def test_counts_queries_on_fab_tables_and_on_the_loop(in_airflow: Program, tmp_path: Path) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(WATCHED)
-    metadata = f"sqlite:///{tmp_path}/a.db"
-    printed = in_airflow(
-        program, str(PROBES), str(tmp_path / "b.db"), AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=metadata
-    )
+def test_counts_queries_on_fab_tables_and_on_the_loop(
+    pair: str, in_airflow: InAirflow, tmp_path: Path
+) -> None:
+    address = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/a.db"}
+    printed = in_airflow(pair, WATCHED, PROBES, tmp_path / "b.db", **address)
     (line,) = [line for line in printed.splitlines() if line.startswith("RESULT")]
     assert json.loads(line.removeprefix("RESULT")) == {
         "on": {"users": 1, "queries": 1, "on_loop": 1},
@@ -125,13 +102,11 @@ print("RESULT", settings.engine.dialect.driver, pymysql.converters.conversions[D
 """
 
 
-@pytest.mark.airflow
-def test_airflow_starts_with_pure_python_mysql_driver(in_airflow: Program, tmp_path: Path) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(DRIVER)
+def test_airflow_starts_with_pure_python_mysql_driver(pair: str, in_airflow: InAirflow) -> None:
     address = "mysql+{}://airflow:x@127.0.0.1:1/airflow?charset=utf8mb4"
     printed = in_airflow(
-        program,
+        pair,
+        DRIVER,
         AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=address.format("pymysql"),
         AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC=address.format("aiomysql"),
         **mariadb.MariaDB.variables,
