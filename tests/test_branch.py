@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from airflow_auth_patches.cli import app
 from airflow_auth_patches.contribute import branch, worktree
-from airflow_auth_patches.demo.listening import blob
+from airflow_auth_patches.installation.listening import blob
 from airflow_auth_patches.releases.checkout import commit_of
 from airflow_auth_patches.util.errors import Exit, Problem
 

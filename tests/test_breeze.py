@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from airflow_auth_patches.contribute import breeze
-from airflow_auth_patches.demo import running
+from airflow_auth_patches.installation import running
 from airflow_auth_patches.util.errors import Problem
 
 CORE_FILE = "airflow-core/src/airflow/api_fastapi/app.py"

@@ -17,9 +17,9 @@ import pytest
 
 from airflow_auth_patches.contribute import verify
 from airflow_auth_patches.contribute.expected import Subject, expect
-from airflow_auth_patches.demo import running
-from airflow_auth_patches.demo.listening import blob
 from airflow_auth_patches.demo.ports import free_port
+from airflow_auth_patches.installation import running
+from airflow_auth_patches.installation.listening import blob
 from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.progress import Silent
 
@@ -295,7 +295,7 @@ def test_a_dry_run_of_verify_prints_what_it_would_run(shell, airflow, project, r
     assert done.returncode == 0, done.stderr
     finds, looks, asks = done.stdout.splitlines()
     assert finds == "docker ps --filter publish=28080 --format '{{.Names}} {{.Ports}}'"
-    program = root / "src/airflow_auth_patches/demo/listening.py"
+    program = root / "src/airflow_auth_patches/installation/listening.py"
     assert looks == f"docker exec -i CONTAINER python - PORT airflow/api_fastapi/app.py < {program}"
     assert asks == "# then requests to http://127.0.0.1:28080: sequence, token-race, mixed-race"
     done = shell("verify", "--dry-run", "--checkout", airflow.folder, "--python", sys.executable)

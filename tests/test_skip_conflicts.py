@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from airflow_auth_patches.contribute import branch
-from airflow_auth_patches.demo.listening import blob
+from airflow_auth_patches.installation.listening import blob
 from airflow_auth_patches.releases.fetching import sources
 from airflow_auth_patches.series import series
 from airflow_auth_patches.util.errors import Problem

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from airflow_auth_patches.contribute.expected import Subject, expect
-from airflow_auth_patches.demo.listening import blob
 from airflow_auth_patches.installation import apply as patching
 from airflow_auth_patches.installation import installed, records
+from airflow_auth_patches.installation.listening import blob
 from airflow_auth_patches.installation.status import status
 from airflow_auth_patches.releases import fetching
 from airflow_auth_patches.series.project import Project

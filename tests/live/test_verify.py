@@ -15,13 +15,12 @@ from typing import Any
 import pytest
 
 from airflow_auth_patches.contribute.expected import Subject, expect
-from airflow_auth_patches.demo import running
 from airflow_auth_patches.demo.postgresql import PostgreSQL
 from airflow_auth_patches.demo.preparation import Keys, Preparation
 from airflow_auth_patches.demo.scenarios.token_race import AMPLE
 from airflow_auth_patches.demo.server import Server
 from airflow_auth_patches.installation import apply as patching
-from airflow_auth_patches.installation import environments, pair_environments
+from airflow_auth_patches.installation import environments, pair_environments, running
 from airflow_auth_patches.releases.releases import Pins
 from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Series

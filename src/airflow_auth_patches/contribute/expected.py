@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_auth_patches.contribute import branch
-from airflow_auth_patches.demo.listening import blob
 from airflow_auth_patches.installation import wheels
+from airflow_auth_patches.installation.listening import blob
 from airflow_auth_patches.installation.status import status
 from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Series

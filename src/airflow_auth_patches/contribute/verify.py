@@ -10,12 +10,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_auth_patches.contribute.expected import Expected, Subject, expect
-from airflow_auth_patches.demo import running
 from airflow_auth_patches.demo.outcomes import Measurement, Observation
 from airflow_auth_patches.demo.reached import Reached
 from airflow_auth_patches.demo.report import measurement_data
-from airflow_auth_patches.demo.running import Place, Seen
 from airflow_auth_patches.demo.scenarios import sequence, token_race
+from airflow_auth_patches.installation import running
+from airflow_auth_patches.installation.running import Place, Seen
 from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.util.errors import Exit, Problem, UsageProblem
 from airflow_auth_patches.util.progress import Progress
