@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,41 @@ def test_a_package_that_comes_first_hides_the_patched_one(site: Path, tmp_path: 
             proven(port)
 
 
+def test_each_process_that_is_older_than_the_patched_files_is_named(site: Path):
+    """As after a restart of one worker of several."""
+    file, port = site / "airflow/models/a.py", free_port()
+    settle(file)
+    place = running.local_place(PYTHON, port)
+    with listening(port):
+        seen = running.inspect(place, list(EXPECTED))
+        (old,) = seen.listeners
+        new = replace(old, pid=old.pid + 1, started=old.started + 2 * running.MARGIN)
+        changed = replace(seen.files["airflow/models/a.py"], changed=old.started)
+        workers = replace(
+            seen,
+            listeners=(old, new, replace(old, pid=old.pid + 2)),
+            files={**seen.files, "airflow/models/a.py": changed},
+        )
+        found = [fault.what for fault in running.faults(place, workers, EXPECTED)]
+    assert [
+        f"process {pid}, which" in what for pid, what in zip((old.pid, old.pid + 2), found, strict=True)
+    ] == [True] * 2
+
+
+def test_finds_a_file_that_only_the_server_imports(site: Path, tmp_path: Path, monkeypatch):
+    """Its PYTHONPATH differs from that of this tool."""
+    settle(site / "airflow/models/a.py")
+    (tmp_path / "first/airflow/models").mkdir(parents=True)
+    for package in ("airflow", "airflow/models"):
+        (tmp_path / "first" / package / "__init__.py").touch()
+    port, places = free_port(), os.environ["PYTHONPATH"]
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'first'}{os.pathsep}{places}")
+    with listening(port):
+        monkeypatch.setenv("PYTHONPATH", places)
+        with pytest.raises(Problem, match=r"a\.py does not exist"):
+            proven(port)
+
+
 def test_a_process_of_another_environment_is_not_proven(site: Path):
     settle(site / "airflow/models/a.py")
     port = free_port()
@@ -173,8 +209,8 @@ def test_a_port_on_which_nobody_listens_is_told(site: Path):
 )
 def test_an_address_elsewhere_is_refused(url: str):
     with pytest.raises(Problem, match="is not a URL of a port on this machine"):
-        verify.port_of(url)
-    assert verify.port_of("http://localhost:28080") == 28080
+        running.port_of(url)
+    assert running.port_of("http://localhost:28080") == 28080
 
 
 # The whole of `verify`, in a container that is none: Docker's place is taken by a program that runs it here.

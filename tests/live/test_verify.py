@@ -1,4 +1,4 @@
-"""`breeze-scripts/verify` on a real API server without Breeze succeeds only if it runs the patched code."""
+"""`verify` and `breeze-scripts/verify` on a real API server succeed only if it runs the patched code."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from airflow_auth_patches.util.progress import Silent
 
 pytestmark = pytest.mark.live
 PAIR = "3.1.6+3.3.0"
+TOOL = Path(sys.executable).parent / "airflow-auth-patches"
 
 
 def test_verify_succeeds_only_if_server_runs_patched_code(
@@ -57,9 +58,18 @@ def test_verify_succeeds_only_if_server_runs_patched_code(
             server.wait()
             verify = verifying(root, environment.python, server.url)
 
+            def ours() -> tuple[int, Any]:
+                """Run the operator's command; return its exit code and its report."""
+                words = [TOOL, "verify", "--url", server.url, "--python", environment.python, "--json"]
+                done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+                return done.returncode, json.loads(done.stdout)
+
             stock = verify()
             assert (stock.returncode, stock.stdout) == (2, "")
             assert "has no patch" in stock.stderr
+            code, told = ours()
+            assert code == 1
+            assert [each["what"] for each in told["findings"]] == [f"{environment.python} has no patch."]
             empty = Project(root, replace(project, patches=()), pins)
             with pytest.raises(Problem, match="has no patch"):  # also if the series has no patch
                 expect(Subject(python=environment.python), empty, Silent())
@@ -68,8 +78,20 @@ def test_verify_succeeds_only_if_server_runs_patched_code(
             late = verify()
             assert (late.returncode, late.stdout) == (2, "")
             assert "changed after the start of process" in late.stderr
+            code, told = ours()
+            assert (code, told["verified"], len(told["findings"])) == (1, False, 1)
+            (process,) = told["processes"]
+            assert f"changed after the start of process {process['pid']}" in told["findings"][0]["what"]
 
             restart()
+            code, told = ours()
+            assert (code, told["findings"]) == (0, [])
+            assert "auth-manager-singleton" in told["patches"]
+            assert [(each["path"], each["failed"]) for each in told["checks"]] == [
+                ("/api/v2/version", False),
+                ("/api/v2/monitor/health", False),
+            ]
+            assert told["checks"][1]["sees"].startswith("200: metadatabase healthy")
             patched = verify()
             assert patched.returncode == 0, patched.stdout + patched.stderr
             report = json.loads(patched.stdout)

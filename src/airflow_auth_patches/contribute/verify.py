@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from airflow_auth_patches.contribute.expected import Expected, Subject, expect
 from airflow_auth_patches.demo.outcomes import Measurement, Observation
@@ -19,8 +18,6 @@ from airflow_auth_patches.installation.running import Place, Seen
 from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.util.errors import Exit, Problem, UsageProblem
 from airflow_auth_patches.util.progress import Progress
-
-HERE = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -41,25 +38,6 @@ class Proof:
         )
 
 
-def port_of(url: str) -> int:
-    """
-    Return the port of a URL on this machine.
-
-    :raises Problem: if it is not an HTTP URL of this machine with a port.
-    """
-    try:
-        parts = urlsplit(url)
-        port = parts.port if parts.scheme == "http" and parts.hostname in HERE else None
-    except ValueError:
-        port = None
-    if not port:
-        raise UsageProblem(
-            f"{url!r} is not a URL of a port on this machine, so its processes cannot be inspected.",
-            "Write it as http://127.0.0.1:28080.",
-        )
-    return port
-
-
 def prove(url: str, subject: Subject, project: Project, progress: Progress) -> Proof:
     """
     Check that a server runs the patched code, see `running.prove`.
@@ -67,7 +45,7 @@ def prove(url: str, subject: Subject, project: Project, progress: Progress) -> P
     :param url: the URL of the server, on this machine.
     :raises Problem: USAGE if it runs other code, or this cannot be checked.
     """
-    port = port_of(url)
+    port = running.port_of(url)
     try:
         with progress.task("checking that the server runs the patched code"):
             expected = expect(subject, project, progress)
@@ -93,7 +71,7 @@ def lines(url: str, subject: Subject, expected: Expected) -> list[str]:
 
     :raises Problem: if the URL is not of this machine, or the path is not an interpreter.
     """
-    port = port_of(url)
+    port = running.port_of(url)
     program = f"< {shlex.quote(str(running.PROGRAM))}"
     said = [f"# then requests to {url}: {', '.join(SCENARIOS)}"]
     if not subject.contained:

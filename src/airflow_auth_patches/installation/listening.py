@@ -87,6 +87,8 @@ def main(port: int, paths: list[str]) -> None:
                 sites, started = packages_of(process), process.create_time()
                 ours = runs_ours(sites)
                 listeners.append({"pid": process.pid, "started": started, "ours": ours, "sites": sites})
+                places = process.environ().get("PYTHONPATH", "").split(os.pathsep)
+                sys.path[:0] = [place for place in places if place and place not in sys.path]
         except psutil.Error:  # the process ended, or belongs to another user
             continue
     report = {

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from packaging.version import InvalidVersion, Version
 
 from airflow_auth_patches.releases.releases import CORE, FAB
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import Exit, Problem, UsageProblem
 from airflow_auth_patches.util.processes import attempt, run
 
 PROGRAM = Path(__file__).with_name("listening.py")
 TIMEOUT = 120.0
 #: Seconds by which a file must be older than the process. The start time can be up to a second too early.
 MARGIN = 1.0
+HERE = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,25 @@ class Seen:
         return f"{public(CORE.name)}+{public(FAB.name)}"
 
 
+def port_of(url: str) -> int:
+    """
+    Return the port of a URL on this machine.
+
+    :raises Problem: if it is not an HTTP URL of this machine with a port.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port if parts.scheme == "http" and parts.hostname in HERE else None
+    except ValueError:
+        port = None
+    if not port:
+        raise UsageProblem(
+            f"{url!r} is not a URL of a port on this machine, so its processes cannot be inspected.",
+            "Write it as http://127.0.0.1:28080.",
+        )
+    return port
+
+
 def local_place(python: Path, port: int) -> Place:
     """
     Return the place of a server on this machine.
@@ -173,7 +194,17 @@ def inspect(place: Place, paths: Sequence[str]) -> Seen:
 
 def prove(place: Place, seen: Seen, expected: Mapping[str, str]) -> None:
     """
-    Check that the processes that listen on a port run the expected code.
+    Check that the processes that listen on a port run the expected code, see :func:`faults`.
+
+    :raises Problem: for the first fault.
+    """
+    for fault in faults(place, seen, expected):
+        raise fault
+
+
+def faults(place: Place, seen: Seen, expected: Mapping[str, str]) -> Iterator[Problem]:
+    """
+    Return why the processes that listen on a port do not run the expected code, or why this is unknown.
 
     Every process must use the packages of the interpreter. The file that is imported for each path must have
     the expected content. No such file may have been written, replaced or linked since the process started, so
@@ -182,17 +213,17 @@ def prove(place: Place, seen: Seen, expected: Mapping[str, str]) -> None:
     :param place: the place of the server.
     :param seen: the result of :func:`inspect`.
     :param expected: ``{path below site-packages: git blob id of the content}``.
-    :raises Problem: when one of these conditions is not met.
+    :return: one fault for the port, for each process and for the files.
     """
     if not seen.listeners:
-        raise Problem(
+        yield Problem(
             f"No process that this user can inspect listens on port {place.port} of {place.name}.",
             "Start the API server there, or run this command as its user.",
             Exit.USAGE,
         )
     for listener in seen.listeners:
         if not listener.ours:
-            raise Problem(
+            yield Problem(
                 f"Process {listener.pid}, which listens on port {place.port}, does not use the packages "
                 f"of {place.name}, but {', '.join(listener.sites) or 'none'}.",
                 "Give the interpreter of its environment: --python PATH, and in a container also "
@@ -203,18 +234,18 @@ def prove(place: Place, seen: Seen, expected: Mapping[str, str]) -> None:
         file = seen.files[other[0]].file
         what = f"{file} does not have the patched content" if file else f"{other[0]} does not exist"
         more = f", and {len(other) - 1} more files differ" if len(other) > 1 else ""
-        raise Problem(
+        yield Problem(
             f"The server does not run the patched code: {what}{more}.",
             "Start the API server with the patched code, and verify again.",
             Exit.USAGE,
         )
     for listener in seen.listeners:
-        for path in expected:
-            changed = seen.files[path].changed
-            if changed is None or changed > listener.started - MARGIN:
-                raise Problem(
-                    f"{seen.files[path].file} changed after the start of process {listener.pid}, which "
-                    "may run the previous content.",
-                    "Restart the API server, and verify again.",
-                    Exit.USAGE,
-                )
+        times = ((path, seen.files[path].changed) for path in expected)
+        late = [path for path, time in times if time is None or time > listener.started - MARGIN]
+        if late and listener.ours:
+            yield Problem(
+                f"{seen.files[late[0]].file} changed after the start of process {listener.pid}, which "
+                "may run the previous content.",
+                "Restart the API server, and verify again.",
+                Exit.USAGE,
+            )
