@@ -65,7 +65,7 @@ def test_verify_succeeds_only_if_server_runs_patched_code(
                 return done.returncode, json.loads(done.stdout)
 
             stock = verify()
-            assert (stock.returncode, stock.stdout) == (2, "")
+            assert refusal(stock) == 2
             assert "has no patch" in stock.stderr
             code, told = ours()
             assert code == 1
@@ -76,7 +76,7 @@ def test_verify_succeeds_only_if_server_runs_patched_code(
 
             apply()  # the server already loaded the stock code
             late = verify()
-            assert (late.returncode, late.stdout) == (2, "")
+            assert refusal(late) == 2
             assert "changed after the start of process" in late.stderr
             code, told = ours()
             assert (code, told["verified"], len(told["findings"])) == (1, False, 1)
@@ -113,7 +113,7 @@ def test_verify_succeeds_only_if_server_runs_patched_code(
             apply("session-cleanup")  # this patch does not cure the races
             restart()
             lacking = verify()
-            assert (lacking.returncode, lacking.stdout) == (2, "")
+            assert refusal(lacking) == 2
             assert "lacks auth-manager-singleton" in lacking.stderr
             racing = verify("--patch", "session-cleanup")
             assert racing.returncode == 1, racing.stderr
@@ -121,7 +121,7 @@ def test_verify_succeeds_only_if_server_runs_patched_code(
 
             patching.revert(environment.python, pins)
             gone = verify("--patch", "session-cleanup")
-            assert (gone.returncode, gone.stdout) == (2, "")
+            assert refusal(gone) == 2
             assert "has no patch" in gone.stderr
 
 
@@ -140,6 +140,14 @@ def verifying(root: Path, python: Path, url: str) -> Callable[..., subprocess.Co
         )
 
     return verify
+
+
+def refusal(done: subprocess.CompletedProcess[str]) -> int:
+    """Return the exit code of a command that printed nothing but an error."""
+    told = json.loads(done.stdout)["error"]
+    assert told["what"] in done.stderr
+    assert done.returncode == told["exit_code"]
+    return done.returncode
 
 
 def summary(report: Any) -> list[tuple[str, bool, int]]:
