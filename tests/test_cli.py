@@ -73,6 +73,7 @@ def wheel_of_core(pins) -> Path:
     return fetching.fetch(pins.release("apache-airflow-core==3.1.6"), "wheel")
 
 
+@pytest.mark.operator_task(11, "Patch a machine without a network", "`fetch`, `wheel`")
 def test_fetched_release_needs_no_network_afterwards(wheel_of_core, index, tmp_path, monkeypatch):
     name = wheel_of_core.name
     (index / name).symlink_to(wheel_of_core)

@@ -144,6 +144,7 @@ except Problem as problem:
 """
 
 
+@pytest.mark.operator_task(10, "Run `apply` with a full disk", "`apply`")
 def test_full_disk_changes_nothing(small):
     """A limit of the file size fails as a full disk does, in the middle of a file."""
 

@@ -23,6 +23,7 @@ def either(request, small):
     return moved
 
 
+@pytest.mark.operator_task(12, "Freeze the requirements of a patched Airflow", "`apply`, `pip freeze`")
 def test_freeze_names_versions_without_a_path(either):
     def frozen() -> list[str]:
         words = ["pip", "freeze", "--quiet", "--python", either.python]

@@ -51,6 +51,7 @@ def stock(request, tmp_path_factory, pins, python) -> Environment:
     return environment
 
 
+@pytest.mark.operator_task(2, "Patch an installed Airflow, and restore it", "`apply`, `revert`")
 def test_apply_and_revert_change_only_the_two_distributions(stock, project, pins):
     before, packages = release_files(stock), versions(stock)
     patching.apply(patching.plan(stock.python, project, pins), pins)

@@ -138,6 +138,7 @@ def changes() -> dict[str, int]:
     return {}
 
 
+@pytest.mark.operator_task(8, "Lose power during `apply`", "`apply`, `status`, `repair`")
 @pytest.mark.parametrize(
     ("who", "part"),
     [

@@ -37,6 +37,7 @@ def test_second_process_is_refused(small, command):
     assert f"Another process changes {small.python.parents[1]}." in done.stderr
 
 
+@pytest.mark.operator_task(9, "Run `apply` twice at the same time", "`apply`")
 def test_second_process_waits_and_says_so(small):
     with locked(small.python):
         process = subprocess.Popen(

@@ -68,6 +68,7 @@ def test_refuses_a_series_without_the_patch(project):
         plugin.source(type(project)(project.folder, tuple(others), project.bugs))
 
 
+@pytest.mark.operator_task(14, "Limit concurrent requests without patching", "`plugin`")
 def test_command_prints_the_plugin_or_writes_it_and_says_what_to_do(project, tmp_path):
     text = plugin.source(project)
     assert all(f"\n{word}: " in text for word in ("Install", "Configure", "Remove"))

@@ -71,6 +71,7 @@ def rows(python: Path) -> list[dict]:
     return report(python)["distributions"]
 
 
+@pytest.mark.operator_task(1, "Find out which bugs an installed Airflow has", "`status`")
 @pytest.mark.parametrize("pair", ["3.1.6+3.3.0", "3.2.0+3.6.0", "3.3.2+3.10.2"])
 @pytest.mark.parametrize("patched", [False, True], ids=["stock", "patched"])
 def test_report_has_at_most_20_lines_and_names_the_command_to_run(stock_python, project, pins, pair, patched):
@@ -99,6 +100,7 @@ def test_bugs_that_users_do_not_meet_are_shown_only_by_verbose(stock_python):
     assert "second-connection-grid: " in tool("status", "--verbose", "--python", stock_python).stdout
 
 
+@pytest.mark.operator_task(4, "Find out that an upgrade removed patches", "`apply --check`, `apply`")
 def test_check_finds_patches_that_an_upgrade_took_away(stock_python, project, pins):
     def check(*words: str) -> tuple[int, str]:
         done = tool("apply", "--check", "--python", stock_python, *words)
@@ -147,6 +149,7 @@ def test_damage_is_reported_as_json(stock_python, words, code):
     assert f"airflow-auth-patches repair --python {stock_python}" in told["error"]["remedy"]
 
 
+@pytest.mark.operator_task(5, "Upgrade instead of patching", "`status`")
 def test_recommends_the_upgrade_of_the_provider_first_and_lists_each_bug_with_its_cure(stock_python, pins):
     found = rows(stock_python)
     core, provider = found

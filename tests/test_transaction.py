@@ -133,6 +133,7 @@ def test_settings_of_pip_and_uv_have_no_effect(either, pins, tmp_path, with_patc
     assert not elsewhere.exists()
 
 
+@pytest.mark.operator_task(7, "Let pip fail during `apply`", "`apply`")
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -191,6 +192,7 @@ req_install.InstallRequirement.uninstall = uninstall
 """
 
 
+@pytest.mark.operator_task(6, "Interrupt `apply` with Ctrl-C", "`apply`")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_during_the_installation_restores_and_ends_the_tool(stock_python, pins, number):
     calls = sabotage(stock_python, MIDST.format(number=int(number)))

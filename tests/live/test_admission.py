@@ -368,6 +368,7 @@ def test_invalid_limit_stops_the_server_at_start(make: Make, form: str, value: s
             server.wait()
 
 
+@pytest.mark.operator_task(15, "Run a server with the plugin", "`plugin`")
 def test_plugin_limits_a_stock_server(make: Make):
     settings = Settings(3, 2, 5, admission_plugin=True, probes=("admission_watch",))
     with make("stock", "with_plugin", settings) as server:

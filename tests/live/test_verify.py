@@ -32,6 +32,7 @@ PAIR = "3.1.6+3.3.0"
 TOOL = Path(sys.executable).parent / "airflow-auth-patches"
 
 
+@pytest.mark.operator_task(3, "Check that the running server was restarted, and runs the patches", "`verify`")
 def test_verify_succeeds_only_if_server_runs_patched_code(
     shared_folder: Path, tmp_path: Path, root: Path, project: Series, pins: Pins, python: str
 ) -> None:
