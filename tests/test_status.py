@@ -17,7 +17,7 @@ from packaging.specifiers import SpecifierSet
 
 from airflow_auth_patches.installation import apply as patching
 from airflow_auth_patches.installation import environments
-from airflow_auth_patches.installation.status import Verdict
+from airflow_auth_patches.installation.status import State
 from airflow_auth_patches.installation.status import status as command
 from airflow_auth_patches.releases import fetching
 from airflow_auth_patches.releases.releases import Pins
@@ -89,8 +89,8 @@ def test_report_has_at_most_20_lines_and_names_the_command_to_run(stock_python, 
         assert bugs == [finding.bug for finding in found.risks][: len(bugs)]
         assert bool(bugs) == bool(found.risks)
         assert lines[-1] in (f"    {found.next.command}", "Next: Nothing to do.")
-        assert done.returncode == found.next.verdict
-    assert found.next.verdict == (Verdict.NOTHING_TO_DO if patched else Verdict.SOMETHING_TO_DO)
+        assert done.returncode == found.next.state
+    assert found.next.state == (State.NOTHING_TO_DO if patched else State.SOMETHING_TO_DO)
 
 
 def test_bugs_that_users_do_not_meet_are_shown_only_by_verbose(stock_python):
@@ -125,7 +125,7 @@ def test_check_finds_patches_that_an_upgrade_took_away(stock_python, project, pi
     script.unlink()
     code, said = check()
     assert (code, "bin/airflow is missing" in said) == (2, True)
-    assert report(stock_python)["verdict"] == "damaged"
+    assert report(stock_python)["state"] == "damaged"
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def status(
             report = command.status(python, project.series, project.releases, bars)
     except Problem as problem:
         if exit_code:
-            problem.exit_code = Exit(command.verdict_of(problem))
+            problem.exit_code = Exit(command.state_of(problem))
         raise
     if json:
         show.as_json(_as_data(project.series, report))
@@ -65,7 +65,7 @@ def status(
     else:
         for line in _brief(project.series, report, show.out.width):
             show.say(line)
-    raise typer.Exit(report.next.verdict if exit_code else Exit.OK)
+    raise typer.Exit(report.next.state if exit_code else Exit.OK)
 
 
 def _brief(series: Series, report: command.Report, width: int) -> list[str]:
@@ -139,7 +139,7 @@ def _as_data(series: Series, report: command.Report) -> dict[str, Any]:
         "schema": show.SCHEMA,
         "python": str(report.installation.python),
         "prefix": str(report.installation.prefix),
-        "verdict": str(report.next.verdict),
+        "state": str(report.next.state),
         "next": {"what": report.next.what, "command": report.next.command},
         "risks": [finding.bug for finding in report.risks],
         "distributions": [_row_as_data(series, row) for row in report.rows],

@@ -216,12 +216,12 @@ def _check(python: Path, names: list[str] | None, everything: bool) -> NoReturn:
             installation, step = status.check(
                 python, project.series, project.releases, names, everything=everything
             )
-        verdict, said = step.verdict, f"{installation}: {step.verdict}. {step.what}"
+        state, said = step.state, f"{installation}: {step.state}. {step.what}"
         said += f" Run: {step.command}" if step.command else ""
     except Problem as problem:
-        verdict, said = status.verdict_of(problem), f"{python}: {status.verdict_of(problem)}. {problem}"
+        state, said = status.state_of(problem), f"{python}: {status.state_of(problem)}. {problem}"
     show.say(said)
-    raise typer.Exit(verdict)
+    raise typer.Exit(state)
 
 
 @app.command(rich_help_panel=OPERATORS)

@@ -21,7 +21,7 @@ from airflow_auth_patches.util.errors import Exit, Problem
 from airflow_auth_patches.util.progress import Progress
 
 
-class Verdict(IntEnum):
+class State(IntEnum):
     """What an inspection found: the exit codes of `status --exit-code` and `apply --check`."""
 
     NOTHING_TO_DO = 0
@@ -43,7 +43,7 @@ class Next:
     :param command: the command line to run; empty if there is none.
     """
 
-    verdict: Verdict
+    state: State
     what: str
     command: str = ""
 
@@ -102,11 +102,11 @@ def status(python: Path, series: Series, pins: Pins, progress: Progress | None =
     results = affected.read(series.folder)
     rows = tuple(_row(installation, found, series, pins, results, progress) for found in installation.found)
     risks = advice.risks(series, [finding for row in rows for finding in row.bugs])
-    first = max((row.first for row in rows if row.first), key=lambda step: step.verdict, default=None)
+    first = max((row.first for row in rows if row.first), key=lambda step: step.state, default=None)
     due = [slug for row in rows for slug in row.due]
-    then = Next(Verdict.NOTHING_TO_DO, "Nothing to do.")
+    then = Next(State.NOTHING_TO_DO, "Nothing to do.")
     if due:
-        then = Next(Verdict.SOMETHING_TO_DO, f"Install {_count(due, 'patch')}.", _apply(python))
+        then = Next(State.SOMETHING_TO_DO, f"Install {_count(due, 'patch')}.", _apply(python))
     return Report(installation, rows, tuple(risks), first or then)
 
 
@@ -124,7 +124,7 @@ def _row(
     try:
         release = installed.pinned(found)
     except Problem as problem:
-        state, remedy, verdict = "unknown", problem.remedy, Verdict.CANNOT_TELL
+        state, remedy, overall = "unknown", problem.remedy, State.CANNOT_TELL
         wanted, command = "", ""
         if found.out_of_scope:
             oldest = _oldest(found, series, pins, version, installation.runs)
@@ -133,11 +133,11 @@ def _row(
         elif instead := YANKED.get(f"{found.distribution.name}=={found.version}"):
             wanted = f"{found.distribution.name}>={instead}"
         if wanted:
-            verdict, command = Verdict.SOMETHING_TO_DO, _install(installation, wanted)
+            overall, command = State.SOMETHING_TO_DO, _install(installation, wanted)
         elif found.damaged:
-            verdict, command = Verdict.DAMAGED, _ours("revert", installation.python)
+            overall, command = State.DAMAGED, _ours("revert", installation.python)
         note = f"{problem.what} {remedy}"
-        first = None if core_first else Next(verdict, note, command)
+        first = None if core_first else Next(overall, note, command)
         return DistributionStatus(found, state, tuple(found.slugs), (), (note,), first=first)
     wrong = _wrong(found, progress)
     serving = series.serving(release)
@@ -201,7 +201,7 @@ def check(
     for found in installation.found:
         if found.damaged:
             what = f"Restore {found.distribution.name} {found.version}: its manifest is missing or damaged."
-            return installation, Next(Verdict.DAMAGED, what, _ours("revert", python))
+            return installation, Next(State.DAMAGED, what, _ours("revert", python))
     differences = []
     for found, patches in choice.choose(series, installation, names, everything=everything):
         if wrong := _wrong(found, progress):
@@ -211,15 +211,15 @@ def check(
         if extra := [slug for slug in found.slugs if slug not in {patch.slug for patch in patches}]:
             differences.append(f"{found.distribution.name} has {', '.join(extra)}, not chosen")
     if not differences:
-        return installation, Next(Verdict.NOTHING_TO_DO, "Exactly the chosen patches are installed.")
+        return installation, Next(State.NOTHING_TO_DO, "Exactly the chosen patches are installed.")
     words = ["--all"] if everything else [word for name in names or () for word in ("--patch", name)]
     what = f"{'; '.join(differences)}."
-    return installation, Next(Verdict.SOMETHING_TO_DO, what, _apply(python, *words))
+    return installation, Next(State.SOMETHING_TO_DO, what, _apply(python, *words))
 
 
-def verdict_of(problem: Problem) -> Verdict:
+def state_of(problem: Problem) -> State:
     """Return what an inspection found that ends with an error."""
-    return Verdict.DAMAGED if problem.exit_code is Exit.DAMAGED else Verdict.CANNOT_TELL
+    return State.DAMAGED if problem.exit_code is Exit.DAMAGED else State.CANNOT_TELL
 
 
 def _wrong(found: Installed, progress: Progress | None) -> list[str]:
@@ -236,20 +236,20 @@ def _lacking(found: Installed, patches: Sequence[Patch]) -> list[str]:
 def _restore(installation: Installation, found: Installed, wrong: Sequence[str]) -> Next:
     """Return how to restore a release with changed files."""
     if all("belongs to no" in line for line in wrong):
-        return Next(Verdict.DAMAGED, f"Move files out of {found.site}: {records.some(wrong)}.")
+        return Next(State.DAMAGED, f"Move files out of {found.site}: {records.some(wrong)}.")
     what = f"Restore {found.distribution.name} {found.version}: {records.some(wrong)}."
     if found.manifest:
-        return Next(Verdict.DAMAGED, what, _ours("revert", installation.python))
+        return Next(State.DAMAGED, what, _ours("revert", installation.python))
     again = "--force-reinstall" if installation.pip else "--reinstall"
     command = _install(installation, again, "--no-deps", str(installed.pinned(found)))
-    return Next(Verdict.DAMAGED, what, command)
+    return Next(State.DAMAGED, what, command)
 
 
 def _upgrade(installation: Installation, upgrade: Upgrade | None) -> Next | None:
     if upgrade is None:
         return None
     what = f"Upgrade the provider, which fixes {_count(upgrade.cures, 'bug')}; then run `apply`."
-    return Next(Verdict.SOMETHING_TO_DO, what, _install(installation, str(upgrade.release)))
+    return Next(State.SOMETHING_TO_DO, what, _install(installation, str(upgrade.release)))
 
 
 def _apply(python: Path, *words: str) -> str:
