@@ -110,7 +110,7 @@ def test_wheel_is_named_with_the_label(tmp_path):
     [
         (("wheel", "--release", "apache-airflow-core==1.0"), Exit.USAGE, "is not pinned"),
         (("wheel", "--release", "flask==3.0"), Exit.USAGE, "not a distribution of this series"),
-        (("wheel",), Exit.USAGE, "--release or --python"),
+        (("wheel",), Exit.USAGE, "--release, --python and --pair"),
         (("fetch",), Exit.USAGE, "missing, or given twice"),
         (("fetch", "--pair", "3.1.6"), Exit.USAGE, "is not a release"),
         (("fetch", "--python", "python3"), Exit.REFUSED, "has no Airflow"),

@@ -22,7 +22,7 @@ from airflow_auth_patches.cli.common import (
     python_option,
 )
 from airflow_auth_patches.installation import apply as patching
-from airflow_auth_patches.installation import installed, status, wheels
+from airflow_auth_patches.installation import installed, status, wheel_index, wheels
 from airflow_auth_patches.installation import plugin as admission
 from airflow_auth_patches.installation import repair as repairing
 from airflow_auth_patches.installation.lock import locked
@@ -78,20 +78,34 @@ def wheel(
     python: Annotated[
         Path | None, python_option("Build wheels of both distributions of this installed Airflow.")
     ] = None,
+    pair: Annotated[
+        str | None,
+        option(
+            "--pair",
+            "Build wheels of both distributions, as in 3.3.2+3.10.2, and what installs them: an index, "
+            "constraints and hashes.",
+            "CORE+FAB",
+        ),
+    ] = None,
     names: Names = None,
     everything: All = False,
 ) -> None:
     """
-    Build the patched wheel of a release.
+    Build the patched wheel of a release, or those of both distributions.
 
-    Example: airflow-auth-patches wheel --release apache-airflow-core==3.1.6 --output dist
+    Example: airflow-auth-patches wheel --pair 3.3.2+3.10.2 --output wheels
     """
     one_of(names, everything)
-    if (release is None) == (python is None):
+    if sum(map(bool, (release, python, pair))) != 1:
         raise UsageProblem(
-            "The release to build is missing, or given twice.", "Use either --release or --python."
+            "The release to build is missing, or given twice.", "Use one of --release, --python and --pair."
         )
     project = load_project()
+    if pair:
+        both = project.releases.pair(pair)
+        chosen = [each for each in (both.core, both.fab) if project.series.serving(each)]
+    else:
+        chosen = [project.releases.release(release)] if release else []
     with show.Bars() as bars:
         if python:
             planned = patching.plan(
@@ -100,20 +114,17 @@ def wheel(
             made = [step.patched for step in planned.steps if step.patched.patches]
         else:
             made = [
-                patching.patched(
-                    project.series,
-                    project.releases.release(str(release)),
-                    names,
-                    everything=everything,
-                    progress=bars,
-                )
+                patching.patched(project.series, each, names, everything=everything, progress=bars)
+                for each in chosen
             ]
-        for patched in made:
-            path = wheels.build(patched, project.releases.label, output)
+        built = [wheels.build(patched, project.releases.label, output) for patched in made]
+        for path, patched in zip(built, made, strict=True):
             show.say(f"{path}: {', '.join(p.slug for p in patched.patches)}")
-            for patch in patched.patches:
+            for patch in patched.patches if not pair else ():
                 for other in patch.together_with:
                     show.say(f"  {patch.slug} co-requires {other}: install both or neither.")
+        for path in wheel_index.write(built) if pair else ():
+            show.say(str(path))
 
 
 @app.command(rich_help_panel=OPERATORS)
