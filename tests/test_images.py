@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from airflow_auth_patches.cli import main
 from airflow_auth_patches.installation import environments, wheel_index, wheels
+from airflow_auth_patches.util.errors import Exit
 
 WHEELS = "/wheels"
 
@@ -66,6 +69,32 @@ def test_commands_of_the_page_install_the_patched_releases(root, small, folder, 
         version.startswith(f"{plain}{label}")
         for version, plain in zip(small.versions, ("3.1.6", "3.3.0"), strict=True)
     ] == [True, True]
+
+
+def test_pair_is_built_with_its_default_or_the_named_patches(pins, tmp_path, monkeypatch, capsys):
+    def wheel(*words: str) -> str | int | None:
+        monkeypatch.setattr(
+            sys, "argv", ["airflow-auth-patches", "wheel", "--output", str(tmp_path / "out"), *words]
+        )
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code
+
+    def built() -> list[str]:
+        return (tmp_path / "out/constraints.txt").read_text().splitlines()
+
+    pair = ("--pair", "3.1.6+3.3.0")
+    for words in (("--pair", "3.1.6+9.9"), (*pair, "--release", "apache-airflow-core==3.1.6")):
+        assert wheel(*words) == Exit.USAGE
+    assert wheel(*pair, "--patch", "revoked-token-cache") == Exit.USAGE
+    assert not (tmp_path / "out").exists()
+    assert wheel(*pair) == Exit.OK
+    label = pins.label
+    assert built() == [f"apache-airflow-core==3.1.6+{label}", f"apache-airflow-providers-fab==3.3.0+{label}"]
+    assert wheel(*pair, "--patch", "session-cleanup") == Exit.OK
+    (only,) = built()
+    assert only.startswith(f"apache-airflow-providers-fab==3.3.0+{label}.x")
+    capsys.readouterr()
 
 
 def test_hashes_are_those_of_the_wheels(folder):

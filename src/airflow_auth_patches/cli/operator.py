@@ -101,11 +101,17 @@ def wheel(
             "The release to build is missing, or given twice.", "Use one of --release, --python and --pair."
         )
     project = load_project()
+    chosen = {project.releases.release(release): names} if release else {}
     if pair:
+        project.series.known(names or ())
         both = project.releases.pair(pair)
-        chosen = [each for each in (both.core, both.fab) if project.series.serving(each)]
-    else:
-        chosen = [project.releases.release(release)] if release else []
+        slugs = {
+            each: [patch.slug for patch in project.series.serving(each)] for each in (both.core, both.fab)
+        }
+        asked = {each: [name for name in names or slugs[each] if name in slugs[each]] for each in slugs}
+        if astray := set(names or ()).difference(*slugs.values()):
+            raise UsageProblem(f"No patch {min(astray)} is for {pair}.", "Leave it out.")
+        chosen = {each: names and asked[each] for each in slugs if asked[each]}
     with show.Bars() as bars:
         if python:
             planned = patching.plan(
@@ -114,14 +120,14 @@ def wheel(
             made = [step.patched for step in planned.steps if step.patched.patches]
         else:
             made = [
-                patching.patched(project.series, each, names, everything=everything, progress=bars)
-                for each in chosen
+                patching.patched(project.series, each, some, everything=everything, progress=bars)
+                for each, some in chosen.items()
             ]
         built = [wheels.build(patched, project.releases.label, output) for patched in made]
         for path, patched in zip(built, made, strict=True):
             show.say(f"{path}: {', '.join(p.slug for p in patched.patches)}")
-            for patch in patched.patches if not pair else ():
-                for other in patch.together_with:
+            for patch in patched.patches:
+                for other in patch.together_with if names or not pair else ():
                     show.say(f"  {patch.slug} co-requires {other}: install both or neither.")
         for path in wheel_index.write(built) if pair else ():
             show.say(str(path))
