@@ -129,21 +129,6 @@ def test_patch_of_a_file_outside_the_package_is_refused(project, pins, path):
         patching.patched(outside, pins.release("apache-airflow-core==3.1.6"))
 
 
-FULL = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from conftest import Small
-from airflow_auth_patches.installation import apply
-from airflow_auth_patches.util.errors import Problem
-small = Small(Path(sys.argv[2]), Path(sys.argv[3]))
-try:
-    apply.apply(small.plan(), small.pins)
-except Problem as problem:
-    print(problem)
-"""
-
-
 @pytest.mark.operator_task(10, "Run `apply` with a full disk", "`apply`")
 def test_full_disk_changes_nothing(small):
     """A limit of the file size fails as a full disk does, in the middle of a file."""
@@ -151,8 +136,6 @@ def test_full_disk_changes_nothing(small):
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
 
-    # Without -B, Python 3.11 keeps the bytecode that it could write only in part.
-    words = [sys.executable, "-B", "-c", FULL, Path(__file__).parent, small.python, small.folder]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, preexec_fn=limit)
-    assert "cannot be written" in done.stdout, done.stderr
+    done = subprocess.run(small.apply_command, capture_output=True, text=True, check=False, preexec_fn=limit)
+    assert "cannot be written" in done.stderr
     assert small.versions == ["3.1.6", "3.3.0"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,19 +15,6 @@ from airflow_auth_patches.installation import installed, repair
 from airflow_auth_patches.util.errors import Problem
 
 STOCK = ["3.1.6", "3.3.0"]
-APPLY = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from conftest import Small
-from airflow_auth_patches.installation import apply
-from airflow_auth_patches.util.errors import Problem
-small = Small(Path(sys.argv[2]), Path(sys.argv[3]))
-try:
-    apply.apply(small.plan(), small.pins)
-except Problem as problem:
-    sys.exit(f"refused: {problem}")
-"""
 
 
 @pytest.fixture
@@ -57,9 +43,10 @@ def test_full_disk_leaves_a_working_or_a_repairable_airflow(small: Any, disk: Pa
     with filler.open("wb") as file:
         left = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
         file.write(bytes(left - free * 4096))
-    words = [sys.executable, "-B", "-c", APPLY, Path(__file__).parent, there.python, there.folder]
     environment = {**os.environ, "TMPDIR": str(disk), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment, timeout=300)
+    done = subprocess.run(
+        there.apply_command, capture_output=True, text=True, check=False, env=environment, timeout=300
+    )
     filler.unlink()
     assert "Traceback" not in done.stderr
     assert done.returncode == 0 or done.stderr.startswith("refused: "), done.stderr

@@ -94,6 +94,9 @@ def test_pair_is_built_with_its_default_or_the_named_patches(pins, tmp_path, mon
     assert wheel(*pair, "--patch", "session-cleanup") == Exit.OK
     (only,) = built()
     assert only.startswith(f"apache-airflow-providers-fab==3.3.0+{label}.x")
+    assert [page.parent.name for page in (tmp_path / "out/simple").glob("*/index.html")] == [
+        "apache-airflow-providers-fab"
+    ]
     capsys.readouterr()
 
 

@@ -59,19 +59,6 @@ if told and told["who"] == ("pip" if "pip" in sys.orig_argv else "tool"):
     sys.addaudithook(hook)
     atexit.register(write)
 """
-APPLY = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from conftest import Small
-from airflow_auth_patches.installation import apply
-from airflow_auth_patches.util.errors import Problem
-small = Small(Path(sys.argv[2]), Path(sys.argv[3]))
-try:
-    apply.apply(small.plan(), small.pins)
-except Problem as problem:
-    sys.exit(str(problem))
-"""
 IMPORTS = "import importlib; [importlib.import_module(name) for name in {!r}]"
 MODULES = ["airflow", "airflow.settings", "airflow.api.app", "airflow.providers.fab.settings"]
 STOCK, LABEL = ["3.1.6", "3.3.0"], "+authpatches.1"
@@ -79,8 +66,7 @@ STOCK, LABEL = ["3.1.6", "3.3.0"], "+authpatches.1"
 
 def apply(small, who: str, at: int) -> tuple[int, int]:
     """Apply the plan of small releases, killed as in `run_killed`."""
-    words = [sys.executable, "-c", APPLY, Path(__file__).parent, small.python, small.folder]
-    return run_killed(small.python, words, who, at)
+    return run_killed(small.python, small.apply_command, who, at)
 
 
 def run_killed(python: Path, words: Sequence[str | Path], who: str, at: int) -> tuple[int, int]:

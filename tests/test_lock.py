@@ -14,17 +14,6 @@ from airflow_auth_patches.util.errors import Exit, Problem
 
 TOOL = Path(sys.executable).parent / "airflow-auth-patches"
 
-APPLY = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from conftest import Small
-from airflow_auth_patches.installation import apply, lock
-small = Small(Path(sys.argv[2]), Path(sys.argv[3]))
-with lock.locked(small.python):
-    apply.apply(small.plan(), small.pins)
-"""
-
 
 @pytest.mark.parametrize("command", ["status", "apply", "revert", "repair"])
 def test_second_process_is_refused(small, command):
@@ -63,8 +52,7 @@ def test_lock_lasts_until_the_installer_of_a_killed_process_ends(small, tmp_path
     start = small.site / "pip/__main__.py"
     start.unlink()
     start.write_text(f"import os; os.kill(os.getppid(), 9); open({str(tmp_path / 'go')!r}).read()")
-    words = [sys.executable, "-c", APPLY, Path(__file__).parent, small.python, small.folder]
-    assert subprocess.run(words, check=False, timeout=300).returncode == -9
+    assert subprocess.run(small.apply_command, check=False, timeout=300).returncode == -9
     with pytest.raises(Problem, match="Another process changes"), locked(small.python, wait=False):
         pass
     (tmp_path / "go").write_text("")

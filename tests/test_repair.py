@@ -31,15 +31,6 @@ req_install.InstallRequirement.uninstall = uninstall
 from pip._internal.cli.main import main
 main()
 """
-APPLY = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from conftest import Small
-from airflow_auth_patches.installation import apply
-small = Small(Path(sys.argv[2]), Path(sys.argv[3]))
-apply.apply(small.plan(), small.pins)
-"""
 
 
 def kill_during_apply(small) -> None:
@@ -48,8 +39,7 @@ def kill_during_apply(small) -> None:
     content = start.read_bytes()
     start.unlink()
     start.write_text(KILLED)
-    words = [sys.executable, "-c", APPLY, Path(__file__).parent, small.python, small.folder]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(small.apply_command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == -9, done.stderr
     start.write_bytes(content)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from airflow_auth_patches.demo.managed import ManagedProcess
+from airflow_auth_patches.demo.managed import ManagedProcess, all_stopped
 from airflow_auth_patches.util.errors import Problem
 
 ProgramCode = Callable[..., str]
@@ -67,6 +67,34 @@ def test_stops_program_when_parent_is_killed(
         process.send_signal(number)
         assert process.wait(60) == -number
     fifo.wait_closed()
+
+
+#: Ends by itself only after another program was asked to end too.
+MUTUAL = """
+import os, signal, sys
+ours, other = (os.open(path, os.O_RDWR) for path in {})
+def ask(*_):
+    os.write(other, b"asked")
+    os.read(ours, 5)
+    open({!r}, "w").close()
+    os._exit(0)
+signal.signal(signal.SIGTERM, ask)
+open({!r}, "w").write("started\\n")
+while True:
+    signal.pause()
+"""
+
+
+def test_stops_all_programs_at_the_same_time(fifo: Any, tmp_path: Path) -> None:
+    paths = [tmp_path / "one", tmp_path / "two"]
+    for path in paths:
+        os.mkfifo(path)
+    with all_stopped():
+        for path, other in (paths, paths[::-1]):
+            files = (str(path), str(other))
+            start(MUTUAL.format(files, f"{path}-ended", str(fifo.path)), tmp_path, grace=60)
+            fifo.read_line()
+    assert [(tmp_path / f"{path.name}-ended").exists() for path in paths] == [True, True]
 
 
 @pytest.mark.parametrize(("code", "expected"), [("", 0), ("raise SystemExit(7)", 7)])

@@ -9,6 +9,7 @@ from pathlib import Path
 from packaging.utils import parse_wheel_filename
 
 from airflow_auth_patches.releases.fetching import sha256
+from airflow_auth_patches.releases.releases import DISTRIBUTIONS
 from airflow_auth_patches.util.files import write_whole
 
 PAGE = "<!DOCTYPE html>\n<html><body>\n{}</body></html>\n"
@@ -26,6 +27,8 @@ def write(wheels: Sequence[Path]) -> list[Path]:
     :raises Problem: if a file cannot be written.
     """
     folder = wheels[0].parent
+    for dist in DISTRIBUTIONS:  # no page of an earlier call stays
+        (folder / "simple" / dist.name / "index.html").unlink(missing_ok=True)
     pinned, hashed, sums, links = [], [], [], []
     texts: dict[Path, str] = {}
     for wheel in wheels:

@@ -137,9 +137,9 @@ def manifest(patched: Patched, label: str) -> dict[str, Any]:
     """
     Return the content of ``AUTH_PATCHES.json``.
 
-    :param label: the local version label of the wheel, without ``+``.
     It does not depend on the messages of the patches, which change without a new label.
 
+    :param label: the local version label of the wheel, without ``+``.
     :return: ``release``, ``label``, ``patches`` (name, slug, SHA-256 of the edits), ``requires`` (the added
         requirements) and ``files`` (``{path: {"before": SHA-256, "after": SHA-256}}``). ``before`` is
         ``None`` for a file that the patches add.
