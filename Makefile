@@ -67,7 +67,7 @@ demo-all: setup ## all scenarios on all their releases, about an hour
 
 test: needs-git setup ## what CI runs: tests of the tool, of each patch on a pair, and of live servers
 	@$(call check_space,2)
-	@echo "The tests of the patches in Airflow environments, of live servers, and of the tool: about 15 minutes on"
+	@echo "The tests of the patches in Airflow environments, of live servers, and of the tool: about 17 minutes on"
 	@echo "two cores. Only those of the tool: make test-quick."
 	$(call pytest,-m 'not slow' $(WORKERS))
 
