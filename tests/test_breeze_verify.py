@@ -211,6 +211,7 @@ def test_an_address_elsewhere_is_refused(url: str):
     with pytest.raises(Problem, match="is not a URL of a port on this machine"):
         running.port_of(url)
     assert running.port_of("http://localhost:28080") == 28080
+    assert running.port_of("https://localhost:28080", ("http", "https")) == 28080
 
 
 # The whole of `verify`, in a container that is none: Docker's place is taken by a program that runs it here.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,19 +19,24 @@ class Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def running(handler: type[BaseHTTPRequestHandler], timeout: float = 30) -> Iterator[str]:
+def running(
+    handler: type[BaseHTTPRequestHandler], timeout: float = 30, context: ssl.SSLContext | None = None
+) -> Iterator[str]:
     """
     Run a server on a free port for the length of a ``with`` block.
 
     :param handler: answers the requests.
     :param timeout: seconds that its thread has to end.
+    :param context: the certificate, for HTTPS.
     :return: its URL.
     """
     server = Server(("127.0.0.1", 0), handler)
+    if context:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http{'s' if context else ''}://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         thread.join(timeout)
@@ -39,7 +45,11 @@ def running(handler: type[BaseHTTPRequestHandler], timeout: float = 30) -> Itera
 
 
 @contextmanager
-def serving(respond: Callable[[BaseHTTPRequestHandler], Any], timeout: float = 30) -> Iterator[str]:
+def serving(
+    respond: Callable[[BaseHTTPRequestHandler], Any],
+    timeout: float = 30,
+    context: ssl.SSLContext | None = None,
+) -> Iterator[str]:
     """
     Serve on a free port for the length of a ``with`` block.
 
@@ -70,5 +80,5 @@ def serving(respond: Callable[[BaseHTTPRequestHandler], Any], timeout: float = 3
         def log_message(self, *_: object) -> None:
             pass
 
-    with running(Handler, timeout) as url:
+    with running(Handler, timeout, context) as url:
         yield url

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from airflow_auth_patches.contribute.expected import Subject, expect
 from airflow_auth_patches.demo.postgresql import PostgreSQL
 from airflow_auth_patches.demo.preparation import Keys, Preparation
+from airflow_auth_patches.demo.run import private_folder
 from airflow_auth_patches.demo.scenarios.token_race import AMPLE
-from airflow_auth_patches.demo.server import Server
+from airflow_auth_patches.demo.server import BOOT_DEADLINE, Server
 from airflow_auth_patches.installation import apply as patching
 from airflow_auth_patches.installation import environments, pair_environments, running
+from airflow_auth_patches.installation.environments import Environment
 from airflow_auth_patches.releases.releases import Pins
 from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Series
@@ -32,14 +37,42 @@ PAIR = "3.1.6+3.3.0"
 TOOL = Path(sys.executable).parent / "airflow-auth-patches"
 
 
+@pytest.fixture(scope="module")
+def shared(root: Path, pins: Pins, python: str) -> Environment:
+    """Return the environment that the tests patch."""
+    pair = pins.pair(PAIR)
+    return environments.make(pair, python, pair_environments.folder_of(root, pair, python, "verify"))
+
+
+@pytest.fixture
+def environment(shared: Environment, pins: Pins) -> Environment:
+    """Return the environment without patches."""
+    patching.revert(shared.python, pins)
+    return shared
+
+
+@pytest.fixture(scope="module")
+def prepared(shared: Environment) -> Iterator[Preparation]:
+    with (
+        private_folder() as folder,
+        PostgreSQL(folder / "postgresql") as database,
+        Preparation(shared, database, "prepared", folder / "pair", Keys()) as prepared,
+    ):
+        prepared.wait()
+        yield prepared
+
+
+def inspect(url: str, python: Path) -> tuple[int, Any]:
+    """Run the operator's command; return its exit code and its report."""
+    words = [TOOL, "verify", "--url", url, "--python", python, "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+    return done.returncode, json.loads(done.stdout)
+
+
 @pytest.mark.operator_task(3, "Check that the running server was restarted, and runs the patches", "`verify`")
 def test_verify_succeeds_only_if_server_runs_patched_code(
-    shared_folder: Path, tmp_path: Path, root: Path, project: Series, pins: Pins, python: str
+    prepared: Preparation, environment: Environment, tmp_path: Path, root: Path, project: Series, pins: Pins
 ) -> None:
-    pair = pins.pair(PAIR)
-    environment = environments.make(pair, python, pair_environments.folder_of(root, pair, python, "verify"))
-    patching.revert(environment.python, pins)
-
     def apply(*names: str) -> None:
         patching.apply(patching.plan(environment.python, project, pins, names or None), pins)
 
@@ -48,82 +81,110 @@ def test_verify_succeeds_only_if_server_runs_patched_code(
         time.sleep(running.MARGIN + 1.1)
         server.restart()
 
-    with (
-        PostgreSQL(shared_folder / "postgresql") as database,
-        Preparation(environment, database, "prepared", shared_folder / "pair", Keys()) as prepared,
-    ):
-        prepared.wait()
-        with Server(
-            environment, PAIR, "verify", prepared=prepared, settings=AMPLE, log=tmp_path / "server.log"
-        ) as server:
-            server.wait()
-            verify = verifying(root, environment.python, server.url)
+    with Server(
+        environment, PAIR, "verify", prepared=prepared, settings=AMPLE, log=tmp_path / "server.log"
+    ) as server:
+        server.wait()
+        verify = verifying(root, environment.python, server.url)
 
-            def ours() -> tuple[int, Any]:
-                """Run the operator's command; return its exit code and its report."""
-                words = [TOOL, "verify", "--url", server.url, "--python", environment.python, "--json"]
-                done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
-                return done.returncode, json.loads(done.stdout)
+        def ours() -> tuple[int, Any]:
+            return inspect(server.url, environment.python)
 
-            stock = verify()
-            assert refusal(stock) == 2
-            assert "has no patch" in stock.stderr
-            code, told = ours()
-            assert code == 1
-            assert [each["what"] for each in told["findings"]] == [f"{environment.python} has no patch."]
-            empty = Project(root, replace(project, patches=()), pins)
-            with pytest.raises(Problem, match="has no patch"):  # also if the series has no patch
-                expect(Subject(python=environment.python), empty, Silent())
+        stock = verify()
+        assert refusal(stock) == 2
+        assert "has no patch" in stock.stderr
+        code, told = ours()
+        assert code == 1
+        assert [each["what"] for each in told["findings"]] == [f"{environment.python} has no patch."]
+        empty = Project(root, replace(project, patches=()), pins)
+        with pytest.raises(Problem, match="has no patch"):  # also if the series has no patch
+            expect(Subject(python=environment.python), empty, Silent())
 
-            apply()  # the server already loaded the stock code
-            late = verify()
-            assert refusal(late) == 2
-            assert "changed after the start of process" in late.stderr
-            code, told = ours()
-            assert (code, told["verified"], len(told["findings"])) == (1, False, 1)
-            (process,) = told["processes"]
-            assert f"changed after the start of process {process['pid']}" in told["findings"][0]["what"]
+        apply()  # the server already loaded the stock code
+        late = verify()
+        assert refusal(late) == 2
+        assert "changed after the start of process" in late.stderr
+        code, told = ours()
+        assert (code, told["verified"], len(told["findings"])) == (1, False, 1)
+        (process,) = told["processes"]
+        assert f"changed after the start of process {process['pid']}" in told["findings"][0]["what"]
 
-            restart()
-            code, told = ours()
-            assert (code, told["findings"]) == (0, [])
-            assert "auth-manager-singleton" in told["patches"]
-            assert [(each["path"], each["failed"]) for each in told["checks"]] == [
-                ("/api/v2/version", False),
-                ("/api/v2/monitor/health", False),
-            ]
-            assert told["checks"][1]["sees"].startswith("200: metadatabase healthy")
-            patched = verify()
-            assert patched.returncode == 0, patched.stdout + patched.stderr
-            report = json.loads(patched.stdout)
-            assert report["proof"]["versions"] == {
-                "apache-airflow-core": f"3.1.6+{pins.label}",
-                "apache-airflow-providers-fab": f"3.3.0+{pins.label}",
-            }
-            assert {"auth-manager-singleton", "appbuilder-init-lock"} <= {*report["proof"]["patches"]}
-            assert {file["path"] for file in report["proof"]["files"]} >= {
-                "airflow/api_fastapi/app.py",
-                "airflow/providers/fab/www/extensions/init_appbuilder.py",
-            }
-            assert summary(report) == [
-                ("sequence", False, 18),
-                ("token-race", False, 15),
-                ("mixed-race", False, 15),
-            ]
+        restart()
+        code, told = ours()
+        assert (code, told["findings"]) == (0, [])
+        assert "auth-manager-singleton" in told["patches"]
+        assert [(each["path"], each["failed"]) for each in told["checks"]] == [
+            ("/api/v2/version", False),
+            ("/api/v2/monitor/health", False),
+        ]
+        assert told["checks"][1]["sees"].startswith("200: metadatabase healthy")
+        patched = verify()
+        assert patched.returncode == 0, patched.stdout + patched.stderr
+        report = json.loads(patched.stdout)
+        assert report["proof"]["versions"] == {
+            "apache-airflow-core": f"3.1.6+{pins.label}",
+            "apache-airflow-providers-fab": f"3.3.0+{pins.label}",
+        }
+        assert {"auth-manager-singleton", "appbuilder-init-lock"} <= {*report["proof"]["patches"]}
+        assert {file["path"] for file in report["proof"]["files"]} >= {
+            "airflow/api_fastapi/app.py",
+            "airflow/providers/fab/www/extensions/init_appbuilder.py",
+        }
+        assert summary(report) == [
+            ("sequence", False, 18),
+            ("token-race", False, 15),
+            ("mixed-race", False, 15),
+        ]
 
-            apply("session-cleanup")  # this patch does not cure the races
-            restart()
-            lacking = verify()
-            assert refusal(lacking) == 2
-            assert "lacks auth-manager-singleton" in lacking.stderr
-            racing = verify("--patch", "session-cleanup")
-            assert racing.returncode == 1, racing.stderr
-            assert ("token-race", True) in [each[:2] for each in summary(json.loads(racing.stdout))]
+        apply("session-cleanup")  # this patch does not cure the races
+        restart()
+        lacking = verify()
+        assert refusal(lacking) == 2
+        assert "lacks auth-manager-singleton" in lacking.stderr
+        racing = verify("--patch", "session-cleanup")
+        assert racing.returncode == 1, racing.stderr
+        assert ("token-race", True) in [each[:2] for each in summary(json.loads(racing.stdout))]
 
-            patching.revert(environment.python, pins)
-            gone = verify("--patch", "session-cleanup")
-            assert refusal(gone) == 2
-            assert "has no patch" in gone.stderr
+        patching.revert(environment.python, pins)
+        gone = verify("--patch", "session-cleanup")
+        assert refusal(gone) == 2
+        assert "has no patch" in gone.stderr
+
+
+@pytest.mark.operator_task(3, "Restart only some of several workers", "`verify`")
+def test_verify_names_the_processes_of_several_workers_that_run_old_code(
+    prepared: Preparation, environment: Environment, tmp_path: Path, project: Series, pins: Pins
+) -> None:
+    settings, log = replace(AMPLE, workers=2), tmp_path / "server.log"
+    with Server(environment, PAIR, "workers", prepared=prepared, settings=settings, log=log) as server:
+        server.wait()
+        patching.apply(patching.plan(environment.python, project, pins), pins)
+        code, told = inspect(server.url, environment.python)
+        before = pids(told)
+        assert (code, len(before), old(told)) == (1, 3, before)  # the manager has the socket too
+
+        (manager,) = (pid for pid in before if psutil.Process(pid).ppid() not in before)
+        killed, kept = before - {manager}
+        os.kill(killed, signal.SIGKILL)
+        end = time.monotonic() + BOOT_DEADLINE
+        while pids(told) <= before or len(told["findings"]) > len(old(told)):  # the new worker still starts
+            assert time.monotonic() < end, told
+            code, told = inspect(server.url, environment.python)
+        assert (code, len(told["processes"]), old(told)) == (1, 3, {manager, kept})
+
+        server.restart()
+        code, told = inspect(server.url, environment.python)
+        assert (code, len(told["processes"]), told["findings"]) == (0, 3, [])
+
+
+def pids(told: Any) -> set[int]:
+    return {each["pid"] for each in told["processes"]}
+
+
+def old(told: Any) -> set[int]:
+    """Return the processes that started before the patches were applied."""
+    said = " ".join(each["what"] for each in told["findings"])
+    return {int(pid) for pid in re.findall(r"changed after the start of process (\d+)", said)}
 
 
 def verifying(root: Path, python: Path, url: str) -> Callable[..., subprocess.CompletedProcess[str]]:

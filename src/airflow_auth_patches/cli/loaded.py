@@ -51,6 +51,7 @@ def verify(
             }
         )
     else:
+        show.say(str(seen.installation))
         for finding in seen.findings:
             show.say(f"{finding.what} {finding.remedy}")
         for check in seen.checks:

@@ -119,6 +119,7 @@ class Settings:
     :param public_role: the role of requests without a token; if ``None``, they are refused.
     :param max_concurrent_requests: the limit of ``request-admission``, patch or plugin: 0 for no limit; the
         default if ``None``; a text to test invalid values.
+    :param workers: the number of worker processes.
     :param admission_plugin: whether to install the plugin that limits concurrent requests.
     :param probes: modules of ``demo/probes`` to load into the server as plugins: ``("loop_watch",)``.
     """
@@ -133,6 +134,7 @@ class Settings:
     session_backend: str | None = None
     public_role: str | None = None
     max_concurrent_requests: int | str | None = None
+    workers: int = 1
     admission_plugin: bool = False
     probes: tuple[str, ...] = ()
 
@@ -148,6 +150,7 @@ class Settings:
             "FAB__SESSION_BACKEND": self.session_backend,
             "FAB__AUTH_ROLE_PUBLIC": self.public_role,
             "API__MAX_CONCURRENT_REQUESTS": self.max_concurrent_requests,
+            "API__WORKERS": self.workers,
             "API_AUTH__REVOKED_TOKEN_CACHE_TTL_SECONDS": self.revocation_cache_ttl,
             "API_AUTH__JWT_EXPIRATION_TIME": self.token_lifetime,
             "API_AUTH__JWT_LEEWAY": self.token_leeway,

@@ -117,8 +117,8 @@ class Server(Reached):
         install_plugins(home, self.settings)
         self._process = ManagedProcess(
             [
-                *(self._environment.airflow, "api-server", "--workers", "1"),
-                *("--host", "127.0.0.1", "--port", str(self._port)),
+                *(self._environment.airflow, "api-server", "--host", "127.0.0.1"),
+                *("--port", str(self._port)),
             ],
             env=self._prepared.variables(home, self.database, self.name, self.settings),
             cwd=home,

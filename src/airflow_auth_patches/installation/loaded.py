@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import ssl
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_auth_patches.installation import running
+from airflow_auth_patches.installation.installed import Installation
 from airflow_auth_patches.installation.listening import blob
 from airflow_auth_patches.installation.status import status
 from airflow_auth_patches.releases.releases import Pins
@@ -39,12 +41,14 @@ class Loaded:
     """
     The result of verifying a server.
 
+    :param installation: the environment that the server must run in.
     :param processes: the processes that listen on its port.
     :param patches: the slugs of the installed patches.
     :param findings: why a process does not run the patched code, one for each reason; empty if all do.
     :param checks: the requests that were sent.
     """
 
+    installation: Installation
     processes: tuple[running.Listener, ...]
     patches: tuple[str, ...]
     findings: tuple[Problem, ...]
@@ -67,10 +71,10 @@ def verify(url: str, python: Path, series: Series, pins: Pins, progress: Progres
     :param python: the interpreter of the server's environment.
     :raises Problem: USAGE if no process that this user can inspect listens on the port.
     """
-    place = running.local_place(python, running.port_of(url))
-    rows = status(python, series, pins, progress).rows
+    place = running.local_place(python, running.port_of(url, ("http", "https")))
+    report = status(python, series, pins, progress)
     findings, files = [], {}
-    for row in rows:
+    for row in report.rows:
         name = f"{row.installed.distribution.name} {row.installed.version}"
         if row.state not in ("pristine", "patched"):
             findings.append(
@@ -79,7 +83,7 @@ def verify(url: str, python: Path, series: Series, pins: Pins, progress: Progres
         for path in (row.installed.manifest or {"files": {}})["files"]:
             if (row.installed.site / path).is_file():
                 files[path] = blob((row.installed.site / path).read_bytes())
-    applied = tuple(slug for row in rows for slug in row.applied)
+    applied = tuple(slug for row in report.rows for slug in row.applied)
     if not applied:
         findings.append(
             Problem(f"{place.name} has no patch.", "Run `airflow-auth-patches apply`, and restart.")
@@ -90,13 +94,18 @@ def verify(url: str, python: Path, series: Series, pins: Pins, progress: Progres
     if not seen.listeners:
         raise found[0]
     with progress.task("requesting its version and health"):
-        checks = tuple(_check(url, path) for path in ("/api/v2/version", "/api/v2/monitor/health"))
-    return Loaded(seen.listeners, applied, (*findings, *found), checks)
+        checks = tuple(check(url, path) for path in ("/api/v2/version", "/api/v2/monitor/health"))
+    return Loaded(report.installation, seen.listeners, applied, (*findings, *found), checks)
 
 
-def _check(url: str, path: str) -> Check:
+def check(url: str, path: str) -> Check:
+    """Request a path of a server on this machine. Its certificate may have another name than the URL."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    handlers = urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
     try:
-        with urllib.request.urlopen(url.rstrip("/") + path, timeout=PATIENCE) as response:
+        opener = urllib.request.build_opener(*handlers)
+        with opener.open(url.rstrip("/") + path, timeout=PATIENCE) as response:
             content = json.load(response)
     except urllib.error.HTTPError as error:
         return Check(path, f"{error.code}", failed=True)

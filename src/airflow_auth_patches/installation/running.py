@@ -99,15 +99,15 @@ class Seen:
         return f"{public(CORE.name)}+{public(FAB.name)}"
 
 
-def port_of(url: str) -> int:
+def port_of(url: str, schemes: Sequence[str] = ("http",)) -> int:
     """
     Return the port of a URL on this machine.
 
-    :raises Problem: if it is not an HTTP URL of this machine with a port.
+    :raises Problem: if it is not a URL of this machine with a port and one of the schemes.
     """
     try:
         parts = urlsplit(url)
-        port = parts.port if parts.scheme == "http" and parts.hostname in HERE else None
+        port = parts.port if parts.scheme in schemes and parts.hostname in HERE else None
     except ValueError:
         port = None
     if not port:
