@@ -128,6 +128,14 @@ def test_check_finds_patches_that_an_upgrade_took_away(stock_python, project, pi
     assert report(stock_python)["state"] == "damaged"
 
 
+@pytest.mark.parametrize("command", ["plugin", "wheel", "fetch"])
+def test_command_that_writes_files_names_the_environment_that_it_read(stock_python, tmp_path, command):
+    output = [] if command == "fetch" else ["--output", tmp_path]
+    done = tool(command, "--python", stock_python, *output)
+    line = f"{stock_python} ({stock_python.parents[1]}): {CORE} 3.1.6, {FAB} 3.3.0"
+    assert (done.returncode, line in done.stderr.splitlines()) == (0, True)
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [(("status",), Exit.REFUSED), (("status", "--exit-code"), 3), (("apply", "--check"), 3)],
@@ -136,6 +144,23 @@ def test_own_environment_without_airflow_cannot_be_judged(words, code):
     done = tool(*words)
     assert done.returncode == code
     assert f"{Path(sys.executable)} has no Airflow" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("status", "--wrong"), Exit.USAGE),
+        (("status", "--exit-code", "--wrong"), 3),
+        (("status", "--exit-code", "--python", "/bin/ls"), 3),
+        (("apply", "--check", "--patch"), 3),
+        (("apply", "--check", "--all", "--patch", "users-route"), 3),
+        (("apply", "--check", "--patch", "unknown"), 3),
+        (("apply", "--check", "--help"), 0),
+    ],
+)
+def test_wrong_option_is_not_taken_for_damage(words, code):
+    done = tool(*words)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False)
 
 
 @pytest.mark.parametrize(("words", "code"), [([], Exit.DAMAGED), (["--exit-code"], 2)])

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
+from airflow_auth_patches.installation.status import State, state_of
 from airflow_auth_patches.series.affected import Status
 from airflow_auth_patches.series.project import Project, load_project
 from airflow_auth_patches.series.series import default_folder
-from airflow_auth_patches.util.errors import UsageProblem
+from airflow_auth_patches.util.errors import Exit, Problem, UsageProblem
 
 EPILOG = (
     "Exit codes: 0 done; 1 a fault, or an outcome that is not cured or not shown; "
@@ -44,6 +45,29 @@ class Grouped(TyperGroup):
         """Return the names of the commands, in the order of :data:`GROUPS`."""
         panels = {name: getattr(command, "rich_help_panel", None) for name, command in self.commands.items()}
         return sorted(super().list_commands(ctx), key=lambda name: GROUPS.index(panels[name]))
+
+
+class Inspecting(TyperCommand):
+    """A command that exits with the codes of `State` if an option asks for them, also after an error."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments. Exit code 2, for a wrong one, would mean damaged."""
+        asked = not {"--check", "--exit-code"}.isdisjoint(args)
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            if asked and getattr(error, "exit_code", None) == Exit.USAGE:
+                error.exit_code = State.CANNOT_TELL  # type: ignore[attr-defined]
+            raise
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except Problem as problem:
+            if ctx.params.get("check") or ctx.params.get("exit_code"):
+                problem.exit_code = Exit(state_of(problem))
+            raise
 
 
 app = typer.Typer(

@@ -9,7 +9,15 @@ from typing import Annotated, Any
 
 import typer
 
-from airflow_auth_patches.cli.common import OPERATORS, Json, app, option, own_interpreter, python_option
+from airflow_auth_patches.cli.common import (
+    OPERATORS,
+    Inspecting,
+    Json,
+    app,
+    option,
+    own_interpreter,
+    python_option,
+)
 from airflow_auth_patches.installation import status as command
 from airflow_auth_patches.installation.lock import locked
 from airflow_auth_patches.series import affected
@@ -17,7 +25,7 @@ from airflow_auth_patches.series.affected import Finding
 from airflow_auth_patches.series.project import load_project
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util import show
-from airflow_auth_patches.util.errors import Exit, Problem
+from airflow_auth_patches.util.errors import Exit
 
 #: The most lines of a report on a terminal of 80 columns.
 LINES = 20
@@ -25,7 +33,7 @@ LINES = 20
 NOTES = 3
 
 
-@app.command(rich_help_panel=OPERATORS)
+@app.command(rich_help_panel=OPERATORS, cls=Inspecting)
 def status(
     python: Annotated[
         Path | None,
@@ -51,13 +59,8 @@ def status(
     """
     project = load_project()
     python = python or own_interpreter()
-    try:
-        with show.Bars() as bars, locked(python, shared=True, wait=False):
-            report = command.status(python, project.series, project.releases, bars)
-    except Problem as problem:
-        if exit_code:
-            problem.exit_code = Exit(command.state_of(problem))
-        raise
+    with show.Bars() as bars, locked(python, shared=True, wait=False):
+        report = command.status(python, project.series, project.releases, bars)
     if json:
         show.as_json(_as_data(project.series, report))
     elif verbose:

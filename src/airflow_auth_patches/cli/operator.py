@@ -12,6 +12,7 @@ from rich.syntax import Syntax
 from airflow_auth_patches.cli.common import (
     OPERATORS,
     All,
+    Inspecting,
     Names,
     Python,
     Release,
@@ -57,7 +58,8 @@ def plugin(
     """
     project = load_project()
     text = admission.source(project.series)
-    admission.check(python, project.releases)
+    if installation := admission.check(python, project.releases):
+        show.note(str(installation))
     if output is None:
         print(text, end="")  # noqa: T201
         return
@@ -117,6 +119,7 @@ def wheel(
             planned = patching.plan(
                 python, project.series, project.releases, names, everything=everything, progress=bars
             )
+            show.note(str(planned.installation))
             made = [step.patched for step in planned.steps if step.patched.patches]
         else:
             made = [
@@ -153,7 +156,9 @@ def fetch(
         )
     pins = load_project().releases
     if python:
-        wanted = [installed.pinned(found) for found in installed.look(python, pins).found]
+        installation = installed.look(python, pins)
+        show.note(str(installation))
+        wanted = [installed.pinned(found) for found in installation.found]
     else:
         core, _, fab = (pair or "").partition("+")
         names = releases or [f"{CORE.name}=={core}", f"{FAB.name}=={fab}"]
@@ -163,7 +168,7 @@ def fetch(
             show.say(str(fetching.fetch(release, "wheel", bars)))
 
 
-@app.command(rich_help_panel=OPERATORS)
+@app.command(rich_help_panel=OPERATORS, cls=Inspecting)
 def apply(
     python: Annotated[
         Path | None,

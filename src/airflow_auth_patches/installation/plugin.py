@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from airflow_auth_patches.installation.installed import look
+from airflow_auth_patches.installation.installed import Installation, look
 from airflow_auth_patches.releases.releases import CORE, Pins
 from airflow_auth_patches.series.series import Series
 from airflow_auth_patches.util.errors import Exit, Problem
@@ -78,22 +78,23 @@ def source(series: Series) -> str:
     return from_module(code)
 
 
-def check(python: Path | None, pins: Pins) -> None:
+def check(python: Path | None, pins: Pins) -> Installation | None:
     """
     Check that the plugin is for an installed Airflow.
 
     :param python: its interpreter. If it is ``None``, the environment of this tool is checked, but only if it
         has Airflow.
     :param pins: the pinned releases.
+    :return: the Airflow that was checked, or ``None``.
     :raises Problem: if core is not installed, or already has the patch.
     """
     try:
-        found = look(python or Path(sys.executable), pins).found
+        installation = look(python or Path(sys.executable), pins)
     except Problem:
         if python is None:
-            return
+            return None
         raise
-    core = next((each for each in found if each.distribution is CORE), None)
+    core = next((each for each in installation.found if each.distribution is CORE), None)
     if core is None or core.out_of_scope:
         raise Problem(
             f"{python} has no {CORE.name} {CORE.oldest} or later.", "Name the interpreter of your API server."
@@ -103,6 +104,7 @@ def check(python: Path | None, pins: Pins) -> None:
             f"{CORE.name} {core.version} has the patch {SLUG}, which does the same.",
             "Use the patch without the plugin, which would not load.",
         )
+    return installation
 
 
 def from_module(code: str) -> str:
