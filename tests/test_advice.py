@@ -12,6 +12,7 @@ from airflow_auth_patches.installation import advice
 from airflow_auth_patches.releases.releases import CORE, FAB, Pins, Release
 from airflow_auth_patches.series import affected
 from airflow_auth_patches.series.affected import Finding, Result, Results, Status
+from airflow_auth_patches.series.bugs import Severity
 from airflow_auth_patches.series.series import Series
 
 FAILED, PASSED = "failed: assert 5 == 1", "passed"
@@ -148,6 +149,14 @@ def test_bug_that_an_applied_patch_cures_is_not_held(project, findings):
     assert left == [bug for bug in every if bug != DEAD]
     open_ = [replace(each, status=Status.KNOWN_ISSUE, by=()) for each in found if each.bug == DEAD]
     assert advice.held(project, open_, ["session-cleanup"]) == open_
+
+
+def test_bugs_that_users_meet_are_in_the_order_of_their_severity(project, findings):
+    severities = {DEAD: "error", RACE: "outage", WEDGED: "security", CACHE: "none"}
+    bugs = {slug: replace(project.bugs[slug], severity=Severity(each)) for slug, each in severities.items()}
+    held = advice.held(project, findings("3.3.0"), ())
+    risks = advice.risks(replace(project, bugs={**project.bugs, **bugs}), held)
+    assert [finding.bug for finding in risks] == [RACE, WEDGED, DEAD]
 
 
 def test_bug_that_another_patch_avoids_is_not_held(project, pins):

@@ -119,7 +119,7 @@ def test_patch_with_one_wrong_context_line_does_not_apply(small, faults, patch):
         (EXPECTATIONS, r"^file = \"", 'file = "x', "trailer names another file"),
         (EXPECTATIONS, r"^old = '''", "old = '''nowhere ", "occurs 0 times"),
         ("patches/bugs.toml", r"::test_one_instance_under_concurrency", "::test_none", "does not exist"),
-        ("patches/bugs.toml", r"\Z", '\n[new]\ntitle = "new"\nsees = "new"\nlinks = []\n',
+        ("patches/bugs.toml", r"\Z", '\n[new]\ntitle = "new"\nsees = "new"\nseverity = "hang"\nlinks = []\n',
          r"new is neither cured by a patch nor known open"),
         (TEST, r"\Z", "\n\ndef test_forgotten():\n    pass\n", "test_forgotten is in no list"),
     ],

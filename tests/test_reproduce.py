@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from airflow_auth_patches.installation.environments import Environment
-from airflow_auth_patches.series.bugs import Bug
+from airflow_auth_patches.series.bugs import Bug, Severity
 from airflow_auth_patches.verification import reproduce, run_pytest
 
 HERE = Environment(Path(sys.executable))
@@ -192,7 +192,9 @@ def test_outcomes_are_given_by_file_and_by_bug(monkeypatch, root):
         "gone": "a/test_a.py",
         "z": "b/test_a.py",
     }
-    bugs = [Bug(slug, "", "", (), f"{file}::test_{slug}", None) for slug, file in names.items()]
+    bugs = [
+        Bug(slug, "", "", Severity.ERROR, (), f"{file}::test_{slug}", None) for slug, file in names.items()
+    ]
     found = {"x": "passed", "y": "failed: assert 1", "w": "failed: assert 2", "gone": "not run", "z": error}
     assert reproduce.reproduce(root, HERE, bugs) == found
     assert reproduce.reproduce(root, HERE, []) == reproduce.run_files(root, HERE, []) == {}

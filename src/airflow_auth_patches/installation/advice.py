@@ -10,13 +10,13 @@ from packaging.version import Version
 from airflow_auth_patches.releases.releases import CORE, FAB, Pins, Release
 from airflow_auth_patches.series import affected
 from airflow_auth_patches.series.affected import Finding, Results, Status
+from airflow_auth_patches.series.bugs import Severity
 from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Patch, Series
 
 #: The statuses of a bug that affects the stock release.
 AFFECTED = (Status.PATCHED, Status.KNOWN_ISSUE, Status.NOT_CURED)
-#: Words of `Bug.sees`, the most severe symptom first.
-SYMPTOMS = ("time out", "server hangs", "is killed", "stays valid", "works again", "return")
+RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,9 @@ def risks(series: Series, findings: Collection[Finding]) -> list[Finding]:
     def met(finding: Finding) -> bool:
         bug = series.bugs[finding.bug]
         default = {patch.slug for patch in series.select(finding.release, optional=False)}
-        return default.isdisjoint(bug.avoided_by) and not bug.sees.startswith("no effect on stock")
+        return default.isdisjoint(bug.avoided_by) and bug.severity is not Severity.NONE
 
-    def severity(finding: Finding) -> int:
-        sees = series.bugs[finding.bug].sees
-        return next((rank for rank, words in enumerate(SYMPTOMS) if words in sees), len(SYMPTOMS))
-
-    return sorted(filter(met, findings), key=severity)
+    return sorted(filter(met, findings), key=lambda finding: RANKS[series.bugs[finding.bug].severity])
 
 
 def unmet(

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 
 from airflow_auth_patches.util import toml
+
+
+class Severity(Enum):
+    """What a bug does to users, the most severe first: see docs/series.md."""
+
+    OUTAGE = "outage"
+    HANG = "hang"
+    SECURITY = "security"
+    ERROR = "error"
+    NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -16,6 +27,7 @@ class Bug:
     A bug of ``bugs.toml``.
 
     :param sees: the symptom, as a user sees it.
+    :param severity: what it does to users of a stock release.
     :param reproducer: the node id of the test that shows whether a release has the bug; ``None`` if there is
         no such test yet.
     :param known_open: the planned patch, if no patch cures the bug yet.
@@ -31,6 +43,7 @@ class Bug:
     slug: str
     title: str
     sees: str
+    severity: Severity
     links: tuple[str, ...]
     reproducer: str | None
     known_open: str | None
@@ -56,6 +69,7 @@ def read_bugs(folder: Path) -> dict[str, Bug]:
                 slug,
                 entry["title"],
                 entry["sees"],
+                Severity(entry["severity"]),
                 tuple(entry["links"]),
                 entry.get("reproducer"),
                 entry.get("known-open"),
