@@ -1,8 +1,9 @@
-"""The table of what an operator does with the tool, and of the tests that do it."""
+"""The tables of what an operator does with the tool in the tests, and of what kills leave."""
 
 from __future__ import annotations
 
 import ast
+import json
 from pathlib import Path
 
 from airflow_auth_patches.util.show import markdown_table
@@ -29,3 +30,20 @@ def tasks(folder: Path) -> str:
                     test = f"`{path.relative_to(folder).as_posix()}::{node.name}`"
                     rows.append((number, what, commands, test))
     return markdown_table(["task", "commands", "test"], [row[1:] for row in sorted(rows)])
+
+
+def kills(file: Path) -> str:
+    """
+    Return the recorded outcomes of ``tests/test_kill.py``, as a table in Markdown.
+
+    :param file: the record, ``docs/results/kills.json``.
+    """
+    states = {"stock": "complete, unchanged", "patched": "complete, patched", "repaired": "damaged, cured"}
+    rows = []
+    for row in json.loads(file.read_text("utf-8")):
+        who = {"both": f"the tool and {row['installer']}", "tool": "the tool"}.get(
+            row["killed"], row["killed"]
+        )
+        counts = [row.get(state, 0) for state in states]
+        rows.append([row["installer"], who, *map(str, [sum(counts), *counts])])
+    return markdown_table(["installer", "killed", "kills", *states.values()], rows)
