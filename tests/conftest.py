@@ -276,7 +276,7 @@ class Shell:
         self.bin = folder
         self.root = ROOT
         folder.mkdir()
-        for name in ("git", "dirname", "uname", "cat"):
+        for name in ("git", "dirname", "uname", "cat", "sh", "readlink", "grep"):
             (folder / name).symlink_to(str(shutil.which(name)))
         (folder / "airflow-auth-patches").symlink_to(Path(sys.executable).parent / "airflow-auth-patches")
 

@@ -17,6 +17,13 @@ FAB_FILE = "providers/fab/src/airflow/providers/fab/www/app.py"
 SHARED = "shared/logging/src/airflow_shared/logging/a.py"
 
 
+BREEZE = """\
+if [ "$2" = --help ]; then
+    echo "$PWD $1: --backend --postgres-version --auth-manager --executor --mount-sources"
+    exit
+fi"""
+
+
 def options(text: str) -> dict[str, str | None]:
     """Return the flags of a `breeze start-airflow` command and their values."""
     words = shlex.split(text.splitlines()[-1])
@@ -122,11 +129,22 @@ def test_refuses_a_folder_that_is_no_checkout_of_airflow(shell, tmp_path, script
         assert f"{tmp_path / place} {said}" in told
 
 
+def test_refuses_flags_that_breeze_of_the_checkout_does_not_list(shell, airflow):
+    airflow.branch("topic", CORE_FILE)
+    shell.add("docker", "exit 0")
+    shell.add("breeze", BREEZE.replace("--executor ", ""))
+    said = shell.refuses("start-fab", airflow.folder)
+    assert f"`breeze start-airflow --help` in {airflow.folder} does not list --executor." in said
+    assert f"uv tool install -e {airflow.folder}/dev/breeze" in said
+    airflow.write({"scripts/tools/setup_breeze": ""})
+    assert f"{airflow.folder}/scripts/tools/setup_breeze" in shell.refuses("start-fab", airflow.folder)
+
+
 @pytest.mark.parametrize("script", ["start-fab", "stop"])
 def test_names_a_missing_program_and_runs_nothing(shell, airflow, script):
     airflow.branch("topic", CORE_FILE)
     assert "breeze was not found. Install it" in shell.refuses(script, airflow.folder)
-    shell.add("breeze", "echo never")
+    shell.add("breeze", BREEZE)
     assert "docker was not found. Install Docker" in shell.refuses(script, airflow.folder)
     shell.add("docker", "echo starting >&2; echo 'no daemon there' >&2; exit 1")
     assert "Docker does not respond: no daemon there" in shell.refuses(script, airflow.folder, code=6)
@@ -138,7 +156,7 @@ def test_names_a_missing_program_and_runs_nothing(shell, airflow, script):
 def test_runs_the_command_in_the_checkout(shell, airflow, tmp_path, script, ran):
     airflow.branch("topic", CORE_FILE)
     shell.add("docker", "exit 0")
-    shell.add("breeze", f'pwd > {tmp_path}/told; echo "$@" >> {tmp_path}/told; exit 9')
+    shell.add("breeze", f'{BREEZE}\npwd > {tmp_path}/told; echo "$@" >> {tmp_path}/told; exit 9')
     done = shell(script, airflow.folder / "dev")
     assert done.returncode == 9
     folder, words = (tmp_path / "told").read_text().splitlines()
@@ -209,7 +227,7 @@ def test_the_container_of_a_port_is_found(shell, monkeypatch):
         "docker",
         'printf "%s\\n" "one 0.0.0.0:28080->8080/tcp, [::]:28080->8080/tcp" "two [::]:28080->81/tcp"',
     )
-    assert running.published(28080).port == 8080
+    assert running.published(28080, "python").port == 8080
     assert running.published(28080, "python3", "two").words(["a"]) == [
         *("docker", "exec", "-i", "two", "python3", "-", "81", "a")
     ]

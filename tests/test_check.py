@@ -83,6 +83,7 @@ def test_unchanged_small_series_has_only_the_faults_of_what_is_left_out(small_on
     _, usual = small_once
     missing = re.compile(
         r"bugs\.toml: .* (neither cured|which is not a patch)|The patch user-session does not"
+        r"|probes\.toml: The patch"
     )
     assert [fault for fault in usual if not missing.search(fault)] == []
 
@@ -121,6 +122,8 @@ def test_patch_with_one_wrong_context_line_does_not_apply(small, faults, patch):
         ("patches/bugs.toml", r"::test_one_instance_under_concurrency", "::test_none", "does not exist"),
         ("patches/bugs.toml", r"\Z", '\n[new]\ntitle = "new"\nsees = "new"\nseverity = "hang"\nlinks = []\n',
          r"new is neither cured by a patch nor known open"),
+        ("patches/probes.toml", r"^\[revoked-token-leeway\]", "[lee]", "The patch lee does not exist"),
+        ("patches/probes.toml", r"^\[revoked-token-leeway\]", "[lee]", "revoked-token-leeway has no probe"),
         (TEST, r"\Z", "\n\ndef test_forgotten():\n    pass\n", "test_forgotten is in no list"),
     ],
 )  # fmt: skip
@@ -190,6 +193,8 @@ def add(small, pins, adding) -> Callable[..., None]:
         (small / "patches/expectations/added-module.toml").write_text(
             f'file = "{test}"\nfails-on-stock = []\nregression = ["test_it"]\n'
         )
+        with (small / "patches/probes.toml").open("a") as file:
+            file.write('[added-module]\nnone = "It does nothing."\n')
 
     return put
 

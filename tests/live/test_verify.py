@@ -34,6 +34,8 @@ from airflow_auth_patches.util.progress import Silent
 
 pytestmark = pytest.mark.live
 PAIR = "3.1.6+3.3.0"
+PROBED = ("auth-manager-singleton", "appbuilder-init-lock", "session-cleanup")
+SETTINGS = replace(AMPLE, user_cache_ttl=0)
 TOOL = Path(sys.executable).parent / "airflow-auth-patches"
 
 
@@ -82,7 +84,7 @@ def test_verify_succeeds_only_if_server_runs_patched_code(
         server.restart()
 
     with Server(
-        environment, PAIR, "verify", prepared=prepared, settings=AMPLE, log=tmp_path / "server.log"
+        environment, PAIR, "verify", prepared=prepared, settings=SETTINGS, log=tmp_path / "server.log"
     ) as server:
         server.wait()
         verify = verifying(root, environment.python, server.url)
@@ -118,7 +120,7 @@ def test_verify_succeeds_only_if_server_runs_patched_code(
             ("/api/v2/monitor/health", False),
         ]
         assert told["checks"][1]["sees"].startswith("200: metadatabase healthy")
-        patched = verify()
+        patched = verify(*(word for slug in PROBED for word in ("--patch", slug)))
         assert patched.returncode == 0, patched.stdout + patched.stderr
         report = json.loads(patched.stdout)
         assert report["proof"]["versions"] == {
@@ -131,9 +133,9 @@ def test_verify_succeeds_only_if_server_runs_patched_code(
             "airflow/providers/fab/www/extensions/init_appbuilder.py",
         }
         assert summary(report) == [
-            ("sequence", False, 18),
-            ("token-race", False, 15),
-            ("mixed-race", False, 15),
+            ("sequence", True, 18),
+            *((slug, True, 15) for slug in PROBED[:2]),
+            (PROBED[2], True, 40),
         ]
 
         apply("session-cleanup")  # this patch does not cure the races
@@ -141,9 +143,12 @@ def test_verify_succeeds_only_if_server_runs_patched_code(
         lacking = verify()
         assert refusal(lacking) == 2
         assert "lacks auth-manager-singleton" in lacking.stderr
-        racing = verify("--patch", "session-cleanup")
-        assert racing.returncode == 1, racing.stderr
-        assert ("token-race", True) in [each[:2] for each in summary(json.loads(racing.stdout))]
+        alone = verify("--patch", "session-cleanup")
+        assert alone.returncode == 0, alone.stdout + alone.stderr
+        racing = verify("--unpatched", "--patch", "auth-manager-singleton")
+        assert racing.returncode == 0, racing.stdout + racing.stderr
+        (probe,) = json.loads(racing.stdout)["scenarios"]
+        assert probe["outcome"] == "failed, as expected"
 
         patching.revert(environment.python, pins)
         gone = verify("--patch", "session-cleanup")
@@ -213,8 +218,9 @@ def refusal(done: subprocess.CompletedProcess[str]) -> int:
 
 
 def summary(report: Any) -> list[tuple[str, bool, int]]:
-    """Return the name, the failure and the number of requests of each scenario."""
+    """Return the name, the success and the number of requests of each scenario with requests."""
     return [
-        (each["name"], each["failed"], sum(one["requests"] for one in each["measurements"]))
+        (each["name"], each["passed"], sum(one["requests"] for one in each["measurements"]))
         for each in report["scenarios"]
+        if each["measurements"]
     ]

@@ -31,8 +31,8 @@ breeze = typer.Typer(
     help="Run a branch with patches in Breeze. [b]breeze-scripts/[/] calls these commands.\n\n"
     "Example: breeze-scripts/start-fab ~/airflow",
     epilog=(
-        "Exit codes: 0 done; 1 a scenario of verify failed; 2 unknown value for an argument, a missing "
-        "program, or no proof by verify that the patched code runs; 6 Docker does not respond; "
+        "Exit codes: 0 done; 1 a probe of verify did not end as expected; 2 unknown value for an argument, a "
+        "missing program, or no proof by verify that the patched code runs; 6 Docker does not respond; "
         "130 interrupted. apply-to-checkout, start-fab and stop exit with the code of the command that they "
         "call."
     ),
@@ -56,7 +56,7 @@ def _print(*lines: Sequence[object]) -> None:
 
 def _run(step: command.Step, dry_run: bool) -> None:
     if not dry_run:
-        command.ready()
+        command.ready(step)
     for note in step.notes:
         show.note(note)
     _print(("cd", step.folder), step.words)
@@ -144,7 +144,7 @@ def start_fab(
     db_reset: Annotated[bool, option("--db-reset", "Empty the database first.")] = False,
     answer: Annotated[str | None, option("--answer", "The answer to all questions.", "y")] = None,
     multiplexer: Annotated[
-        str | None, option("--terminal-multiplexer", "Breeze's option of that name.", "NAME")
+        str | None, option("--terminal-multiplexer", "dekit (before: mprocs) or tmux.", "NAME")
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -209,6 +209,10 @@ def verify(
         option("--container", "The container; by default the one that publishes the port.", "NAME"),
     ] = None,
     names: Names = None,
+    unpatched: Annotated[
+        bool,
+        option("--unpatched", "Check instead that each probe fails on a server without the patches."),
+    ] = False,
     username: Annotated[str, option("--username", "The user name of an administrator.")] = "admin",
     password: Annotated[
         str, typer.Option("--password", envvar="AIRFLOW_AUTH_PATCHES_PASSWORD", help="The password.")
@@ -217,36 +221,38 @@ def verify(
     dry_run: DryRun = False,
 ) -> None:
     """
-    Check that an API server runs the patched code, then send requests to it.
+    Check that an API server runs the patched code, then probe it for each patch.
 
-    The scenarios are sequential requests, 5 tokens at once, and 5 rounds of 3 mixed requests. docs/breeze.md
-    describes the check of the code.
+    A probe locks a table of its database or fills its pool, for example. docs/breeze.md describes the probes
+    and the check of the code. With --unpatched, on the base commit, each probe must fail.
 
-    Exit codes: 0 passed; 1 a scenario failed; 2 the server does not run the patched code, this cannot be
-    checked, or unknown value for an argument.
+    Exit codes: 0 as expected; 1 a probe did not end as expected; 2 the server does not run the patched code,
+    this cannot be checked, or unknown value for an argument.
 
     Example: breeze-scripts/verify --checkout ~/airflow
     """
     with live_packages("The verification"):
         from airflow_auth_patches.contribute import verify as proving
-        from airflow_auth_patches.contribute.expected import Subject, expect
+        from airflow_auth_patches.contribute.expected import Subject, expect, expect_none
     project = load_project()
     subject = Subject(checkout, branch, base, python, container, names)
     with show.Bars() as bars:
         if dry_run:
-            expected = expect(subject, project, bars)
-            for line in proving.lines(url, subject, expected):
+            expected = (expect_none if unpatched else expect)(subject, project, bars)
+            for line in proving.lines(url, subject, expected, project):
                 show.say(line)
             return
-        proof = proving.prove(url, subject, project, bars)
+        proof = proving.prove(url, subject, project, bars, patched=not unpatched)
         show.note(str(proof))
-        seen = dict(proving.observe(url, proof, {"username": username, "password": password}, bars))
+        wanted = proving.chosen(proof.expected, subject, project)
+        user = {"username": username, "password": password}
+        seen = list(proving.observe(url, proof, wanted, user, bars))
     if json:
         show.as_json(proving.as_data(proof, seen))
     else:
         show.table(
             url,
-            ("scenario", "outcome", "observation"),
-            [(name, "failed" if each.failed else "passed", escape(each.sees)) for name, each in seen.items()],
+            ("probe", "outcome", "observation"),
+            [(each.name, each.outcome, escape(each.sees)) for each in seen],
         )
-    raise typer.Exit(Exit.FAULT if any(each.failed for each in seen.values()) else Exit.OK)
+    raise typer.Exit(Exit.OK if all(each.passed for each in seen) else Exit.FAULT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from airflow_auth_patches.util.errors import Exit, Problem, UsageProblem
 from airflow_auth_patches.util.processes import attempt, program
 
 PORT = 28080
+FLAG = re.compile(r"--[a-z][a-z-]*")
 #: The command that a maintainer asked for, which lacks the `--use-airflow-version` that its mounts need.
 MAINTAINERS = "breeze start-airflow --mount-sources providers-and-tests --auth-manager FabAuthManager"
 #: The command that was run.
@@ -152,18 +154,31 @@ def stop(checkout: Path) -> Step:
     return Step(("breeze", "down"), branch.top(checkout))
 
 
-def ready() -> None:
+def ready(step: Step) -> None:
     """
-    Check that Breeze and Docker are available.
+    Check that Breeze and Docker are available, and that Breeze knows the flags of a command.
 
     :raises Problem: for the first that is missing.
     """
-    program("breeze", "Install it from the checkout of Airflow: uv tool install -e ./dev/breeze")
+    program("breeze", f"Install it from the checkout of Airflow: {_installer(step.folder)}")
+    asked = attempt([*step.words[:2], "--help"], cwd=step.folder, env={"COLUMNS": "200"})
+    if unknown := {word for word in step.words if word.startswith("--")} - set(FLAG.findall(asked.stdout)):
+        raise UsageProblem(
+            f"`{' '.join(step.words[:2])} --help` in {step.folder} does not list "
+            f"{', '.join(sorted(unknown))}.",
+            f"Install Breeze from this checkout again: {_installer(step.folder)}",
+        )
     program("docker", "Install Docker, which Breeze needs.")
     asked = attempt(["docker", "info", "--format", "{{.ServerVersion}}"], timeout=60)
     if asked.returncode:
         why = (asked.stderr.strip() or "it printed no message").splitlines()[-1]
         raise Problem(f"Docker does not respond: {why}", "Start Docker.", Exit.FAILED)
+
+
+def _installer(folder: Path) -> str:
+    """Return the command that installs Breeze from a checkout."""
+    script = folder / "scripts/tools/setup_breeze"
+    return str(script) if script.exists() else f"uv tool install -e {folder / 'dev/breeze'}"
 
 
 def become(step: Step) -> NoReturn:

@@ -79,6 +79,26 @@ def expect(subject: Subject, project: Project, progress: Progress) -> Expected:
     )
 
 
+def expect_none(subject: Subject, project: Project, progress: Progress) -> Expected:
+    """
+    Return the code that a server without patches must not run.
+
+    :return: the files of the branch; no files for an installation, which has none of the named patches.
+    :raises Problem: if neither a checkout nor an installation and patches are named, or it has one of them.
+    """
+    if subject.checkout is not None or subject.python is None or subject.contained:
+        return expect(subject, project, progress)
+    names = tuple(subject.patches or ())
+    project.series.known(names)
+    rows = status(subject.python, project.series, project.releases, progress).rows
+    if not names or (has := {slug for row in rows for slug in row.applied} & set(names)):
+        raise UsageProblem(
+            f"{subject.python} has {', '.join(sorted(has))}." if names else "The patches are not named.",
+            "Name patches that the server does not have, with --patch.",
+        )
+    return Expected({}, names, "the series")
+
+
 def _of_installation(
     python: Path, names: Sequence[str] | None, project: Project, progress: Progress
 ) -> Expected:

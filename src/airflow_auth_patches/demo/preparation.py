@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -121,6 +122,7 @@ class Settings:
         default if ``None``; a text to test invalid values.
     :param workers: the number of worker processes.
     :param admission_plugin: whether to install the plugin that limits concurrent requests.
+    :param more: more environment variables.
     :param probes: modules of ``demo/probes`` to load into the server as plugins: ``("loop_watch",)``.
     """
 
@@ -137,6 +139,7 @@ class Settings:
     workers: int = 1
     admission_plugin: bool = False
     probes: tuple[str, ...] = ()
+    more: Mapping[str, str] = field(default_factory=dict)
 
     def variables(self) -> dict[str, str]:
         """Return the environment variables for these settings."""
@@ -155,7 +158,8 @@ class Settings:
             "API_AUTH__JWT_EXPIRATION_TIME": self.token_lifetime,
             "API_AUTH__JWT_LEEWAY": self.token_leeway,
         }
-        return {f"AIRFLOW__{key}": str(value) for key, value in values.items() if value is not None}
+        told = {f"AIRFLOW__{key}": str(value) for key, value in values.items() if value is not None}
+        return {**told, **self.more}
 
 
 def install_plugins(home: Path, settings: Settings) -> None:

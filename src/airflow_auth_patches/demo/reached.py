@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import httpx
 
 from airflow_auth_patches.demo.preparation import USER
 from airflow_auth_patches.util.errors import Exit, Problem
+
+
+class Database(Protocol):
+    """The database of a server, as far as a scenario disturbs it."""
+
+    def kill_connections(self, name: str) -> int:
+        """Close every connection to a database on its side, and return their number."""
 
 
 class Reached:
@@ -17,12 +25,20 @@ class Reached:
     :param url: the address, without a slash at the end.
     :param pair: its releases, core first: ``3.1.6+3.3.0``.
     :param user: the ``username`` and ``password`` of an administrator.
+    :param database: its database, for scenarios that disturb it.
     """
 
-    def __init__(self, url: str, pair: str, user: Mapping[str, str] = USER) -> None:
+    database: Database
+    name = ""
+
+    def __init__(
+        self, url: str, pair: str, user: Mapping[str, str] = USER, database: Database | None = None
+    ) -> None:
         self.url = url
         self.pair = pair
         self.user = user
+        if database is not None:
+            self.database = database
         self._client = httpx.Client(
             base_url=url, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
         )
@@ -65,6 +81,13 @@ class Reached:
             )
         token: str = answer.json()["access_token"]
         return token
+
+    def tokens(self, count: int) -> list[str]:
+        """Return new tokens of the user, one login each."""
+        return [self.token() for _ in range(count)]
+
+    def reset(self, *probes: str) -> None:
+        """Reset the counts of in-process probes; without effect if the server has none."""
 
     def log_size(self) -> int:
         """Return the size of the log in bytes, for ``log_since``; 0 if the log cannot be read."""

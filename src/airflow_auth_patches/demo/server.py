@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jwt
 
+from airflow_auth_patches.demo import pages
 from airflow_auth_patches.demo.databases import DatabaseServer
 from airflow_auth_patches.demo.managed import ManagedProcess, stop_all
 from airflow_auth_patches.demo.ports import port_of, reserve_port
@@ -40,6 +41,8 @@ class Server(Reached):
     :param sibling: the name among several servers on one database; empty for the server that owns the
         database.
     """
+
+    database: DatabaseServer
 
     def __init__(
         self,
@@ -212,6 +215,9 @@ class Server(Reached):
     def memory(self) -> int:
         """Return the total resident memory of its processes, in bytes; 0 if it is stopped."""
         return self._process.memory() if self._process is not None else 0
+
+    def reset(self, *probes: str) -> None:
+        pages.reset(self.url, *probes)
 
     def log_size(self) -> int:
         return self.log.stat().st_size

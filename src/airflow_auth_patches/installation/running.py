@@ -16,6 +16,7 @@ from airflow_auth_patches.util.errors import Exit, Problem, UsageProblem
 from airflow_auth_patches.util.processes import attempt, run
 
 PROGRAM = Path(__file__).with_name("listening.py")
+FIND_PYTHON = Path(__file__).with_name("find_python.sh")
 TIMEOUT = 120.0
 #: Seconds by which a file must be older than the process. The start time can be up to a second too early.
 MARGIN = 1.0
@@ -135,14 +136,15 @@ def local_place(python: Path, port: int) -> Place:
     return Place(str(python), (str(python),), port)
 
 
-def published(port: int, python: str = "python", container: str | None = None) -> Place:
+def published(port: int, python: str | None = None, container: str | None = None) -> Place:
     """
     Return the container that publishes a port on this machine.
 
     :param port: the published port.
-    :param python: the interpreter in the container.
+    :param python: the interpreter in the container; by default that of the process that listens on the port.
     :param container: the name of the container; by default the first one that publishes the port.
-    :raises Problem: when Docker is missing or not running, or no container publishes the port.
+    :raises Problem: when Docker is missing or not running, no container publishes the port, or the
+        interpreter is not found.
     """
     asked = attempt(find_words(port), timeout=TIMEOUT)
     if asked.returncode:
@@ -151,7 +153,8 @@ def published(port: int, python: str = "python", container: str | None = None) -
     for line in asked.stdout.splitlines():
         name, _, ports = line.partition(" ")
         if (inner := re.search(rf":{port}->(\d+)/tcp", ports)) and container in (None, name):
-            return Place(f"container {name}", tuple(exec_words(name, python)), int(inner[1]))
+            here = int(inner[1])
+            return Place(f"container {name}", tuple(exec_words(name, python or _python_in(name, here))), here)
     raise Problem(
         f"{container or 'No container'} {'does not publish' if container else 'publishes'} port {port}.",
         "Start Breeze, or give the interpreter of a server without Breeze: --python PATH.",
@@ -164,9 +167,26 @@ def find_words(port: int) -> list[str]:
     return ["docker", "ps", "--filter", f"publish={port}", "--format", "{{.Names}} {{.Ports}}"]
 
 
-def exec_words(container: str, python: str) -> list[str]:
-    """Return the command that runs an interpreter in a container, with standard input."""
-    return ["docker", "exec", "-i", container, python]
+def exec_words(container: str, *program: str) -> list[str]:
+    """Return the command that runs a program in a container, with standard input."""
+    return ["docker", "exec", "-i", container, *program]
+
+
+def find_python_words(container: str, port: int | str) -> list[str]:
+    """Return the command that finds the interpreter of a server; its standard input is `FIND_PYTHON`."""
+    return exec_words(container, "sh", "-s", str(port))
+
+
+def _python_in(container: str, port: int) -> str:
+    """Return the interpreter of the process that listens on a port in a container."""
+    words = find_python_words(container, port)
+    if found := run(words, stdin=FIND_PYTHON.read_text("utf-8"), timeout=TIMEOUT).strip():
+        return found.splitlines()[0]
+    raise Problem(
+        f"No process that this user can inspect listens on port {port} of container {container}.",
+        "Start the API server there, or give its interpreter: --container NAME --python PATH.",
+        Exit.USAGE,
+    )
 
 
 def inspect(place: Place, paths: Sequence[str]) -> Seen:

@@ -13,6 +13,7 @@ It checks that
 * no two variants give the same files on the same releases, and no two variants serve the same release;
 * every test of a patch is listed in ``expectations/``, and no added file is already in a pinned sdist;
 * core patches have a news fragment (`lint-upstream` checks its lines, and the added files);
+* every patch that goes upstream has a probe, or a reason for none, in ``probes.toml``;
 * the recorded results of the reproducers are up to date, and docs/affected.md matches them;
 * the default patches of every release are those that were published with the label (`publishing.faults`).
 """
@@ -25,7 +26,7 @@ from pathlib import Path
 
 from airflow_auth_patches.releases.fetching import chosen_sources
 from airflow_auth_patches.releases.releases import CORE, DISTRIBUTIONS, Distribution, Pins, Release
-from airflow_auth_patches.series import affected, tree
+from airflow_auth_patches.series import affected, probes, tree
 from airflow_auth_patches.series.bugs import read_bugs
 from airflow_auth_patches.series.deriving import Form, derive
 from airflow_auth_patches.series.project import Project
@@ -69,6 +70,7 @@ def check(root: Path, releases: Pins, progress: Progress = SILENT) -> tuple[list
         faults += [Fault(patch.path, line_of(patch, start), what) for start, what in _words(patch, project)]
         faults += expectations.faults(project, patch)
     faults += _bugs(project)
+    faults += _probes(project.series)
     released: dict[Release, Mapping[str, bytes]] = {}
     sound: Sound = {}
     served = [release for release in releases if project.series.serving(release)]
@@ -183,6 +185,19 @@ def _bugs(project: Project) -> Iterator[Fault]:
         if cured == bool(bug.known_open):
             problem = "is cured and known open" if cured else "is neither cured by a patch nor known open"
             yield Fault(path, line, f"{bug.slug} {problem}.")
+
+
+def _probes(series: Series) -> Iterator[Fault]:
+    path, known = series.folder / probes.FILE, probes.load(series.folder)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    slugs = {patch.slug: patch for patch in series.patches}
+    for slug, probe in known.items():
+        for name in (slug, *probe.needs):
+            if name not in slugs:
+                yield Fault(path, lines.index(f"[{slug}]") + 1, f"The patch {name} does not exist.")
+    for slug, patch in slugs.items():
+        if slug not in known and probes.required(patch):
+            yield Fault(path, 1, f"{slug} has no probe. Add one, or the reason for none: `none = ...`.")
 
 
 def _outdated(forms: Sequence[Form]) -> Iterator[Fault]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-import uuid
+
+import jwt
 
 from airflow_auth_patches.demo.load import Request, send
 from airflow_auth_patches.demo.outcomes import Kind, Measurement, Observation
 from airflow_auth_patches.demo.preparation import Settings
+from airflow_auth_patches.demo.reached import Reached
 from airflow_auth_patches.demo.scenario import Scenario, Tally
 from airflow_auth_patches.demo.server import Server
+from airflow_auth_patches.util.errors import Exit, Problem
 
 ROUNDS = 20
 DEADLINE = 20.0
@@ -20,6 +23,8 @@ LOGOUT = "/api/v2/auth/logout"
 #: Seconds until a token expires, and for which it is accepted after that. A cleanup is due after twice
 #: LIFETIME.
 LIFETIME, LEEWAY = 2, 120
+#: The longest lifetime of tokens for which this scenario waits.
+LONGEST = 30
 
 
 def log_out(server: Server, other: Server) -> Observation:
@@ -58,28 +63,36 @@ def elsewhere(server: Server) -> Observation:
         return log_out(server, other.wait())
 
 
-def in_leeway(server: Server) -> Observation:
+def in_leeway(server: Reached, count: int = ROUNDS) -> Observation:
     """
     Log out with tokens that then expire, and send them again within the leeway, after a cleanup.
 
-    :param server: a server with the revocation cache off and a token lifetime of `LIFETIME`.
+    :param server: a server with the revocation cache off and a short token lifetime.
+    :param count: the number of tokens.
+    :raises Problem: when the tokens live longer than `LONGEST`.
     """
-    like = server.token()
-    expires = int(time.time()) + LIFETIME
-    tokens = [server.sign({"jti": uuid.uuid4().hex, "exp": expires}, like) for _ in range(ROUNDS)]
+    tokens = server.tokens(count)
+    claims = jwt.decode(tokens[-1], options={"verify_signature": False})
+    lifetime = claims["exp"] - claims["iat"]
+    if lifetime > LONGEST:
+        raise Problem(
+            f"Tokens live for {lifetime} s, so their cleanup takes too long.",
+            f"Set [api_auth] jwt_expiration_time to at most {LONGEST}, and jwt_leeway to {LEEWAY}.",
+            Exit.FAILED,
+        )
     send(server.url, [Request("GET", LOGOUT, 307, cookie=token) for token in tokens], deadline=DEADLINE)
     refused = [Request("GET", PATH, REFUSED, token=token) for token in tokens]
     before = send(server.url, refused, deadline=DEADLINE)
     # The next check after twice the lifetime runs the cleanup. All tokens have expired by then.
-    time.sleep(2 * LIFETIME + 1)
+    time.sleep(2 * lifetime + 1)
     send(server.url, [Request("GET", PATH, token=server.token())], deadline=DEADLINE)
     after = send(server.url, refused, deadline=DEADLINE)
     measurements = (
-        Measurement("before", before, DEADLINE, ROUNDS, ROUNDS),
-        Measurement("after", after, DEADLINE, ROUNDS, ROUNDS),
+        Measurement("before", before, DEADLINE, count, count),
+        Measurement("after", after, DEADLINE, count, count),
     )
     return Observation(
-        sees=f"{after.outcomes['200']} of {ROUNDS} accepted in their leeway, after a logout and a cleanup",
+        sees=f"{after.outcomes['200']} of {count} accepted in their leeway, after a logout and a cleanup",
         failed=any(each.result.failures for each in measurements),
         measurements=measurements,
     )

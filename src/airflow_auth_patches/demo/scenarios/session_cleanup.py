@@ -5,8 +5,8 @@ from __future__ import annotations
 from airflow_auth_patches.demo.load import Request
 from airflow_auth_patches.demo.outcomes import Observation
 from airflow_auth_patches.demo.preparation import Settings
+from airflow_auth_patches.demo.reached import Reached
 from airflow_auth_patches.demo.scenario import Scenario, Tally
-from airflow_auth_patches.demo.server import Server
 
 ROUNDS = 20
 DEADLINE = 20.0
@@ -14,7 +14,7 @@ DEADLINE = 20.0
 WARNING = "Failed to remove session during cleanup"
 
 
-def run(server: Server) -> Observation:
+def run(server: Reached) -> Observation:
     """
     Leave a session in a transaction, close its connection, and request the login page.
 

@@ -11,7 +11,8 @@ import httpx
 from airflow_auth_patches.demo.load import Request, send
 from airflow_auth_patches.demo.outcomes import Observation
 from airflow_auth_patches.demo.pages import SEE_LOG
-from airflow_auth_patches.demo.preparation import USER, Settings
+from airflow_auth_patches.demo.preparation import Settings
+from airflow_auth_patches.demo.reached import Reached
 from airflow_auth_patches.demo.scenario import Scenario, rounds
 from airflow_auth_patches.demo.server import Server
 from airflow_auth_patches.util.errors import Exit, Problem
@@ -28,7 +29,7 @@ END = "</html>"
 WARNING = "Failed to remove session during teardown"
 
 
-def sign_in(server: Server) -> str:
+def sign_in(server: Reached) -> str:
     """
     Log in with the login form, like a browser.
 
@@ -40,7 +41,7 @@ def sign_in(server: Server) -> str:
         form = browser.get("/auth/login/")
         field = re.search(r'name="csrf_token"[^>]*\bvalue="([^"]+)"', form.text)
         if field:
-            answer = browser.post("/auth/login/", data={**USER, "csrf_token": field[1]})
+            answer = browser.post("/auth/login/", data={**server.user, "csrf_token": field[1]})
             if answer.status_code == 302 and "_token" in browser.cookies:
                 return browser.cookies["session"]
     raise Problem(f"The login form of {server.pair} failed ({form.status_code}).", SEE_LOG, Exit.FAILED)

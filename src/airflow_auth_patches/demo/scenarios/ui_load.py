@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from airflow_auth_patches.demo import browsers, pages, tasks
+from airflow_auth_patches.demo import browsers, tasks
 from airflow_auth_patches.demo.load import Request, Result, send
 from airflow_auth_patches.demo.outcomes import Observation, pool_timeouts
 from airflow_auth_patches.demo.preparation import UI_DAGS, Settings
 from airflow_auth_patches.demo.ratios import Ratios
+from airflow_auth_patches.demo.reached import Reached
 from airflow_auth_patches.demo.scenario import Scenario
 from airflow_auth_patches.demo.server import Server
 
@@ -97,11 +98,15 @@ def _seconds(result: Result, percent: int) -> float:
 
 
 class LoadTests:
-    """The load tests of an observation, in the order in which they run."""
+    """
+    The load tests of an observation, in the order in which they run.
 
-    def __init__(self) -> None:
+    :param dags: the Dags on the page.
+    """
+
+    def __init__(self, dags: Sequence[str] = UI_DAGS) -> None:
         self.runs: list[Run] = []
-        self._pages = browsers.stages(UI_DAGS)
+        self._pages = browsers.stages(dags)
 
     def measure(
         self,
@@ -125,10 +130,27 @@ class LoadTests:
         before = [each for each in self.runs if each.form == form]
         if before and before[-1].lost:
             server.restart()
-        if not before or before[-1].lost:
+        self.load(form, server, sessions, number, heartbeats, again=bool(before) and not before[-1].lost)
+
+    def load(
+        self,
+        form: str,
+        server: Reached,
+        sessions: int,
+        number: int = 0,
+        heartbeats: Sequence[Request] = (),
+        *,
+        again: bool = False,
+    ) -> None:
+        """
+        Run one load test on a server that does not hang, see `measure`.
+
+        :param again: whether the paths that the server supports are known.
+        """
+        if not again:
             # Request each path once, and omit the paths that the release does not support.
             self._pages = browsers.available(server.url, server.token(), self._pages)
-        pages.reset(server.url, WATCH)
+        server.reset(WATCH)
         tokens, mark = server.tokens(sessions), server.log_size()
         load = browsers.browse(
             server.url, self._pages, tokens, seconds=SECONDS, patience=PATIENCE, tasks=heartbeats
@@ -208,14 +230,15 @@ def run_patched(server: Server) -> Observation:
     return observe_patched(tests.runs)
 
 
-def run_once(server: Server) -> Observation:
+def run_once(server: Reached, dags: Sequence[str] = UI_DAGS) -> Observation:
     """
     Run one load test with `REFERENCE` sessions. A lost request is a failure.
 
-    :param server: a newly booted server with ``WATCH``.
+    :param server: a newly booted server, with ``WATCH`` to count the waiting threads too.
+    :param dags: the Dags on the page.
     """
-    tests = LoadTests()
-    tests.measure(f"{REFERENCE} sessions", server, REFERENCE)
+    tests = LoadTests(dags)
+    tests.load(f"{REFERENCE} sessions", server, REFERENCE)
     return observe_stock(tests.runs)
 
 
