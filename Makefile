@@ -16,7 +16,7 @@ endif
 export UV_HTTP_TIMEOUT ?= 15
 VENV = .venv
 # Pages with tables that cog makes from the series and from docs/results/.
-GENERATED = README.md docs/benchmark.md docs/breeze.md docs/bugs.md docs/demonstration.md docs/limit.md docs/operators.md docs/patches.md docs/route-sweep.md docs/testing.md \
+GENERATED = README.md docs/benchmark.md docs/breeze.md docs/bugs.md docs/demonstration.md docs/limit.md docs/operators.md docs/patches.md docs/route-sweep.md docs/testing.md docs/upstream.md \
 	$(sort $(wildcard docs/bugs/*.md))
 TOOL = $(VENV)/bin/airflow-auth-patches
 

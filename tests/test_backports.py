@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 from typer.testing import CliRunner
 
 from airflow_auth_patches.cli import app
-from airflow_auth_patches.contribute import backports
+from airflow_auth_patches.contribute import backports, upstream
 from airflow_auth_patches.contribute.send import Exported
 from airflow_auth_patches.contribute.send_backports import backport
 from airflow_auth_patches.releases import fetching
@@ -36,18 +37,48 @@ def commits_of(made: Exported) -> dict[str, Path]:
 
 
 def test_a_line_is_its_newest_pinned_release(pins):
-    found = [(line.branch, line.label, str(line.release.version)) for line in backports.lines(pins)]
-    assert found == [
-        ("main", "backport-to-v3-3-test", "3.3.2"),
-        ("v3-2-test", "backport-to-v3-2-test", "3.2.2"),
-        ("v3-1-test", "backport-to-v3-1-test", "3.1.8"),
-    ]
+    final = [release for release in pins.releases if not release.version.is_prerelease]
+    for main in ("3.3.2", "3.4.0b2"):
+        beta = dataclasses.replace(pins.release("apache-airflow-core==3.3.2"), version=Version(main))
+        some = dataclasses.replace(pins, releases=(*final, beta))
+        found = [(line.branch, line.label, str(line.release.version)) for line in backports.lines(some)]
+        assert found == [
+            ("main", None, main),
+            ("v3-3-test", "backport-to-v3-3-test", "3.3.2"),
+            ("v3-2-test", None, "3.2.2"),
+            ("v3-1-test", None, "3.1.8"),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("version", "main", "following"),
+    [("3.4.0b2", True, "3.4.0"), ("3.3.2", True, "3.4.0"), ("3.3.2", False, "3.3.3")],
+)
+def test_next_version_of_a_line(version, main, following, pins):
+    release = dataclasses.replace(pins.release("apache-airflow-core==3.3.2"), version=Version(version))
+    assert str(upstream.next_version(release, main=main)) == following
+
+
+def test_new_option_is_there_since_the_next_release_of_the_line(this_project, tmp_path):
+    names = ["request-admission"]
+    done = backport(this_project, tmp_path / "out", names, author=AUTHOR)
+    found = {
+        branch: set(re.findall(r"(?m)^\+ +version_added: (.*)$", path.read_text()))
+        for branch, path in commits_of(done).items()
+    }
+    assert list(found)[:2] == ["main", "v3-3-test"]
+    assert found == {
+        "main": {"3.4.0"},
+        "v3-3-test": {"3.3.3"},
+        "v3-2-test": {"3.2.3"},
+        "v3-1-test": {"3.1.9"},
+    }
 
 
 @pytest.mark.parametrize(
     ("branch", "version", "title"),
     [
-        ("main", "3.3.2", "{}"),
+        ("v3-3-test", "3.3.2", "[v3-3-test] {} (#70001)"),
         ("v3-2-test", "3.2.2", "[v3-2-test] {} (#70001)"),
         ("v3-1-test", "3.1.8", "[v3-1-test] {} (#70001)"),
     ],
@@ -70,17 +101,17 @@ def test_each_line_takes_its_variant_under_its_title(branch, version, title, mad
 
 def test_the_bodies_say_what_they_are_backports_of(made):
     texts = {path.parent.name: path.read_text() for path in made.files if path.suffix == ".md"}
-    assert set(texts) == {"main", "v3-2-test", "v3-1-test"}
+    assert set(texts) == {"main", "v3-3-test"}  # upstream releases nothing from the older branches
     assert "Backport of" not in texts["main"]
-    assert "Labels: backport-to-v3-3-test, backport-to-v3-2-test, backport-to-v3-1-test\n" in texts["main"]
-    for branch in ("v3-2-test", "v3-1-test"):
-        assert "\n\nBackport of #70001.\n\n" in texts[branch]
-        assert "Labels" not in texts[branch]
-        assert re.search(r"### Difference from the original\n\n```\n1:  [0-9a-f]+ ! 1:  ", texts[branch])
+    assert "Labels: backport-to-v3-3-test\n" in texts["main"]
+    assert "\n\nBackport of #70001.\n\n" in texts["v3-3-test"]
+    assert "Labels" not in texts["v3-3-test"]
+    assert re.search(r"### Difference from the original\n\n```\n1:  [0-9a-f]+ . 1:  ", texts["v3-3-test"])
+    assert any("from v3-2-test, v3-1-test: their commits are for those who build" in n for n in made.notes)
 
 
 def test_the_range_diff_shows_what_differs_and_no_more(this_project, made):
-    assert list(made.differences) == ["main..v3-2-test", "main..v3-1-test"]
+    assert list(made.differences) == ["main..v3-3-test", "main..v3-2-test", "main..v3-1-test"]
     shown = made.differences["main..v3-2-test"]
     assert shown.splitlines()[0].count(" ! ") == 1
     assert "- from airflow.configuration import conf" in shown
@@ -110,7 +141,7 @@ def test_a_line_without_the_code_is_not_affected(without_results):
         in told
     )
     assert "models/revoked_token.py." in told
-    assert "to main: backport-to-v3-3-test, backport-to-v3-2-test." in told
+    assert "to main: backport-to-v3-3-test." in told
 
 
 def test_a_file_that_a_patch_adds_does_not_say_that_a_line_is_not_affected(without_results, adding):
@@ -128,7 +159,8 @@ def test_what_upstream_has_fixed_does_not_go_to_main(without_results):
     told = notes(without_results, "auth-manager-singleton")
     assert "does not go to main: fixed upstream in 3.2.0." in told
     assert "does not go to v3-2-test: fixed upstream in 3.2.0." in told
-    assert "Open a pull request to v3-1-test." in told
+    assert "Open a pull request" not in told
+    assert "releases nothing from v3-1-test" in told
 
 
 def test_a_feature_is_for_no_branch_without_asking(without_results):
@@ -227,7 +259,7 @@ def test_the_command_writes_a_folder_for_each_branch_and_shows_how_they_differ(t
     options = ("--backports", "--range-diff", "--patch", SLUG, "--author", AUTHOR, "--output", str(output))
     done = CliRunner().invoke(app, ["export", *options])
     assert done.exit_code == 0, done.output
-    for branch in ("main", "v3-2-test", "v3-1-test"):
+    for branch in ("main", "v3-3-test", "v3-2-test", "v3-1-test"):
         assert f"{output}/{branch}/0001-{SLUG}.patch\n" in done.output
         assert [path.name for path in (output / branch).iterdir()] == [f"0001-{SLUG}.patch"]
     assert "\nmain..v3-1-test\n1:  " in done.output

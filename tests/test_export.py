@@ -13,7 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from airflow_auth_patches.cli import app
-from airflow_auth_patches.contribute.export import NEWS, message, news_lines
+from airflow_auth_patches.contribute import upstream
+from airflow_auth_patches.contribute.export import NEWS, for_version, message, news_lines
 from airflow_auth_patches.contribute.send import export
 from airflow_auth_patches.installation import environments, wheels
 from airflow_auth_patches.installation.pair_environments import folder_of
@@ -69,7 +70,10 @@ def test_git_applies_and_reverts_the_commits_on_every_pinned_release(name, sent,
         made.git("am", file)
         made.git("apply", "--check", "--reverse", file)
         check_commit(made, file, patch, news_lines(project.folder).get(patch.slug))
-    proven = wheels.patch_release(made.release, patches).after
+    main = made.release == upstream.newest(pins, made.release.distribution)
+    version = upstream.next_version(made.release, main=main)
+    exported = [for_version(patch, version) for patch in patches]
+    proven = wheels.patch_release(made.release, exported).after
     here = {path: to_installed(path) for patch in patches for path in patch.edits}
     expected = {path: proven[installed] for path, installed in here.items() if installed is not None}
     expected |= {test: (ROOT / test).read_bytes() for patch in patches for test in patch.tests}
@@ -157,6 +161,12 @@ def test_the_newsfragment_has_the_number_of_the_pull_request(slug, kind, sent):
     news = re.findall(r"(?m)^\+\+\+ b/(airflow-core/newsfragments/.*)$", file.read_text())
     assert news == [f"airflow-core/newsfragments/70001.{kind}.rst"]
     assert not any("named for issues" in note for note in done.notes)
+
+
+def test_newsfragment_can_be_left_out(sent):
+    done = sent(CORE, ["action-logging-off-loop", "pool-slots-session"], number=70001, news=False)
+    assert "newsfragments" not in "".join(file.read_text() for file in done.files)
+    assert not any("newsfragment" in note for note in done.notes)
 
 
 def test_refuses_one_number_for_two_newsfragments(sent, tmp_path):

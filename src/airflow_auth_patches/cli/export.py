@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import typer
+
 from airflow_auth_patches.cli.common import (
     UPSTREAM,
     Author,
@@ -34,8 +36,13 @@ def export(
         int | None, option("--pr", "The pull request, for the name of the newsfragment.", "NUMBER", min=1)
     ] = None,
     bodies: Annotated[
-        bool, option("--bodies", "Also write the body of a pull request for each commit.")
+        bool,
+        option("--bodies", "Also write the body of a pull request for each commit, and the issue to file."),
     ] = False,
+    news: Annotated[
+        bool,
+        typer.Option("--newsfragment/--no-newsfragment", help="Whether the commits have newsfragments."),
+    ] = True,
     path: Annotated[
         Path | None, option("--checkout", "Create a branch in this checkout of Airflow.", "PATH")
     ] = None,
@@ -87,7 +94,14 @@ def export(
         project = checkout()
         with show.Bars() as bars:
             made = backports.backport(
-                project, output, names, author=author, number=number, bodies=bodies, progress=bars
+                project,
+                output,
+                names,
+                author=author,
+                number=number,
+                bodies=bodies,
+                news=news,
+                progress=bars,
             )
         _say(made.files, made.notes)
         for span, difference in made.differences.items() if range_diff else ():
@@ -107,6 +121,7 @@ def export(
             author=author,
             number=number,
             bodies=bodies,
+            news=news,
             target=None if path is None else command.Target(path, branch, at or "HEAD", skip_conflicts),
             progress=bars,
         )

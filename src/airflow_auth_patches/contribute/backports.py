@@ -9,7 +9,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from airflow_auth_patches.contribute import export
+from airflow_auth_patches.contribute import export, upstream
 from airflow_auth_patches.contribute.export import Commit
 from airflow_auth_patches.releases.fetching import sources
 from airflow_auth_patches.releases.releases import CORE, Pins, Release
@@ -28,36 +28,37 @@ class Line:
     A release line of core, which has a branch upstream.
 
     :param release: its newest pinned release, which represents the branch.
-    :param newest: whether it is the newest line, whose patches go to main.
+    :param newest: whether it is main. Its release can be a pre-release.
+    :param served: whether upstream releases from the branch: main and the newest older line.
     """
 
     release: Release
     newest: bool
-
-    @property
-    def test_branch(self) -> str:
-        """The branch of its next release, as in ``v3-2-test``."""
-        version = self.release.version
-        return f"v{version.major}-{version.minor}-test"
+    served: bool
 
     @property
     def branch(self) -> str:
-        """The target branch of a pull request."""
-        return MAIN if self.newest else self.test_branch
+        """The branch of its next release: ``main`` or, for example, ``v3-2-test``."""
+        version = self.release.version
+        return MAIN if self.newest else f"v{version.major}-{version.minor}-test"
 
     @property
-    def label(self) -> str:
-        """The label that backports a pull request to main to this line."""
-        return f"backport-to-{self.test_branch}"
+    def label(self) -> str | None:
+        """The label that backports a pull request to main to this line, if upstream has one."""
+        return f"backport-to-{self.branch}" if self.served and not self.newest else None
 
 
 def lines(pins: Pins) -> list[Line]:
-    """Return the release lines of core, newest first."""
-    newest: dict[tuple[int, ...], Release] = {}
+    """Return main and the older release lines of core, newest first."""
+    found: dict[tuple[int, ...], Release] = {}
     for release in sorted((r for r in pins.releases if r.distribution is CORE), key=lambda r: r.version):
-        newest[release.version.release[:2]] = release
-    ordered = sorted(newest.values(), key=lambda release: release.version, reverse=True)
-    return [Line(release, release is ordered[0]) for release in ordered]
+        if not release.version.is_prerelease:
+            found[release.version.release[:2]] = release
+    older = sorted(found.values(), key=lambda release: release.version, reverse=True)
+    return [
+        Line(upstream.newest(pins, CORE), newest=True, served=True),
+        *(Line(release, newest=False, served=release is older[0]) for release in older),
+    ]
 
 
 @dataclass(frozen=True)

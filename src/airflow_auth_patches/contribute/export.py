@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.version import Version
+
+from airflow_auth_patches.contribute import upstream
 from airflow_auth_patches.releases.fetching import sources
 from airflow_auth_patches.releases.releases import CORE, Release
-from airflow_auth_patches.series import tree
+from airflow_auth_patches.series import series, tree
 from airflow_auth_patches.series.project import Project
 from airflow_auth_patches.series.series import Patch, Series
 from airflow_auth_patches.util import toml
@@ -24,6 +27,8 @@ LONGEST = 70
 #: A name, and an address in angle brackets.
 AUTHOR = re.compile(r"[^<>\s][^<>\r\n]* <[^<>@\s]+@[^<>@\s]+>")
 UPSTREAM = re.compile(r"https://github\.com/apache/airflow/(?:issues|pull)/(\d+)$")
+#: A line that adds an option to the configuration.
+VERSION_ADDED = re.compile(rb"(?m)^(\+ +version_added: )\S+$")
 #: The number of an issue or a pull request in a message of this series, which has no `#`.
 NUMBER = re.compile(r"(?<![\w#/.,-])\d{5}(?![\w-]|[.,]\d)")
 
@@ -95,24 +100,25 @@ def news_lines(folder: Path) -> dict[str, str]:
         return {slug: str(name) for slug, name in raw.items()}
 
 
-def kind_of(series: Series, patch: Patch) -> str | None:
+def kind_of(loaded: Series, patch: Patch) -> str | None:
     """Return the kind of a patch's newsfragment, as in ``bugfix``, or ``None`` if it has none."""
-    news = news_lines(series.folder).get(patch.slug)
+    news = news_lines(loaded.folder).get(patch.slug)
     return news.split(".")[1] if news else None
 
 
-def files_of(project: Project, patch: Patch, number: int | None) -> dict[str, bytes]:
+def files_of(project: Project, patch: Patch, number: int | None, *, news: bool = True) -> dict[str, bytes]:
     """
     Return the files that a commit adds to a patch: its tests, and its newsfragment if it has one.
 
     :param number: the number of the pull request, for the name of the newsfragment.
+    :param news: whether to add the newsfragment.
     :return: ``{monorepo path: content}``.
     :raises Problem: if a file does not exist, or the commit would change both core and the provider.
     """
     here = {path: path for path in patch.tests}
-    if news := news_lines(project.series.folder).get(patch.slug):
-        _, kind, *_ = news.split(".")
-        here[f"{NEWS}/{news if number is None else f'{number}.{kind}.rst'}"] = f"{NEWS}/{news}"
+    if news and (line := news_lines(project.series.folder).get(patch.slug)):
+        _, kind, *_ = line.split(".")
+        here[f"{NEWS}/{line if number is None else f'{number}.{kind}.rst'}"] = f"{NEWS}/{line}"
     for path in (*patch.edits, *here):
         if not path.startswith((f"{patch.distribution.root}/", "shared/")):
             raise Problem(
@@ -127,6 +133,12 @@ def files_of(project: Project, patch: Patch, number: int | None) -> dict[str, by
         ) from error
 
 
+def for_version(patch: Patch, version: Version) -> Patch:
+    """Return a patch whose new options are there since a version, the next release of the target branch."""
+    content = VERSION_ADDED.sub(rb"\g<1>%s" % str(version).encode(), patch.content)
+    return series.patch_of(patch.path, patch.distribution, content)
+
+
 def commits(
     project: Project,
     release: Release,
@@ -134,6 +146,8 @@ def commits(
     author: str,
     number: int | None = None,
     branch: str | None = None,
+    *,
+    news: bool = True,
 ) -> list[Commit]:
     """
     Return the commits of some patches on a release.
@@ -141,6 +155,7 @@ def commits(
     :param author: the author, as ``Name <mail>``.
     :param number: the number of the pull request, for the names of the newsfragments.
     :param branch: for backports, the target branch, which becomes a part of the titles.
+    :param news: whether to add the newsfragments.
     :raises Problem: if a patch requires another that is not exported, or two patches have the same
         newsfragment.
     """
@@ -153,13 +168,15 @@ def commits(
         tree.write_files(work.folder, {path: files[path] for path in edited})
         work.git("init", "--quiet", "--initial-branch=main")
         work.commit(f"{release} as released\n")
-        for order, patch in enumerate(patches, 1):
+        main = branch is None and release == upstream.newest(project.releases, release.distribution)
+        version = upstream.next_version(release, main=main)
+        for order, patch in enumerate((for_version(each, version) for each in patches), 1):
             if missing := set(patch.requires) - {earlier.slug for earlier in patches[: order - 1]}:
                 raise Problem(
                     f"{patch.name} requires {', '.join(sorted(missing))}, which is not exported.",
                     f"Add {' '.join(f'--patch {slug}' for slug in sorted(missing))}.",
                 )
-            added = files_of(project, patch, number)
+            added = files_of(project, patch, number, news=news)
             if twice := brought.keys() & added.keys():
                 path = min(twice)
                 raise UsageProblem(
@@ -176,11 +193,14 @@ def commits(
     return made
 
 
-def notes(project: Project, release: Release, sent: Sequence[Commit], number: int | None) -> list[str]:
+def notes(
+    project: Project, release: Release, sent: Sequence[Commit], number: int | None, *, news: bool = True
+) -> list[str]:
     """
     Return notes for the sender, one or two sentences each.
 
     :param number: the number of the pull request, if it is known.
+    :param news: whether the commits have newsfragments.
     """
     said = []
     newest = max(r.version for r in project.releases if r.distribution is release.distribution)
@@ -189,7 +209,7 @@ def notes(project: Project, release: Release, sent: Sequence[Commit], number: in
             f"Providers are released only from main, and {release} is older than {newest}. "
             "Do not open a pull request with these commits; they are for operators."
         )
-    lines = news_lines(project.series.folder)
+    lines = news_lines(project.series.folder) if news else {}
     if unnumbered := [commit.patch.slug for commit in sent if commit.patch.slug in lines and number is None]:
         said.append(
             f"The newsfragments of {', '.join(unnumbered)} are named for issues. "

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
-from airflow_auth_patches.contribute import export
+from packaging.version import Version
+
+from airflow_auth_patches.contribute import export, upstream
 from airflow_auth_patches.contribute.export import Commit
+from airflow_auth_patches.contribute.upstream import Upstream
 from airflow_auth_patches.demo import recorded
 from airflow_auth_patches.releases.releases import CORE, Pins, Release
 from airflow_auth_patches.series.project import Project
@@ -16,8 +20,17 @@ from airflow_auth_patches.util import toml
 from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.verification import expectations
 
-#: The heading of this section in upstream's template.
-GENERATIVE = "##### Was generative AI tooling used to co-author this PR?"
+#: This section in upstream's template, for the sender to fill in.
+GENERATIVE = """\
+##### Was generative AI tooling used to co-author this PR?
+
+- [ ] Yes (please specify the tool below)
+
+<!-- If yes, tick the box, and fill in and uncomment this line:
+Generated-by: <tool> following [the guidelines](https://github.com/apache/airflow/blob/main/contributing-docs/05_pull_requests.rst#gen-ai-assisted-contributions)
+-->"""
+#: Reviewers read no more words than this. Comments do not count.
+MOST_WORDS = 400
 #: A name in code: a decorator (which would otherwise mention a GitHub user), a call, a name with underscores.
 CODE = re.compile(
     r"(?<![\w@/.`])(?:@\w+|\.?(?:[A-Za-z_]\w*\.)*(?:[A-Za-z]\w*\(\)|\w*_\w+(?:\.\w+)*(?:\([\w.]*\))?))"
@@ -44,33 +57,33 @@ def body(
     :raises Problem: if the measurements or the expectations of the patch cannot be read.
     """
     patch = commit.patch
-    parts = [_for_the_sender(commit, labels)]
+    known = upstream.load(project.series.folder)
+    parts = [_for_the_sender(commit, labels, known)]
     if origin is not None:
         parts.append(f"Backport of #{origin}.")
     if patch.cures:
         seen = [f"- {marked(_sentence(project.series.bugs[slug].sees))}" for slug in patch.cures]
         parts += ["### What a user sees", "\n".join(seen)]
     parts += ["### What changes, and why", marked(reflowed(export.linked(patch)))]
-    parts += _others(project, patch)
-    parts += [
-        "### Measurements",
-        *_measured(project, patch),
-        expectations.summary(expectations.load(project.series.folder, patch.slug), patch),
-    ]
+    parts += _others(project, release, patch)
+    parts += ["### Measurements", *_measured(project, patch), _tested(project, patch)]
     parts += ["### How to verify", *_verify(project.releases, release, commit)]
     if patch.trade_off:
         parts += ["### Trade-off", _sentence(patch.trade_off)]
+    if questions := [each for each in known.questions if patch.slug in each.patches]:
+        parts += ["### Questions", "\n".join(f"- *{each.ask}* {each.answer}" for each in questions)]
     if difference:
         parts += ["### Difference from the original", f"```\n{difference.rstrip()}\n```"]
     if numbers := export.related_to(patch):
         parts.append("\n".join(f"related: #{number}" for number in numbers))
-    parts += [
-        "---",
-        GENERATIVE,
-        "- [ ] Yes (name the tool here)",
-        "<!-- If yes, tick the box and add a line `Generated-by: TOOL`. If not, change nothing. -->",
-    ]
+    parts += ["---", GENERATIVE]
     return "\n\n".join(parts) + "\n"
+
+
+def words(text: str) -> int:
+    """Return the number of words of a body, without comments and a difference between branches."""
+    said = re.sub(r"<!--.*?-->|### Difference from the original\n\n```.*?```", "", text, flags=re.DOTALL)
+    return len(re.findall(r"\S*\w\S*", said))
 
 
 def reflowed(text: str) -> str:
@@ -97,8 +110,8 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:].rstrip(".") + "."
 
 
-def _for_the_sender(commit: Commit, labels: Sequence[str]) -> str:
-    title = commit.text.partition("\n")[0]
+def _for_the_sender(commit: Commit, labels: Sequence[str], known: Upstream) -> str:
+    slug, title = commit.patch.slug, commit.text.partition("\n")[0]
     lines = [f"Title ({len(title)} characters): {title}"]
     if labels:
         lines.append(f"Labels: {', '.join(labels)}")
@@ -107,17 +120,28 @@ def _for_the_sender(commit: Commit, labels: Sequence[str]) -> str:
             lines.append(f"Not for main: {told.removeprefix(export.NOT_NEEDED)}.")
         elif told != "no":
             lines.append(f"Sent before: {told}")
+    if slug in known.security:
+        lines.append(
+            f"Not a public pull request, but a matter for the security process: {known.security[slug]}"
+        )
+    if slug in known.discuss:
+        lines.append(f"Discuss it first: {known.discuss[slug]}")
     lines.append("If it closes an issue, replace `related: #N` by `closes: #N`. Remove this comment.")
     return "<!--\n" + "\n".join(lines) + "\n-->"
 
 
-def _others(project: Project, patch: Patch) -> list[str]:
+def _others(project: Project, release: Release, patch: Patch) -> list[str]:
     """Return the required and co-required patches by title, because upstream does not know the slugs."""
     said = []
     for slug in patch.requires:
         said.append(f'It builds on "{project.series.forms(slug)[0].subject}".')
     for slug in patch.together_with:
         other, served = project.series.forms(slug)[0], [each.version for each in project.served(slug)]
+        pins = project.releases
+        if release == upstream.newest(pins, patch.distribution) and not any(
+            form.serves(upstream.newest(pins, other.distribution)) for form in project.series.forms(slug)
+        ):
+            continue  # main needs no such patch
         said.append(
             f"With {other.distribution.name} {min(served)} to {max(served)} it also requires "
             f'"{other.subject}": alone, it can break requests.'
@@ -159,20 +183,30 @@ def measured(project: Project, slug: str) -> list[recorded.Result]:
 
 
 def _measured(project: Project, patch: Patch) -> list[str]:
+    """Return the result of the first scenario of a patch, on the newest releases."""
     rows = measured(project, patch.slug)
     if not rows:
         return []
-    commands = dict.fromkeys(f"airflow-auth-patches demo --only {row['scenario']}" for row in rows)
+    first = scenarios(project.series.folder)[patch.slug][0]
+    row = max(
+        (each for each in rows if each["scenario"] == first),
+        key=lambda each: (Version(each["core"]), Version(each["fab"])),
+    )
+    day = date.fromisoformat(row["measured"])
+    # The first statement is the decisive one. The pages of the bugs have them all.
+    stock, patched = (row[build]["sees"].partition("; ")[0] for build in ("stock", "patched"))
     return [
-        "Measured on API servers of the released distributions. *Stock* has no patch; *patched* has all "
-        "fixes of a series for the authentication path, including this one. Releases are written "
-        "core+provider.",
-        marked(recorded.table(rows)),
-        "What each scenario does:",
-        marked(recorded.abouts(rows)),
-        "To repeat the measurements in a checkout of airflow-auth-patches, after `make setup`:",
-        "```\n" + "\n".join(commands) + "\n```",
+        f"`{first}` of airflow-auth-patches, {row['core']}+{row['fab']}, {day.day} {day:%B %Y}:",
+        f"- before: {marked(stock)}\n- after, with all fixes of the series: {marked(patched)}",
     ]
+
+
+def _tested(project: Project, patch: Patch) -> str:
+    """Return a sentence that counts a patch's tests and mutants."""
+    expected = expectations.load(project.series.folder, patch.slug)
+    failing, mutants = len(expected.fails_on_stock), len(expected.mutants_of(patch))
+    text = f"Unit tests that fail without this change: {failing}."
+    return text + (f" Guards removed in turn, each failing a test: {mutants}." if mutants else "")
 
 
 def breeze(pins: Pins, release: Release) -> list[str]:
@@ -198,8 +232,5 @@ def breeze(pins: Pins, release: Release) -> list[str]:
 
 def _verify(pins: Pins, release: Release, commit: Commit) -> list[str]:
     return [
-        "Start Airflow on this branch. The API server listens on http://localhost:28080:",
-        f"```\n{' '.join(breeze(pins, release))}\n```",
-        "Run the unit tests inside Breeze:",
-        f"```\npytest {' '.join(commit.patch.tests)}\n```",
+        f"```\n{' '.join(breeze(pins, release))}\npytest {' '.join(commit.patch.tests)}\n```",
     ]

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from airflow_auth_patches.contribute import backports, pull_request, worktree
+from airflow_auth_patches.contribute import backports, pull_request, upstream, worktree
 from airflow_auth_patches.contribute import export as export_module
 from airflow_auth_patches.releases.checkout import commit_of
 from airflow_auth_patches.releases.releases import Release
@@ -64,6 +64,7 @@ def export(
     author: str | None = None,
     number: int | None = None,
     bodies: bool = False,
+    news: bool = True,
     target: Target | None = None,
     progress: Progress = SILENT,
 ) -> Exported:
@@ -74,7 +75,9 @@ def export(
     :param names: exactly these patches; ``None`` for all that are for the release.
     :param author: the author, as ``Name <mail>``; by default git's user.
     :param number: the number of the pull request, for the names of the newsfragments.
-    :param bodies: whether to write the body of a pull request for each commit.
+    :param bodies: whether to write the body of a pull request for each commit, and the issue to file if its
+        bug has none.
+    :param news: whether to add the newsfragments.
     :param target: the checkout in which to create a branch; ``None`` for no branch.
     :raises Problem: if a patch is not for the release or does not apply to the checkout, or if the folder is
         not empty. Nothing is written then.
@@ -92,7 +95,7 @@ def export(
             branch = named if target.branch is None else target.branch
             worktree.check_name(target.path, branch)
         with progress.task(f"making {len(patches)} commits on {release}"):
-            commits = export_module.commits(project, release, patches, author, number)
+            commits = export_module.commits(project, release, patches, author, number, news=news)
         files = {}
         for commit in commits:
             files[commit.name] = commit.content
@@ -100,6 +103,8 @@ def export(
                 labels = labels_of(project, release, commit.patch)
                 text = pull_request.body(project, release, commit, labels)
                 files[body_name(commit)] = text.encode()
+                if issue := upstream.issue(project, commit.patch):
+                    files[body_name(commit).removesuffix("md") + "issue.md"] = issue.encode()
         if target is not None:
             with progress.task(f"applying them to {target.path}"):
                 in_worktree = worktree.applied(target.path, start, release, commits, files=False)
@@ -109,7 +114,7 @@ def export(
         with written(output, files) as paths:
             if target is not None and branch is not None and result is not None:
                 worktree.create_branch(target.path, branch, result.head)
-    notes = tuple(export_module.notes(project, release, commits, number))
+    notes = tuple(export_module.notes(project, release, commits, number, news=news))
     if result is None:
         return Exported(paths, notes)
     return Exported(paths, notes, branch, result.notes, result.failed)
@@ -125,7 +130,8 @@ def labels_of(project: Project, release: Release, patch: Patch) -> list[str]:
     lines, forms = backports.lines(project.releases), project.series.forms(patch.slug)
     if release != lines[0].release or export_module.kind_of(project.series, patch) != "bugfix":
         return []
-    return [line.label for line in lines if any(form.serves(line.release) for form in forms)]
+    served = [line for line in lines if any(form.serves(line.release) for form in forms)]
+    return [line.label for line in served if line.label]
 
 
 def known_author(author: str | None) -> str:

@@ -22,6 +22,7 @@ def backport(
     author: str | None = None,
     number: int | None = None,
     bodies: bool = False,
+    news: bool = True,
     progress: Progress = SILENT,
 ) -> Exported:
     """
@@ -32,6 +33,7 @@ def backport(
     :param author: the author, as ``Name <mail>``; by default git's user.
     :param number: the number of the pull request to main.
     :param bodies: whether to write the body of a pull request for each commit.
+    :param news: whether to add the newsfragments.
     :raises Problem: if a patch is for the provider, no patch goes to an older line, or the folder is not
         empty. Nothing is written then.
     """
@@ -48,19 +50,19 @@ def backport(
             continue
         branch = None if line.newest else line.branch
         with progress.task(f"making {len(variant.patches)} commits for {line.branch}"):
-            made = export.commits(project, release, variant.patches, author, number, branch)
+            made = export.commits(project, release, variant.patches, author, number, branch, news=news)
             difference = ""
             if newest is not None:
                 difference = backports.range_diff((newest[0].line.release, newest[1]), (release, made))
                 differences[f"{newest[0].line.branch}..{line.branch}"] = difference
         for commit in made:
             files[f"{line.branch}/{commit.name}"] = commit.content
-            if bodies:
+            if bodies and line.served:
                 text = pull_request.body(
                     project,
                     release,
                     commit,
-                    labels_of(project, release, commit.patch),
+                    labels_of(project, release, commit.patch) if line.newest else (),
                     number if newest and newest[0].line.newest else None,
                     difference if newest and newest[0].line.newest else "",
                 )
@@ -78,16 +80,21 @@ def _notes(series: Series, found: Sequence[Variant], number: int | None) -> list
         line = variant.line
         said += [f"{slug} does not go to {line.branch}: {why}." for slug, why in variant.left.items()]
     older = [variant for variant in found if variant.patches and not variant.line.newest]
+    retired = [variant.line.branch for variant in older if not variant.line.served]
+    if retired:
+        said.append(
+            f"Upstream releases nothing from {', '.join(retired)}: their commits are for those who build "
+            "these lines. Open no pull request with them."
+        )
     for slug in dict.fromkeys(patch.slug for variant in found for patch in variant.patches):
-        serving = [v.line for v in found if any(patch.slug == slug for patch in v.patches)]
+        serving = [v.line for v in found if v.line.served and any(p.slug == slug for p in v.patches)]
+        labels = [line.label for line in serving if line.label]
         kind = export.kind_of(series, next(p for v in found for p in v.patches if p.slug == slug))
         if kind not in (None, "bugfix"):
             said.append(f"{slug} is of the kind {kind}. The branches accept only bug fixes, so ask first.")
-        elif serving[0].newest:
-            said.append(
-                f"Labels for {slug} on its pull request to main: {', '.join(x.label for x in serving)}."
-            )
-        else:
+        elif serving and serving[0].newest:
+            said.append(f"Labels for {slug} on its pull request to main: {', '.join(labels) or 'none'}.")
+        elif serving:
             said.append(
                 f"{slug} is not for main, so no label can backport it. "
                 f"Open a pull request to {', '.join(line.branch for line in serving)}."
