@@ -87,7 +87,8 @@ def add_release(
     """
     Pin a new release: fetch and verify it, check whether each patch applies, and write releases.toml.
 
-    Only the reproducer of a bug shows whether the release has the bug.
+    Only the reproducer of a bug shows whether the release has the bug. The newest pre-release stands for
+    upstream's main branch, until a later release replaces it.
 
     Example: airflow-auth-patches add-release apache-airflow-core==3.3.3 --dry-run
     """
@@ -128,6 +129,8 @@ def add_release(
         "Only the reproducer of a bug shows whether the release has the bug: `airflow-auth-patches judge`."
     )
     show.say(f"{found} of {found.date} {'would be' if dry_run else 'is'} pinned.")
+    if not found.final:
+        show.say("It is a pre-release, for work on upstream's main branch. Do not patch it for production.")
 
 
 @app.command("tree", rich_help_panel=AUTHORS)

@@ -37,8 +37,10 @@ def named(name: str, pins: Pins) -> tuple[Distribution, Version]:
     """
     Parse the name of a new release, such as ``apache-airflow-core==3.3.3``.
 
-    :raises Problem: USAGE if it is not the name of a final release, REFUSED if the release is already pinned
-        or is out of scope.
+    A pre-release must be newer than every pinned release.
+
+    :raises Problem: USAGE if it is not the name of a release, REFUSED if the release is already pinned, is
+        out of scope, or is a pre-release and not the newest.
     """
     left, _, right = name.partition("==")
     try:
@@ -48,8 +50,8 @@ def named(name: str, pins: Pins) -> tuple[Distribution, Version]:
             f"{name!r} is not a release.", "Write it as apache-airflow-core==3.3.3."
         ) from error
     dist = distribution(left.strip())
-    if version.is_prerelease or version.local or version.epoch:
-        raise UsageProblem(f"{version} is not a final release.", "Name a final release.")
+    if version.is_devrelease or version.local or version.epoch:
+        raise UsageProblem(f"{version} is not a release.", "Name a final release or a pre-release.")
     if pins.find(dist, str(version)):
         raise Problem(
             f"{dist.name} {version} is already pinned.", "See `airflow-auth-patches list --releases`."
@@ -59,7 +61,17 @@ def named(name: str, pins: Pins) -> tuple[Distribution, Version]:
             f"{dist.name} {version} is out of scope: the series begins with {dist.oldest}.",
             "Name a later release. Nothing was changed.",
         )
+    newest = max((each.version for each in pins if each.distribution is dist), default=version)
+    if version.is_prerelease and version < newest:
+        raise _not_newest(dist, version, f"{newest} is pinned")
     return dist, version
+
+
+def _not_newest(dist: Distribution, version: Version, why: str) -> Problem:
+    return Problem(
+        f"{dist.name} {version} is a pre-release, and not the newest: {why}.",
+        "Only the newest pre-release can be pinned. Nothing was changed.",
+    )
 
 
 def find(dist: Distribution, version: Version, progress: Progress | None = None) -> Release:
@@ -68,7 +80,8 @@ def find(dist: Distribution, version: Version, progress: Progress | None = None)
 
     :return: the release to pin, with the upload date and the hashes of the index, which the files have.
     :raises Problem: UNREACHABLE if the index has no such file, date or hash, REFUSED if the release was
-        yanked, CORRUPT if a file does not match the index or its own metadata.
+        yanked or is a pre-release and not the newest, CORRUPT if a file does not match the index or its own
+        metadata.
     """
     from airflow_auth_patches.releases import index  # as in `fetch`
 
@@ -80,6 +93,10 @@ def find(dist: Distribution, version: Version, progress: Progress | None = None)
             "Check the network and the index.",
             Exit.UNREACHABLE,
         ) from error
+    if version.is_prerelease:
+        newest = max((Version(found.version) for found in page.packages if found.version), default=version)
+        if version < newest:
+            raise _not_newest(dist, version, f"the package index has {newest}")
     asked = Release(dist, version, datetime.date.min, (), {})
     hashes: dict[Kind, str] = {}
     uploaded = []
@@ -209,11 +226,39 @@ def with_entry(text: str, release: Release) -> str:
     return result
 
 
-def write(folder: Path, release: Release) -> None:
+def replaced(text: str, old: Release, new: Release) -> str:
+    """
+    Replace a pinned pre-release by a later release in the text of ``releases.toml``, in its pairs too.
+
+    A pair that has the new release is resolved as on the day after the upload, or later.
+    """
+    key = "core" if new.distribution is CORE else "fab"
+    day = new.date + datetime.timedelta(days=1)
+
+    def pair(found: re.Match[str]) -> str:
+        named = re.sub(
+            rf'^{key} = "{re.escape(str(old.version))}"$', f'{key} = "{new.version}"', found[0], flags=re.M
+        )
+        if named == found[0]:
+            return named
+        return re.sub(
+            r"^exclude-newer = (.+)$",
+            lambda was: f"exclude-newer = {max(was[1], str(day))}",
+            named,
+            flags=re.M,
+        )
+
+    text = re.sub(r"^\[\[pair\]\]\n(?:(?!\[).*\n)+", pair, text, flags=re.M)
+    return with_entry(text.replace(f"{entry(old)}\n", "").replace(f"\n{entry(old)}", ""), new)
+
+
+def write(folder: Path, release: Release, replaces: Release | None = None) -> None:
     """
     Add the entry of a release to ``releases.toml``, atomically.
 
+    :param replaces: the pinned pre-release that the release replaces.
     :raises Problem: if the layout of the file is unknown, or the file cannot be written.
     """
     path = folder / "releases.toml"
-    write_whole(path, with_entry(path.read_bytes().decode(), release))
+    text = path.read_bytes().decode()
+    write_whole(path, replaced(text, replaces, release) if replaces else with_entry(text, release))

@@ -109,6 +109,11 @@ class Release:
     def __str__(self) -> str:
         return f"{self.distribution.name}=={self.version}"
 
+    @property
+    def final(self) -> bool:
+        """Whether it is not a pre-release. A pinned pre-release stands for upstream's main branch."""
+        return not self.version.is_prerelease
+
     def filename(self, kind: Kind) -> str:
         """Return the file name of the wheel or the sdist."""
         end = "-py3-none-any.whl" if kind == "wheel" else ".tar.gz"
@@ -183,14 +188,19 @@ class Pins:
 
     @property
     def newest_pair(self) -> Pair:
-        """The pair of the newest core with the newest provider that is paired with it."""
-        return max(self.pairs, key=lambda pair: (pair.core.version, pair.fab.version))
+        """The pair of the newest final core with the newest provider that is paired with it."""
+        final = (pair for pair in self.pairs if pair.core.final and pair.fab.final)
+        return max(final, key=lambda pair: (pair.core.version, pair.fab.version))
 
     @property
     def minor_pairs(self) -> tuple[Pair, ...]:
         """The first pair of each minor version of the provider."""
         first = {pair.fab.version.release[:2]: pair for pair in reversed(self.pairs)}
         return tuple(first[minor] for minor in sorted(first))
+
+    def prerelease(self, dist: Distribution) -> Release | None:
+        """Return the pinned pre-release of a distribution, or ``None``."""
+        return next((each for each in self if each.distribution is dist and not each.final), None)
 
     def find(self, dist: Distribution, version: str) -> Release | None:
         """Return the pinned release of a distribution with that public version, or ``None``."""

@@ -74,9 +74,12 @@ def read_bugs(folder: Path) -> dict[str, Bug]:
                 entry.get("reproducer"),
                 entry.get("known-open"),
                 entry.get("absent"),
-                tuple((SpecifierSet(each["releases"]), each["why"]) for each in entry.get("open", ())),
+                tuple(
+                    (SpecifierSet(each["releases"], prereleases=True), each["why"])
+                    for each in entry.get("open", ())
+                ),
                 tuple(entry.get("needs", ())),
-                SpecifierSet(entry.get("shows-with", "")),
+                SpecifierSet(entry.get("shows-with", ""), prereleases=True),
                 tuple(entry.get("avoided-by", ())),
                 entry.get("page", ""),
             )

@@ -84,16 +84,20 @@ def add_release(
     """
     Fetch and verify a release, check whether each patch applies to it, and add it to ``releases.toml``.
 
+    A release that is newer than the pinned pre-release replaces it.
+
     :param name: the release, as in ``apache-airflow-core==3.3.3``.
     :param dry_run: do not write ``releases.toml``.
     :return: the release, and its compatibility with each patch of its distribution.
-    :raises Problem: if it is not a final release, is pinned already, is out of scope, cannot be fetched or is
-        corrupt. Nothing is written then.
+    :raises Problem: if it is pinned already, is out of scope, is a pre-release and not the newest, cannot be
+        fetched or is corrupt. Nothing is written then.
     """
     release = pinning.find(*pinning.named(name, project.releases), progress)
     fits = judge(project, release, sources(release))
     if not dry_run:
-        pinning.write(project.series.folder, release)
+        old = project.releases.prerelease(release.distribution)
+        replaces = old if old and old.version < release.version else None
+        pinning.write(project.series.folder, release, replaces)
     return release, fits
 
 

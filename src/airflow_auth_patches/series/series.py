@@ -224,7 +224,7 @@ def patch_of(path: Path, dist: Distribution, content: bytes) -> Patch:
         name, _, specifier = " ".join(trailers.get("Applies-To", ("",))).partition(" ")
         if name != dist.name or not specifier:
             raise InvalidSpecifier(f"Applies-To must be {dist.name}, a space and versions")
-        applies_to = SpecifierSet(specifier)
+        applies_to = SpecifierSet(specifier, prereleases=True)
     except InvalidSpecifier as error:
         line = next((n for n, row in enumerate(content.splitlines(), 1) if row.startswith(b"Applies-To:")), 1)
         raise PatchFault(path, line, f"{error}.") from error

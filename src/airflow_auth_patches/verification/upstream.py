@@ -100,7 +100,12 @@ def load(folder: Path) -> tuple[Listed, ...]:
             if not versions or not entry["reason"].strip():
                 raise ValueError(f"{entry['id']} needs a distribution, versions and a reason")
             entries.append(
-                Listed(entry["id"], distribution(name), SpecifierSet(versions), entry["reason"].strip())
+                Listed(
+                    entry["id"],
+                    distribution(name),
+                    SpecifierSet(versions, prereleases=True),
+                    entry["reason"].strip(),
+                )
             )
     return tuple(entries)
 
