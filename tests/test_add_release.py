@@ -106,7 +106,8 @@ def judged(project: Project, release: Release, files: Mapping[str, bytes]) -> di
 
 def test_compatibility_with_a_new_release_comes_from_the_text(root, project, pins):
     release = pins.release("apache-airflow-core==3.3.2")
-    known = dataclasses.replace(pins, releases=tuple(each for each in pins.releases if each != release))
+    newer = [each for each in pins if each.distribution is CORE and each.version >= release.version]
+    known = dataclasses.replace(pins, releases=tuple(each for each in pins.releases if each not in newer))
     older = [
         dataclasses.replace(p, applies_to=p.applies_to & SpecifierSet("!=3.3.2")) for p in project.patches
     ]
@@ -167,12 +168,12 @@ def maintained(pins: Pins, like: str) -> tuple[Release, dict[str, bytes]]:
 
 def test_patch_in_range_is_not_needed_when_the_release_has_its_edits(this_project, project, pins):
     release, files = maintained(pins, "3.2.2")
-    (patch,) = (each for each in project.patches if each.name == "action-logging-off-loop")
+    (patch,) = (each for each in project.patches if each.name == "action-logging-off-loop~3.3.2")
     files.update(hunks.apply_all(files, patch.edits))
     found = judged(this_project, release, files)
     taken = found.pop("action-logging-off-loop")
     assert (taken.compatibility, taken.form, taken.in_range) == (Compatibility.NOT_NEEDED, patch.name, True)
-    assert taken.notes == "the release has the edits of action-logging-off-loop; narrow Applies-To"
+    assert taken.notes == "the release has the edits of action-logging-off-loop~3.3.2; narrow Applies-To"
     assert not taken.misfits
     others = {each.compatibility for each in found.values() if each.in_range}
     assert others
@@ -194,7 +195,8 @@ def publish(index: Path) -> Callable[..., None]:
 
     def do(
         *,
-        version: str = "3.3.9",
+        release: Release = NEW,
+        version: str | None = None,
         module: str = "x = 1\n",
         in_wheel: str = "",
         in_sdist: str = "",
@@ -203,9 +205,9 @@ def publish(index: Path) -> Callable[..., None]:
         kinds: Iterable[releases.Kind] = ("wheel", "sdist"),
         broken: bool = False,
     ) -> None:
-        head = f"Metadata-Version: 2.4\nName: {CORE.name}\nVersion: {version}\n"
+        head = f"Metadata-Version: 2.4\nName: {CORE.name}\nVersion: {version or release.version}\n"
         pythons = "".join(f"Classifier: Programming Language :: Python :: {p}\n" for p in ("3.11", "3.12"))
-        with WheelFile(index / NEW.filename("wheel"), "w") as wheel:
+        with WheelFile(index / release.filename("wheel"), "w") as wheel:
             wheel.writestr("airflow/settings.py", "x = 1\n")
             wheel.writestr(f"{wheel.dist_info_path}/METADATA", head + pythons)
             if in_wheel:
@@ -213,7 +215,7 @@ def publish(index: Path) -> Callable[..., None]:
         files = {"src/airflow/settings.py": module, "PKG-INFO": head}
         if in_sdist:
             files[f"src/{in_sdist}"] = "import this\n"
-        sdist = index / NEW.filename("sdist")
+        sdist = index / release.filename("sdist")
         with tarfile.open(sdist, "w:gz") as tar:
             for name, text in files.items():
                 info = tarfile.TarInfo(f"{sdist.name.removesuffix('.tar.gz')}/{name}")
@@ -222,7 +224,7 @@ def publish(index: Path) -> Callable[..., None]:
         if broken:
             sdist.write_bytes(b"no archive")
         links = ""
-        for name in map(NEW.filename, kinds):
+        for name in map(release.filename, kinds):
             sha = digest or hashlib.sha256((index / name).read_bytes()).hexdigest()
             links += f'<a href="{name}#sha256={sha}"{attributes}>{name}</a>'
         (index / "index.html").write_text(f"<html><body>{links}</body></html>")
@@ -243,6 +245,41 @@ def test_release_of_the_index_is_pinned(publish, copy):
         Compatibility.NOT_NEEDED,
     }
     assert all(each.misfits for each in fits if each.compatibility is Compatibility.NEEDS_VARIANT)
+
+
+@pytest.mark.parametrize("version", ["3.4.0b3", "3.4.0"])
+def test_later_release_replaces_the_prerelease_and_its_pair(publish, pins, copy, version):
+    publish(release=dataclasses.replace(NEW, version=Version(version)))
+    add_release(load_project(copy), f"{CORE.name}=={version}")
+    now = releases.load(copy / "patches")
+    old = pins.prerelease(CORE)
+    assert [each for each in now if each not in pins.releases] == [now.release(f"{CORE.name}=={version}")]
+    assert [each for each in pins if each not in now.releases] == [old]
+    (was,) = (pair for pair in pins.pairs if pair.core is old)
+    (pair,) = (pair for pair in now.pairs if pair not in pins.pairs)
+    assert (pair.core.version, pair.fab) == (Version(version), was.fab)
+    assert pair.exclude_newer == NEW.date + datetime.timedelta(days=1)
+    assert [each for each in now.pairs if each != pair] == [each for each in pins.pairs if each != was]
+
+
+def test_older_final_release_keeps_the_prerelease(publish, pins, copy):
+    publish()
+    add_release(load_project(copy), f"{CORE.name}==3.3.9")
+    now = releases.load(copy / "patches")
+    assert now.prerelease(CORE) == pins.prerelease(CORE)
+    assert now.pairs == pins.pairs
+
+
+def test_refuses_a_prerelease_that_is_not_the_newest_of_the_index(publish, index, copy):
+    publish(release=dataclasses.replace(NEW, version=Version("3.4.0b3")))
+    page = index / "index.html"
+    page.write_text(
+        page.read_text().replace("</body>", "<a href='x'>apache_airflow_core-3.4.0rc1.tar.gz</a>")
+    )
+    held = (copy / "patches/releases.toml").read_bytes()
+    with pytest.raises(Problem, match=r"not the newest: the package index has 3\.4\.0rc1"):
+        add_release(load_project(copy), f"{CORE.name}==3.4.0b3")
+    assert (copy / "patches/releases.toml").read_bytes() == held
 
 
 NOT_IN_SDIST = r"is in the wheel, but not below airflow/ in the sdist"

@@ -17,10 +17,10 @@ from airflow_auth_patches.util.errors import Problem
 from airflow_auth_patches.util.processes import run
 from airflow_auth_patches.verification import expectations, prove, run_pytest, unit_tests
 
-OLDEST, NEWEST, REPORTED = "3.1.6+3.3.0", "3.3.2+3.10.2", "3.2.0+3.6.0"
+OLDEST, NEWEST, REPORTED, MAIN = "3.1.6+3.3.0", "3.3.2+3.10.2", "3.2.0+3.6.0", "3.4.0b2+3.10.2"
 #: All patches but one serve at least one of them; that one is for 3.1.8 only.
 PAIRS = (NEWEST, OLDEST, REPORTED)
-OTHERS = ("3.1.8+3.4.0", "3.2.2+3.6.5")
+OTHERS = ("3.1.8+3.4.0", "3.2.2+3.6.5", MAIN)
 
 
 def serving(project, pair) -> set[str]:
@@ -41,6 +41,7 @@ def mutants_on(project, pins, name: str) -> set[str]:
         OLDEST: serving(project, pins.pair(OLDEST)) - newest,
         "3.1.8+3.4.0": {"backfill-authorization-off-loop"},
         REPORTED: {"logout-revokes-first"},
+        MAIN: {"action-logging-off-loop"},
     }.get(name, set())
 
 
@@ -70,7 +71,7 @@ def test_patches_are_as_expected_on_stock_and_patched(pins, project, this_projec
 @pytest.mark.airflow
 @pytest.mark.slow
 @pytest.mark.timeout(5400)
-@pytest.mark.parametrize("name", [OLDEST, NEWEST, "3.1.8+3.4.0", REPORTED])
+@pytest.mark.parametrize("name", [OLDEST, NEWEST, "3.1.8+3.4.0", REPORTED, MAIN])
 def test_each_mutant_is_killed(pins, project, this_project, name):
     pair, mutants = pins.pair(name), mutants_on(project, pins, name)
     rows = list(prove.prove(this_project, pair, "3.11", sorted(mutants), tests=False))

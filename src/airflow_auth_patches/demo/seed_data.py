@@ -46,8 +46,11 @@ def create(session: Any, run_id: str, dag_ids: list[str]) -> None:
         ti.try_number = 1
         ti.state = "failed"
         ti.start_date = ti.end_date = NOW
-        of("models.taskinstancehistory", "TaskInstanceHistory").record_ti(ti, session=session)
-        ti.try_number = 2
+        if hasattr(instance, "working_set"):  # from 3.4, each try has a row of its own
+            ti = ti.prepare_db_for_next_try(session)
+        else:
+            of("models.taskinstancehistory", "TaskInstanceHistory").record_ti(ti, session=session)
+            ti.try_number = 2
         ti.state = "success"
         ti.trigger_id = trigger.id
         session.flush()

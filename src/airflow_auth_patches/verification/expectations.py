@@ -24,7 +24,7 @@ from airflow_auth_patches.util.errors import Fault, Problem
 
 FOLDER = "expectations"
 KEYS = {"file", "alone", "fails-on-stock", "new-api", "regression", "mutant"}
-MUTANT_KEYS = {"name", "path", "old", "new", "killed-by"}
+MUTANT_KEYS = {"name", "path", "old", "new", "killed-by", "newest-only"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Mutant:
     :param old: the text to replace, which occurs once.
     :param new: the text without the safeguard.
     :param killed_by: the tests that fail with the mutant, at least one.
+    :param newest_only: whether only the newest form has the safeguard.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Mutant:
     old: str
     new: str
     killed_by: tuple[str, ...]
+    newest_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,11 @@ class Expectations:
 
     def mutants_of(self, patch: Patch) -> tuple[Mutant, ...]:
         """Return the mutants of the files that this form of the patch edits."""
-        return tuple(mutant for mutant in self.mutants if mutant.path in patch.edits)
+        return tuple(
+            mutant
+            for mutant in self.mutants
+            if mutant.path in patch.edits and not (mutant.newest_only and patch.variant)
+        )
 
 
 def load(folder: Path, slug: str) -> Expectations:
@@ -97,7 +103,8 @@ def _mutant(raw: Mapping[str, Any]) -> Mutant:
     _known(raw, MUTANT_KEYS)
     if not raw["killed-by"]:
         raise ValueError(f"the mutant {raw['name']!r} is killed by no test")
-    return Mutant(raw["name"], raw["path"], raw["old"], raw["new"], tuple(raw["killed-by"]))
+    killed_by, newest_only = tuple(raw["killed-by"]), raw.get("newest-only", False)
+    return Mutant(raw["name"], raw["path"], raw["old"], raw["new"], killed_by, newest_only)
 
 
 def _known(raw: Mapping[str, Any], keys: set[str]) -> None:

@@ -17,7 +17,7 @@ from airflow_auth_patches.demo.server import Server
 from airflow_auth_patches.demo.sweep import SeedData, get_steps
 from airflow_auth_patches.demo.writes import flows, left_out
 
-PAIRS = ("3.1.8+3.4.0", "3.2.2+3.6.5", "3.3.2+3.10.2")
+PAIRS = ("3.1.8+3.4.0", "3.2.2+3.6.5", "3.3.2+3.10.2", "3.4.0b2+3.10.2")
 ROUNDS = 4
 CONCURRENCY = 10
 DEADLINE = 300.0

@@ -22,6 +22,7 @@ import threading
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 from uuid import uuid4
 
 import anyio
@@ -32,6 +33,8 @@ from sqlalchemy import event, select
 from airflow import settings
 from airflow.api_fastapi.app import create_app, purge_cached_app
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+from airflow.api_fastapi.core_api import security
+from airflow.api_fastapi.core_api.security import get_user
 from airflow.models import Log
 from airflow.utils.session import create_session
 
@@ -63,6 +66,21 @@ def listening(name: str, listener: Callable[..., None]) -> Iterator[None]:
         yield
     finally:
         event.remove(settings.engine, name, listener)
+
+
+@contextmanager
+def database_work() -> Iterator[list[tuple[str, bool]]]:
+    """Collect statements and checkouts of connections, each with whether the event loop waits for it."""
+    collected: list[tuple[str, bool]] = []
+
+    def before(conn, cursor, statement, parameters, context, executemany) -> None:
+        collected.append((statement, on_event_loop()))
+
+    def taken(connection, record, proxy) -> None:
+        collected.append(("checkout", on_event_loop()))
+
+    with listening("before_cursor_execute", before), listening("checkout", taken):
+        yield collected
 
 
 class AuditLogWrite:
@@ -135,12 +153,15 @@ def rows(name: str) -> list[Log]:
         return list(session.scalars(select(Log).where(Log.extra.contains(name))))
 
 
+TASK_INSTANCE = "/dags/d/dagRuns/r/taskInstances/t"
 LOGGED_WRITES = [
     pytest.param("POST", "/pools", {"name": "{}", "slots": 1}, 201, id="pool"),
     pytest.param("POST", "/pools", {"name": "{}", "slots": "many"}, 422, id="invalid-body"),
     pytest.param("DELETE", "/pools/{}", None, 404, id="handler-fails"),
     pytest.param("POST", "/variables", {"key": "{}", "value": "v"}, 201, id="variable"),
     pytest.param("POST", "/connections", {"connection_id": "{}", "conn_type": "http"}, 201, id="connection"),
+    pytest.param("PATCH", f"{TASK_INSTANCE}?map_index=0", {"note": "{}"}, 404, id="task-instance"),
+    pytest.param("PATCH", f"{TASK_INSTANCE}?map_index=x", {"note": "{}"}, 422, id="malformed-task-instance"),
 ]
 
 
@@ -149,13 +170,34 @@ def filled_in(template: Any, name: str) -> Any:
 
 
 @pytest.mark.parametrize(("method", "path", "body", "status"), LOGGED_WRITES)
-async def test_audit_log_is_written_in_a_thread(client, method, path, body, status):
+async def test_request_does_no_database_work_on_the_event_loop(app, client, method, path, body, status):
     name = f"name-{uuid4()}"
-    with AuditLogWrite().watched() as write:
+    user = SimpleAuthManagerUser(username="test", role="admin")
+    # Without a token: its check is not part of the audit log.
+    with mock.patch.dict(app.dependency_overrides, {get_user: lambda: user}), database_work() as collected:
         response = await client.request(method, path.replace("{}", name), json=filled_in(body, name))
 
-    assert response.status_code == status
-    assert write.on_loop == [False]
+    assert response.status_code == status, response.text
+    assert [what for what, on_loop in collected if on_loop] == []
+    assert ["INTO log" in what for what, on_loop in collected if not on_loop].count(True) == 1
+
+
+async def test_team_of_a_resource_is_looked_up_in_a_thread(app, client):
+    async def no_team(*_) -> set[str | None]:
+        return {None}
+
+    user = SimpleAuthManagerUser(username="test", role="admin")
+    with (
+        conf_vars({("core", "multi_team"): "True"}),
+        # The authorization looks up the team too, which is not meant here.
+        mock.patch.object(security, "_collect_teams_to_check", no_team, create=True),
+        mock.patch.dict(app.dependency_overrides, {get_user: lambda: user}),
+        database_work() as collected,
+    ):
+        response = await client.delete(f"/pools/name-{uuid4()}")
+
+    assert response.status_code == 404
+    assert [what for what, on_loop in collected if on_loop] == []
 
 
 async def test_loop_goes_on_while_the_audit_log_waits(client):
