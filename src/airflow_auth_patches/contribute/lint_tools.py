@@ -19,6 +19,9 @@ LICENCE = b"# Licensed to the Apache Software Foundation (ASF) under one\n"
 INSTALL = "Install the development tools: `make setup`."
 FORMAT = f"Run `ruff format --config {RUFF}`; for a patch, in its tree."
 
+#: The oldest Python on which the added files run: that of the oldest releases.
+OLDEST = "3.10"
+
 
 @dataclass(frozen=True)
 class Finding(Fault):
@@ -38,16 +41,17 @@ class Finding(Fault):
         return f"{self.path}:{self.line}: {self.rule}: {self.what} {self.remedy}"
 
 
-def ruff(folder: Path, files: Sequence[str]) -> list[Finding]:
+def ruff(folder: Path, files: Sequence[str], oldest: str = OLDEST) -> list[Finding]:
     """
     Return what ruff finds in files, the places that it would reformat, and files without licence header.
 
     :param files: the monorepo paths of the files.
+    :param oldest: the oldest Python on which the files run, as in ``3.11``.
     :raises Problem: if ruff is missing or fails.
     """
     if not files:
         return []
-    options = ["--no-cache", "--config", str(RUFF)]
+    options = ["--no-cache", "--config", str(RUFF), "--target-version", f"py{oldest.replace('.', '')}"]
     tool = str(program("ruff", INSTALL))
     check = [tool, "check", "--quiet", "--exit-zero", "--output-format", "json", *options]
     found = [
@@ -73,7 +77,13 @@ def ruff(folder: Path, files: Sequence[str]) -> list[Finding]:
     return found
 
 
-def mypy(folder: Path, files: Sequence[str], source: str = "", python: Path | None = None) -> list[Finding]:
+def mypy(
+    folder: Path,
+    files: Sequence[str],
+    source: str = "",
+    python: Path | None = None,
+    oldest: str = OLDEST,
+) -> list[Finding]:
     """
     Return what mypy finds in files.
 
@@ -81,11 +91,12 @@ def mypy(folder: Path, files: Sequence[str], source: str = "", python: Path | No
     :param source: the first folder in which mypy searches modules, below ``folder``.
     :param python: the interpreter of an environment with the packages that the files import. Without it,
         imports of packages have the type ``Any``, whatever the environment of this tool contains.
+    :param oldest: the oldest Python on which the files run, as in ``3.11``.
     :raises Problem: if mypy is missing or crashes.
     """
     if not files:
         return []
-    options = ["--config-file", str(MYPY), "--output", "json"]
+    options = ["--config-file", str(MYPY), "--python-version", oldest, "--output", "json"]
     options += ["--python-executable", str(python)] if python else ["--no-site-packages"]
     with tempfile.TemporaryDirectory(prefix="airflow-auth-patches-") as name:
         # The stock and the patched files of a release, in one temporary folder, share a cache.

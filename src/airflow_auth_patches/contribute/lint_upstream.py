@@ -159,8 +159,9 @@ def _interpreter(project: Project, release: Release, python: str, progress: Prog
 
 
 def _findings(work: tree.Tree, files: Sequence[str], python: Path | None) -> list[Finding]:
-    source = f"{work.release.distribution.root}/src"
-    return ruff(work.folder, files) + (mypy(work.folder, files, source, python) if python else [])
+    source, oldest = f"{work.release.distribution.root}/src", work.release.pythons[0]
+    found = ruff(work.folder, files, oldest)
+    return found + (mypy(work.folder, files, source, python, oldest) if python else [])
 
 
 def _same(finding: Finding) -> tuple[Path, str, str, str]:
