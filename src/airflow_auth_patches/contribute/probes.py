@@ -5,16 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from urllib.parse import quote
 
 from airflow_auth_patches.demo import pages
 from airflow_auth_patches.demo.faults import ServerDatabase
-from airflow_auth_patches.demo.load import VERSION, Request, run_flows, send
+from airflow_auth_patches.demo.load import VERSION, Request, Result, run_flows, send
 from airflow_auth_patches.demo.outcomes import Measurement, Observation
 from airflow_auth_patches.demo.reached import Reached
-from airflow_auth_patches.demo.scenarios import logout, session_cleanup, token_race, ui_load
+from airflow_auth_patches.demo.scenarios import logout, session_cleanup, token_race, truncated_page, ui_load
 from airflow_auth_patches.demo.scenarios.database_waits import refused, ways
 from airflow_auth_patches.series.probes import Probe
 from airflow_auth_patches.util.errors import Exit, Problem
@@ -28,6 +29,9 @@ DEADLINE = 60.0
 #: More requests than this wait for one of the server's 40 threads, also without the bug.
 THREADS = 39
 TOKENS = 5
+#: Kills of a page's connection at most, and the steps in which they spread over a quarter of its time.
+KILLS, STEPS = 120, 40
+CUT = "200 cut short"
 
 
 @dataclass
@@ -181,12 +185,44 @@ def browser_sessions(server: Reached, database: ServerDatabase, probe: Probe) ->
     return ui_load.run_once(server, [quote(each["dag_id"], safe="") for each in found])
 
 
+def killed_page(server: Reached, database: ServerDatabase, probe: Probe) -> Observation:
+    """
+    Request a FAB page repeatedly, and kill its connection at growing times after its last table was unlocked.
+
+    The wait for the table shows the connection. A kill before the end of a query gives an error page, and one
+    after the teardown changes nothing. One in between must not cut the page short.
+    """
+    page = Request(
+        "GET", truncated_page.PAGE, 200, session=truncated_page.sign_in(server), contains=truncated_page.END
+    )
+    usual = send(server.url, [page], deadline=DEADLINE)
+    if usual.failures:
+        told = " ".join(f"{name}={value}" for name, value in probe.settings.items())
+        raise Problem(f"{page} fails without a kill.", f"Start the server with {told}.", Exit.FAILED)
+    total = Result([], 0)
+    # Few kills hit the short time in between, so stop at the first page that is cut short.
+    while len(total.answers) < KILLS and not total.outcomes[CUT]:
+        with ThreadPoolExecutor(1) as pool:
+            with database.locked(probe.table):
+                sent = pool.submit(send, server.url, [page], deadline=DEADLINE)
+                while not (found := database.waiting(probe.table)) and not sent.done():
+                    time.sleep(0.01)
+            time.sleep(usual.wall * (len(total.answers) % STEPS) / STEPS / 4)
+            for connection in found:
+                database.kill(connection)
+            total += sent.result()
+    sees = f"{total.outcomes[CUT]} of {len(total.answers)} pages cut short: {ways(total)}"
+    measurement = Measurement(str(page), total, DEADLINE, len(total.answers), KILLS)
+    return Observation(sees=sees, failed=bool(total.outcomes[CUT]), measurements=[measurement])
+
+
 RUN: Mapping[str, Callable[[Reached, ServerDatabase, Probe], Observation]] = {
     "locked-table": locked_table,
     "full-pool": full_pool,
     "browser-sessions": browser_sessions,
     "logout-leeway": lambda server, database, probe: logout.in_leeway(server, TOKENS),
     "killed-connection": lambda server, database, probe: session_cleanup.run(server),
+    "killed-page": killed_page,
     "token-race": lambda server, database, probe: token_race.observe(
         server, 0, (token_race.five_tokens(server),)
     ),

@@ -12,7 +12,10 @@ from airflow_auth_patches.util.show import markdown_table
 
 FILE = "probes.toml"
 #: The kinds of probes. `contribute/probes.py` has a function for each.
-KINDS = ("locked-table", "full-pool", "browser-sessions", "logout-leeway", "killed-connection", "token-race")
+KINDS = (
+    *("locked-table", "full-pool", "browser-sessions", "logout-leeway"),
+    *("killed-connection", "killed-page", "token-race"),
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ def table(series: Series) -> str:
     rows, known = [], load(series.folder)
     for slug in dict.fromkeys(patch.slug for patch in series.patches):
         if probe := known.get(slug):
-            told = f"`{probe.request}`, `{probe.table}` locked" if probe.table else ""
+            locked = f"`{probe.table}` locked" if probe.table else ""
+            told = ", ".join(filter(None, (f"`{probe.request}`" * bool(probe.request), locked)))
             told += ", which must be answered" if probe.answered else ""
             told += "" if probe.token else ", without a token"
             settings = ", ".join(f"`{name}={value}`" for name, value in probe.settings.items())
