@@ -140,6 +140,9 @@ class Somewhere:
         lines = "\n".join(self.done[mark:])
         return f"{lines}\npool-watch: 1 waiting\npool-watch: 12 waiting\n    raise exc.TimeoutError(\n"
 
+    def reset(self, *probes: str) -> None:
+        self.done.append("reset")
+
     def restart(self) -> None:
         self.done.append("restart")
 
@@ -170,7 +173,6 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Somewhere]:
 
         monkeypatch.setattr(browsers, "browse", browse)
         monkeypatch.setattr(browsers, "available", available)
-        monkeypatch.setattr(ui_load.pages, "reset", lambda url, probe: server.done.append("reset"))
         return server
 
     return make
