@@ -24,7 +24,7 @@ from airflow_auth_patches.util.errors import Fault, Problem
 
 FOLDER = "expectations"
 KEYS = {"file", "alone", "fails-on-stock", "new-api", "regression", "mutant"}
-MUTANT_KEYS = {"name", "path", "old", "new", "killed-by", "newest-only"}
+MUTANT_KEYS = {"name", "path", "old", "new", "killed-by", "forms"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Mutant:
     :param old: the text to replace, which occurs once.
     :param new: the text without the safeguard.
     :param killed_by: the tests that fail with the mutant, at least one.
-    :param newest_only: whether only the newest form has the safeguard.
+    :param forms: the forms of the patch that have the safeguard in these words; empty for all.
     """
 
     name: str
@@ -44,7 +44,11 @@ class Mutant:
     old: str
     new: str
     killed_by: tuple[str, ...]
-    newest_only: bool = False
+    forms: tuple[str, ...] = ()
+
+    def of(self, patch: Patch) -> bool:
+        """Check whether the form of the patch has the safeguard in these words."""
+        return not self.forms or patch.name in self.forms
 
 
 @dataclass(frozen=True)
@@ -71,12 +75,8 @@ class Expectations:
         return *self.fails_on_stock, *self.new_api, *self.regression
 
     def mutants_of(self, patch: Patch) -> tuple[Mutant, ...]:
-        """Return the mutants of the files that this form of the patch edits."""
-        return tuple(
-            mutant
-            for mutant in self.mutants
-            if mutant.path in patch.edits and not (mutant.newest_only and patch.variant)
-        )
+        """Return the mutants of this form of the patch, in the files that it edits."""
+        return tuple(mutant for mutant in self.mutants if mutant.path in patch.edits and mutant.of(patch))
 
 
 def load(folder: Path, slug: str) -> Expectations:
@@ -103,8 +103,8 @@ def _mutant(raw: Mapping[str, Any]) -> Mutant:
     _known(raw, MUTANT_KEYS)
     if not raw["killed-by"]:
         raise ValueError(f"the mutant {raw['name']!r} is killed by no test")
-    killed_by, newest_only = tuple(raw["killed-by"]), raw.get("newest-only", False)
-    return Mutant(raw["name"], raw["path"], raw["old"], raw["new"], killed_by, newest_only)
+    killed_by, forms = tuple(raw["killed-by"]), tuple(raw.get("forms", ()))
+    return Mutant(raw["name"], raw["path"], raw["old"], raw["new"], killed_by, forms)
 
 
 def _known(raw: Mapping[str, Any], keys: set[str]) -> None:
@@ -185,13 +185,17 @@ def _faults(root: Path, expected: Expectations, patch: Patch) -> Iterator[str]:
     for mutant in expected.mutants:
         if not {name.partition("[")[0] for name in mutant.killed_by} <= names:
             yield f"The mutant {mutant.name} names a test that is not in {expected.file}."
+        for form in mutant.forms:
+            if not patch.path.with_name(f"{form}.patch").is_file():
+                yield f"The mutant {mutant.name} names the form {form}, which does not exist."
 
 
 def mutant_faults(folder: Path, patch: Patch, after: Mapping[str, bytes]) -> Iterator[Fault]:
     """
     Check that the text that each mutant replaces occurs exactly once in the patched files.
 
-    A variant that does not edit a file skips the mutants of that file. The newest form must have all mutants.
+    A variant that does not edit a file skips the mutants of that file. The newest form must have all mutants
+    but those of other forms.
 
     :param after: the patched files, by monorepo path.
     """
@@ -199,7 +203,8 @@ def mutant_faults(folder: Path, patch: Patch, after: Mapping[str, bytes]) -> Ite
         expected = load(folder, patch.slug)
     except Problem:
         return  # faults() reports it
-    for mutant in expected.mutants if patch.variant is None else expected.mutants_of(patch):
+    newest = filter(lambda mutant: mutant.of(patch), expected.mutants)
+    for mutant in newest if patch.variant is None else expected.mutants_of(patch):
         count = after.get(mutant.path, b"").decode().count(mutant.old)
         if count != 1:
             what = (

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from functools import cache
 
 import httpx
@@ -26,8 +25,10 @@ import pytest
 from sqlalchemy import delete, event, select
 
 from airflow import settings
+from airflow._shared.timezones import timezone
 from airflow.api_fastapi.app import create_app, get_auth_manager, purge_cached_app
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+from airflow.api_fastapi.core_api import security
 from airflow.api_fastapi.core_api.routes.public import backfills, dag_sources
 from airflow.api_fastapi.core_api.security import get_user
 from airflow.dag_processing.collection import update_dag_parsing_results_in_db
@@ -48,7 +49,7 @@ from tests_common.test_utils.config import conf_vars
 pytestmark = pytest.mark.db_test
 
 BUNDLE = "request-session"
-DAY = datetime(2026, 1, 1, tzinfo=timezone.utc)
+DAY = timezone.datetime(2026, 1, 1)
 SIMPLE_AUTH_MANAGER = "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
 BACKFILL = {
     "dag_id": "daily",
@@ -66,6 +67,8 @@ if hasattr(dag_sources, "get_auth_manager"):
     REQUESTS.append(pytest.param("GET", "/api/v2/dagSources/daily", None, id="dag-source"))
 if hasattr(backfills, "resolve_run_on_latest_version"):
     REQUESTS.append(pytest.param("POST", "/api/v2/backfills", BACKFILL, id="backfill"))
+if hasattr(security, "readable_dag_bundles_filter_factory"):
+    REQUESTS.append(pytest.param("GET", "/api/v2/dagBundles", None, id="dag-bundles"))
 
 
 @pytest.fixture

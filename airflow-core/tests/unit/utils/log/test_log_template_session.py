@@ -17,15 +17,14 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime, timezone
 from functools import cache
-from types import SimpleNamespace
 
 import httpx
 import pytest
 from sqlalchemy import delete, event, select
 
 from airflow import settings
+from airflow._shared.timezones import timezone
 from airflow.api_fastapi.app import create_app, purge_cached_app
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.api_fastapi.core_api.security import get_user
@@ -48,7 +47,7 @@ from tests_common.test_utils.config import conf_vars
 pytestmark = pytest.mark.db_test
 
 BUNDLE = "log-template"
-DAY = datetime(2026, 1, 1, tzinfo=timezone.utc)
+DAY = timezone.datetime(2026, 1, 1)
 SIMPLE_AUTH_MANAGER = "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
 LOG = "/api/v2/dags/dag/dagRuns/run/taskInstances/task/logs/1"
 
@@ -183,14 +182,6 @@ def test_dag_run_without_a_session(handler, rows):
         session.expunge_all()
 
     assert name_of(handler, task_instance) == "task-3.log"
-
-
-def test_dag_run_that_is_no_row(handler):
-    template = SimpleNamespace(filename="{{ ti.task_id }}.log")
-    run = SimpleNamespace(logical_date=DAY, run_after=DAY, get_log_template=lambda *, session: template)
-    task_instance = SimpleNamespace(task_id="any", get_dagrun=lambda *, session: run)
-
-    assert name_of(handler, task_instance) == "any.log"
 
 
 @pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson"])
