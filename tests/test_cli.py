@@ -102,7 +102,7 @@ def test_wheel_is_named_with_the_label(tmp_path):
     done = tool("wheel", "--release", "apache-airflow-core==3.1.8", "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     names = [path.name for path in tmp_path.iterdir()]
-    assert names == ["apache_airflow_core-3.1.8+authpatches.1-py3-none-any.whl"]
+    assert names == ["apache_airflow_core-3.1.8+authpatches.2-py3-none-any.whl"]
 
 
 @pytest.mark.parametrize(

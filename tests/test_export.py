@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import subprocess
 import sys
@@ -16,15 +15,13 @@ from airflow_auth_patches.cli import app
 from airflow_auth_patches.contribute import upstream
 from airflow_auth_patches.contribute.export import NEWS, for_version, message, news_lines
 from airflow_auth_patches.contribute.send import export
-from airflow_auth_patches.installation import environments, wheels
-from airflow_auth_patches.installation.pair_environments import folder_of
+from airflow_auth_patches.installation import wheels
 from airflow_auth_patches.releases import fetching, releases
 from airflow_auth_patches.releases.releases import to_installed
 from airflow_auth_patches.series import series, tree
 from airflow_auth_patches.series.project import load_project
 from airflow_auth_patches.series.series import Patch
 from airflow_auth_patches.util.errors import Exit, Problem
-from airflow_auth_patches.verification import run_pytest
 
 ROOT = Path(__file__).parents[1]
 AUTHOR = "Zoë Łukasz, of the Tests <zoe@example.org>"
@@ -102,30 +99,6 @@ def check_commit(made: tree.Tree, file: Path, patch: Patch, news: str | None) ->
     assert f"\nrelated: #{patch.trailers['Bug'][0].rpartition('/')[2]}\n" in head
     assert patch.body.partition("\n")[0] in head
     assert "airflow-auth-patches" not in file.read_text()
-
-
-@pytest.mark.airflow
-def test_the_tests_of_an_exported_tree_pass_in_it(pins, project, sent, picture):
-    """With the tree's own sources before the released ones, and fail without them."""
-    pair, names = pins.pair("3.3.2+3.10.2"), ["auth-manager-purge-race", "pool-slots-session"]
-    tests = [test for patch in project.select(pins.release(CORE), names) for test in patch.tests]
-    made = picture(CORE, whole=True)
-    made.git("am", *sent(CORE, names).files)
-    for shared in (made.folder / "shared").glob("*/src/airflow_shared/*/"):  # links in the monorepo
-        (made.folder / "airflow-core/src/airflow/_shared" / shared.name).symlink_to(shared)
-    stock = environments.make(pair, "3.11", folder_of(ROOT, pair, "3.11", "stock"))
-    stub = ROOT / run_pytest.PLUGIN_STUB
-
-    def run(*sources: Path) -> dict[str, str]:
-        places = os.pathsep.join(map(str, [*sources, stub]))
-        words = ["-p", "tests_common.pytest_plugin", "-c", stub / "pytest.ini"]
-        return run_pytest.run(made.folder, stock, [*words, *tests], variables={"PYTHONPATH": places})
-
-    outcomes = run(made.folder / "airflow-core/src")
-    assert {name.partition("::")[0] for name in outcomes} == set(tests)
-    assert set(outcomes.values()) == {"passed"}
-    released = run()
-    assert {name.partition("::")[0] for name, said in released.items() if said != "passed"} == set(tests)
 
 
 def test_the_same_commits_are_the_same_bytes(sent, tmp_path):

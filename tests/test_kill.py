@@ -66,7 +66,7 @@ if told and told["who"] == ("pip" if "pip" in sys.orig_argv else "tool"):
 """
 IMPORTS = "import importlib; [importlib.import_module(name) for name in {!r}]"
 MODULES = ["airflow", "airflow.settings", "airflow.api.app", "airflow.providers.fab.settings"]
-STOCK, LABEL = ["3.1.6", "3.3.0"], "+authpatches.1"
+STOCK, LABEL = ["3.1.6", "3.3.0"], "+authpatches.2"
 
 
 def apply(small, who: str, at: int) -> tuple[int, int]:

@@ -122,8 +122,8 @@ def test_failed_write_leaves_no_other_file(tmp_path):
 @pytest.mark.parametrize(
     ("version", "slugs", "said"),
     [
-        ("3.3.2+authpatches.1", ("request-session", plugin.SLUG), "has the patch request-admission"),
-        ("3.3.2+authpatches.1", ("request-session",), None),
+        ("3.3.2+authpatches.2", ("request-session", plugin.SLUG), "has the patch request-admission"),
+        ("3.3.2+authpatches.2", ("request-session",), None),
         ("3.0.6", (), r"no apache-airflow-core 3\.1\.0 or later"),
     ],
 )

@@ -44,7 +44,7 @@ def test_changed_edits_of_a_default_patch_need_another_label(small):
     assert faults(small) == []
     (what,) = faults(small, series=edited(small.series, "users-route", b"\n+", b"\n+  "))
     assert what.startswith(
-        f"The default patches of {FAB} changed, and the label is still authpatches.1: raise"
+        f"The default patches of {FAB} changed, and the label is still authpatches.2: raise"
     )
     removed = tuple(patch for patch in small.series.patches if patch.slug != "request-admission")
     (what,) = faults(small, series=dataclasses.replace(small.series, patches=removed))

@@ -137,7 +137,7 @@ def test_reports_cache_that_cannot_be_written(cache, published, tmp_path, monkey
 
 
 def test_version_with_a_local_label_finds_its_release(pins):
-    found = pins.find(CORE, "3.3.2+authpatches.1")
+    found = pins.find(CORE, "3.3.2+authpatches.2")
     assert found is not None
     assert str(found.version) == "3.3.2"
     assert pins.find(CORE, "no version") is None

@@ -17,7 +17,7 @@ from airflow_auth_patches.releases.releases import CORE, FAB
 from airflow_auth_patches.util.errors import Exit, Problem
 
 TOOL = Path(sys.executable).parent / "airflow-auth-patches"
-STOCK, PATCHED = ["3.1.6", "3.3.0"], ["3.1.6+authpatches.1", "3.3.0+authpatches.1"]
+STOCK, PATCHED = ["3.1.6", "3.3.0"], ["3.1.6+authpatches.2", "3.3.0+authpatches.2"]
 CORE_INFO = "apache_airflow_core-3.1.6.dist-info"
 
 #: Replaces the start of the environment's pip: it ends like a killed one, after it removed a release.
@@ -127,7 +127,7 @@ def test_killed_apply_leaves_a_journal_and_is_repaired(small, patched):
     told = json.loads((small.site / ".airflow-auth-patches/journal.json").read_text())
     assert told["command"] == "apply"
     assert told["installed"] == ["apache-airflow-core==3.1.6", "apache-airflow-providers-fab==3.3.0"]
-    assert told["installing"] == [f"{each}+authpatches.1" for each in told["installed"]]
+    assert told["installing"] == [f"{each}+authpatches.2" for each in told["installed"]]
     done = subprocess.run(
         [TOOL, "status", "--python", small.python], capture_output=True, text=True, check=False
     )
@@ -140,7 +140,7 @@ def test_killed_apply_leaves_a_journal_and_is_repaired(small, patched):
 def test_repair_of_one_release_also_restores_the_other_one(small):
     """Some patches break the other distribution if its patches are missing."""
     patching.apply(small.plan(), small.pins)
-    (small.site / "apache_airflow_providers_fab-3.3.0+authpatches.1.dist-info/RECORD").unlink()
+    (small.site / "apache_airflow_providers_fab-3.3.0+authpatches.2.dist-info/RECORD").unlink()
     done = repair(small.python, small.pins)
     assert len(done.releases) == 2
     assert small.versions == STOCK

@@ -187,7 +187,7 @@ BY_DAG_ID = [
 OF_TEAM = [
     pytest.param(Case("DELETE", "/pools/<name>", None, 204, "FROM slot_pool"), id="pool"),
     pytest.param(Case("DELETE", "/connections/<name>", None, 204, "FROM connection"), id="connection"),
-    pytest.param(Case("DELETE", "/variables/<name>", None, 204, "FROM variable"), id="variable"),
+    pytest.param(Case("GET", "/variables/<name>", None, 200, "FROM variable"), id="variable"),
 ]
 TO_TEAM = [
     pytest.param(
