@@ -71,7 +71,7 @@ def pytest_runtest_call() -> Generator[None, object, object]:
 LONGEST = (
     "test_expectations.py",
     "test_admission.py",
-    "test_upstream.py",
+    "test_rehearsal.py",
     "test_verify.py",
     "test_end_to_end.py",
 )

@@ -116,10 +116,10 @@ def test_the_range_diff_shows_what_differs_and_no_more(this_project, made):
     assert shown.splitlines()[0].count(" ! ") == 1
     assert "- from airflow.configuration import conf" in shown
     assert "v3-2-test" not in shown
-    alike = backport(this_project, None, ["action-logging-off-loop"], author=AUTHOR)
+    alike = backport(this_project, None, ["auth-manager-purge-race"], author=AUTHOR)
     assert re.fullmatch(
-        r"1:  [0-9a-f]+ = 1:  [0-9a-f]+ Keep the API server responsive while it writes the audit log\n",
-        alike.differences["main..v3-2-test"],
+        r"1:  [0-9a-f]+ = 1:  [0-9a-f]+ Keep requests working while the cached app is purged\n",
+        alike.differences["main..v3-3-test"],
     )
     assert alike.files == ()
 
@@ -171,7 +171,7 @@ def test_a_feature_is_for_no_branch_without_asking(without_results):
 
 def test_what_was_not_run_is_said(without_results):
     told = notes(without_results, "action-logging-off-loop")
-    assert "its forms are for 3.2.0 to 3.3.2, not for 3.1.8" in told
+    assert "its forms are for 3.2.0 to 3.4.0b2, not for 3.1.8" in told
     assert (
         "to check whether 3.1.8 has the bug, run `airflow-auth-patches judge apache-airflow-core==3.1.8`"
         in told

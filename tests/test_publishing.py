@@ -57,9 +57,9 @@ def test_changed_messages_and_patches_that_are_not_default_need_no_other_label(s
 
 
 def test_new_label_and_new_release_must_be_published(small, pins):
-    raised = dataclasses.replace(small.releases, label="authpatches.2")
+    raised = dataclasses.replace(small.releases, label="authpatches.3")
     (what,) = faults(small, releases=raised)
-    assert what.startswith("The label authpatches.2 is not published for each release: run ")
+    assert what.startswith("The label authpatches.3 is not published for each release: run ")
     publishing.publish(dataclasses.replace(small, releases=raised))
     assert faults(small, releases=raised) == []
     more = dataclasses.replace(raised, releases=pins.releases)
@@ -69,7 +69,7 @@ def test_new_label_and_new_release_must_be_published(small, pins):
 def test_publish_refuses_other_wheels_with_the_same_label(small):
     before = published.read(small.series.folder)
     fewer = tuple(patch for patch in small.series.patches if patch.slug != "users-route")
-    with pytest.raises(Problem, match=r"were published with the label authpatches\.1"):
+    with pytest.raises(Problem, match=r"were published with the label authpatches\.2"):
         publishing.publish(
             dataclasses.replace(small, series=dataclasses.replace(small.series, patches=fewer))
         )

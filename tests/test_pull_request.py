@@ -21,7 +21,7 @@ from airflow_auth_patches.verification import expectations
 
 ROOT = Path(__file__).parents[1]
 AUTHOR = "A Sender <sender@example.org>"
-CORE, FAB = "apache-airflow-core==3.3.2", "apache-airflow-providers-fab==3.10.2"
+CORE, FAB = "apache-airflow-core==3.4.0b2", "apache-airflow-providers-fab==3.10.2"
 #: The releases on which, together, each patch is.
 RELEASES = (
     CORE,

@@ -249,7 +249,8 @@ def test_exit_code_of_the_command(monkeypatch, patched, code, said):
 
 
 @pytest.mark.airflow
-@pytest.mark.parametrize("name", ["3.3.2+3.10.2", pytest.param("3.1.6+3.3.0", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["3.3.2+3.10.2", "3.1.6+3.3.0"])
 def test_provider_tests_that_pass_on_stock_pass_when_patched(pins, this_project, name):
     found = upstream_runs.run_provider_tests(this_project, pins.pair(name), "3.11")
     assert (found.broken, found.wrong) == ((), ())

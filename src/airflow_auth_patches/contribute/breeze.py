@@ -128,7 +128,7 @@ def start(
             "With a released core, patches of core are not loaded.",
             "Leave out --use-airflow-version, or use --provider.",
         )
-    newest = max(release.version for release in pins.releases if release.distribution is CORE)
+    newest = max(each.version for each in pins.releases if each.distribution is CORE and each.final)
     wanted = {
         **options,
         "--mount-sources": "selected" if core else "providers-and-tests",
