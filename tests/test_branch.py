@@ -57,7 +57,7 @@ def test_installed_files_have_the_content_of_the_branch(airflow):
     }
 
 
-@pytest.mark.parametrize(("version", "fits"), [("3.2.2.dev0", "3.2.2"), (None, "3.3.2"), ("3.0.6", None)])
+@pytest.mark.parametrize(("version", "fits"), [("3.2.2.dev0", "3.2.2"), (None, "3.4.0b2"), ("3.0.6", None)])
 def test_the_release_for_a_checkout_is_not_newer(this_project, airflow, version, fits):
     file = "airflow-core/src/airflow/__init__.py"
     airflow.write({file: f'__version__ = "{version}"\n'})

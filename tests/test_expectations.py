@@ -41,7 +41,7 @@ def mutants_on(project, pins, name: str) -> set[str]:
         OLDEST: serving(project, pins.pair(OLDEST)) - newest,
         "3.1.8+3.4.0": {"backfill-authorization-off-loop"},
         REPORTED: {"logout-revokes-first"},
-        MAIN: {"action-logging-off-loop"},
+        MAIN: {"log-template-session", "request-session"},
     }.get(name, set())
 
 

@@ -139,7 +139,7 @@ def test_settings_of_pip_and_uv_have_no_effect(either, pins, tmp_path, with_patc
     [
         (
             "sys.exit()",
-            r"3\.3\.0\+authpatches\.1\.x\w{8} was not installed: the installed version is 3\.3\.0\.",
+            r"3\.3\.0\+authpatches\.2\.x\w{8} was not installed: the installed version is 3\.3\.0\.",
         ),
         ("if call == 1: harm(); sys.exit()", "was not installed"),
         ("sys.exit(1)", "failed"),

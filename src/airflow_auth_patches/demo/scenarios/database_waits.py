@@ -18,7 +18,7 @@ from airflow_auth_patches.demo.scenario import Scenario
 from airflow_auth_patches.demo.server import Server
 from airflow_auth_patches.util.errors import Problem
 
-PAIRS = ("3.2.2+3.6.5", "3.3.2+3.10.2", "3.4.0b2+3.10.2")
+PAIRS = ("3.2.2+3.6.5", "3.3.2+3.10.2")
 #: Seconds for which the table is locked or the database does not respond.
 HELD = 8.0
 REQUESTS = 40
