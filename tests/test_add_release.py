@@ -262,6 +262,16 @@ def test_later_release_replaces_the_prerelease_and_its_pair(publish, pins, copy,
     assert [each for each in now.pairs if each != pair] == [each for each in pins.pairs if each != was]
 
 
+def test_refuses_to_replace_a_prerelease_in_another_layout(publish, pins, copy):
+    publish(release=dataclasses.replace(NEW, version=Version("3.4.0")))
+    path, old = copy / "patches/releases.toml", pins.prerelease(CORE)
+    text = path.read_text().replace(f'version = "{old.version}"\n', f'version = "{old.version}"  # main\n')
+    path.write_text(text)
+    with pytest.raises(Problem, match="cannot be replaced"):
+        add_release(load_project(copy), f"{CORE.name}==3.4.0")
+    assert path.read_text() == text
+
+
 def test_older_final_release_keeps_the_prerelease(publish, pins, copy):
     publish()
     add_release(load_project(copy), f"{CORE.name}==3.3.9")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from airflow_auth_patches.demo.preparation import PROBES
-from airflow_auth_patches.demo.scenarios.ui_load import most_waiting
+from airflow_auth_patches.demo.ui_load_runs import most_waiting
 
 PROGRAM = """\
 import sys, threading, time

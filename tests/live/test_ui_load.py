@@ -21,10 +21,10 @@ from airflow_auth_patches.demo.scenarios.ui_load import (
     SESSIONS,
     STOCK,
     LoadTests,
-    Run,
     observe_patched,
     observe_stock,
 )
+from airflow_auth_patches.demo.ui_load_runs import Run, most_waiting
 
 GET = Request("GET", "/")
 
@@ -244,5 +244,5 @@ def test_lost_heartbeat_is_a_failure() -> None:
 
 def test_reads_waiting_threads_from_log() -> None:
     log = "INFO: started\npool-watch: 1 waiting\nINFO: pool-watch: 50 waiting\npool-watch: 10 waiting\n"
-    assert ui_load.most_waiting(log) == 10
-    assert ui_load.most_waiting("INFO: started\n") == 0
+    assert most_waiting(log) == 10
+    assert most_waiting("INFO: started\n") == 0

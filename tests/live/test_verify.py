@@ -182,6 +182,37 @@ def test_verify_names_the_processes_of_several_workers_that_run_old_code(
         assert (code, len(told["processes"]), told["findings"]) == (0, 3, [])
 
 
+@pytest.mark.operator_task(3, "Shadow a patched module of the server with `PYTHONPATH`", "`verify`")
+def test_verify_finds_a_module_that_pythonpath_of_the_server_shadows(
+    prepared: Preparation, environment: Environment, tmp_path: Path, project: Series, pins: Pins
+) -> None:
+    patching.apply(patching.plan(environment.python, project, pins), pins)
+    place = (
+        environment.python.parents[1] / f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+    )
+    linked(place / "airflow", tmp_path / "shadow/airflow")
+    app = linked(place / "airflow/api_fastapi", tmp_path / "shadow/airflow/api_fastapi") / "app.py"
+    text = app.read_text()
+    app.unlink()
+    app.write_text(f"{text}# another file\n")
+    time.sleep(running.MARGIN + 1.1)  # verify rejects a process that starts shortly after a change
+    settings, log = replace(AMPLE, more={"PYTHONPATH": str(tmp_path / "shadow")}), tmp_path / "server.log"
+    with Server(environment, PAIR, "shadow", prepared=prepared, settings=settings, log=log) as server:
+        server.wait()
+        code, told = inspect(server.url, environment.python)
+        (finding,) = told["findings"]
+        assert (code, str(app) in finding["what"]) == (1, True), finding
+
+
+def linked(source: Path, target: Path) -> Path:
+    """Create a folder with links to what another one contains, in place of a link to that folder."""
+    target.unlink(missing_ok=True)
+    target.mkdir(parents=True)
+    for each in source.iterdir():
+        (target / each.name).symlink_to(each)
+    return target
+
+
 def pids(told: Any) -> set[int]:
     return {each["pid"] for each in told["processes"]}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -80,6 +80,7 @@ def export(
         )
     if bodies and output is None:
         raise UsageProblem("--bodies needs a folder to write into.", "Add --output.")
+    options: dict[str, Any] = {"author": author, "number": number, "bodies": bodies, "news": news}
     if older or range_diff:
         if release is not None or path is not None:
             raise UsageProblem(
@@ -93,16 +94,7 @@ def export(
             raise UsageProblem(what, "Use --output, --range-diff or both.")
         project = checkout()
         with show.Bars() as bars:
-            made = backports.backport(
-                project,
-                output,
-                names,
-                author=author,
-                number=number,
-                bodies=bodies,
-                news=news,
-                progress=bars,
-            )
+            made = backports.backport(project, output, names, progress=bars, **options)
         _say(made.files, made.notes)
         for span, difference in made.differences.items() if range_diff else ():
             show.say(f"{span}\n{difference}")
@@ -118,12 +110,9 @@ def export(
             project.releases.release(release),
             output,
             names,
-            author=author,
-            number=number,
-            bodies=bodies,
-            news=news,
             target=None if path is None else command.Target(path, branch, at or "HEAD", skip_conflicts),
             progress=bars,
+            **options,
         )
     _say(exported.files, exported.notes)
     for line in exported.told:

@@ -203,7 +203,7 @@ def notes(
     :param news: whether the commits have newsfragments.
     """
     said = []
-    newest = max(r.version for r in project.releases if r.distribution is release.distribution)
+    newest = upstream.newest(project.releases, release.distribution).version
     if release.distribution is not CORE and release.version < newest:
         said.append(
             f"Providers are released only from main, and {release} is older than {newest}. "

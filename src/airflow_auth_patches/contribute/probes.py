@@ -170,7 +170,7 @@ def needed(lock: Held, probe: Probe) -> None:
     :raises Problem: if none did, so that the probe shows nothing.
     """
     if not lock.most:
-        told = " ".join(f"{name}={value}" for name, value in probe.settings.items())
+        told = " ".join(probe.variables)
         raise Problem(
             f"No request waited for the locked table {probe.table}.",
             f"Start the server with {told}." if told else "Check that the server uses this database.",
@@ -197,7 +197,7 @@ def killed_page(server: Reached, database: ServerDatabase, probe: Probe) -> Obse
     )
     usual = send(server.url, [page], deadline=DEADLINE)
     if usual.failures:
-        told = " ".join(f"{name}={value}" for name, value in probe.settings.items())
+        told = " ".join(probe.variables)
         raise Problem(f"{page} fails without a kill.", f"Start the server with {told}.", Exit.FAILED)
     total = Result([], 0)
     # Few kills hit the short time in between, so stop at the first page that is cut short.

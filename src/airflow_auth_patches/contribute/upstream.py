@@ -1,4 +1,4 @@
-"""What the sender of a pull request must know beside the patch: ``upstream.toml``, and the order to send."""
+"""What a sender of pull requests must know in addition to the patches: ``upstream.toml``, and their order."""
 
 from __future__ import annotations
 

@@ -36,6 +36,21 @@ def packages_of(process: psutil.Process) -> list[str]:
     return sorted(found | {site for site in ours if any(path.startswith(site + "/") for path in mapped)})
 
 
+def variables_of(process: psutil.Process) -> dict[str, str]:
+    """
+    Return the environment variables of a process.
+
+    A server overwrites its own with its title. Those of its nearest ancestor that has some are returned then.
+    """
+    for each in (process, *process.parents()):
+        try:
+            if found := each.environ():
+                return found
+        except psutil.Error:  # an ancestor of another user
+            continue
+    return {}
+
+
 def runs_ours(sites: list[str]) -> bool:
     """Check whether the ``site-packages`` of this interpreter is in a list."""
     return any(os.path.realpath(sysconfig.get_path(kind)) in sites for kind in ("purelib", "platlib"))
@@ -87,7 +102,7 @@ def main(port: int, paths: list[str]) -> None:
                 sites, started = packages_of(process), process.create_time()
                 ours = runs_ours(sites)
                 listeners.append({"pid": process.pid, "started": started, "ours": ours, "sites": sites})
-                places = process.environ().get("PYTHONPATH", "").split(os.pathsep)
+                places = variables_of(process).get("PYTHONPATH", "").split(os.pathsep)
                 sys.path[:0] = [place for place in places if place and place not in sys.path]
         except psutil.Error:  # the process ended, or belongs to another user
             continue

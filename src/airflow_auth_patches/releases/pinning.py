@@ -231,6 +231,8 @@ def replaced(text: str, old: Release, new: Release) -> str:
     Replace a pinned pre-release by a later release in the text of ``releases.toml``, in its pairs too.
 
     A pair that has the new release is resolved as on the day after the upload, or later.
+
+    :raises Problem: if the text has another layout.
     """
     key = "core" if new.distribution is CORE else "fab"
     day = new.date + datetime.timedelta(days=1)
@@ -248,6 +250,11 @@ def replaced(text: str, old: Release, new: Release) -> str:
             flags=re.M,
         )
 
+    if entry(old) not in text:
+        raise Problem(
+            f"The entry of {old} in releases.toml cannot be replaced: its layout is unknown.",
+            "Restore the layout from the repository. Nothing was changed.",
+        )
     text = re.sub(r"^\[\[pair\]\]\n(?:(?!\[).*\n)+", pair, text, flags=re.M)
     return with_entry(text.replace(f"{entry(old)}\n", "").replace(f"\n{entry(old)}", ""), new)
 

@@ -42,6 +42,11 @@ class Probe:
     settings: Mapping[str, str] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
 
+    @property
+    def variables(self) -> list[str]:
+        """The settings, as in ``NAME=value``."""
+        return [f"{name}={value}" for name, value in self.settings.items()]
+
 
 def load(folder: Path) -> dict[str, Probe]:
     """
@@ -63,7 +68,7 @@ def load(folder: Path) -> dict[str, Probe]:
 
 
 def required(patch: Patch) -> bool:
-    """Check whether a patch must have an entry: it goes upstream, because no release and not main has it."""
+    """Check whether a patch must have an entry. It must if it goes upstream: main does not have the fix."""
     told = " ".join(patch.trailers.get("Forwarded", ()))
     return not told.startswith("not-needed") and not patch.applied_upstream
 
@@ -77,7 +82,7 @@ def table(series: Series) -> str:
             told = ", ".join(filter(None, (f"`{probe.request}`" * bool(probe.request), locked)))
             told += ", which must be answered" if probe.answered else ""
             told += "" if probe.token else ", without a token"
-            settings = ", ".join(f"`{name}={value}`" for name, value in probe.settings.items())
+            settings = ", ".join(f"`{each}`" for each in probe.variables)
             needs = ", ".join(f"`{name}`" for name in probe.needs)
             rows.append(
                 (f"`{slug}`", probe.kind or "none", told or probe.none or "-", settings or "-", needs or "-")

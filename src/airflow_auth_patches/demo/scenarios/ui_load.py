@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from airflow_auth_patches.demo import browsers, tasks
-from airflow_auth_patches.demo.load import Request, Result, send
+from airflow_auth_patches.demo.load import Request, send
 from airflow_auth_patches.demo.outcomes import Observation, pool_timeouts
 from airflow_auth_patches.demo.preparation import UI_DAGS, Settings
 from airflow_auth_patches.demo.ratios import Ratios
 from airflow_auth_patches.demo.reached import Reached
 from airflow_auth_patches.demo.scenario import Scenario
 from airflow_auth_patches.demo.server import Server
+from airflow_auth_patches.demo.ui_load_runs import WATCH, Run, most_waiting, seconds_of
 
 PAIRS = ("3.2.2+3.6.5", "3.3.2+3.10.2")
 SESSIONS = (5, 15, 30, 60)
@@ -40,61 +40,7 @@ PATCHED = "all patches"
 NO_LIMIT = "all patches, no limit"
 LARGE_POOL = "all patches, pool 40+160, no limit"
 
-#: The in-process probe that counts the threads that wait for a connection, and its lines in the log.
-WATCH = "pool_watch"
-WAITING = re.compile(r"^pool-watch: (\d+) waiting$", re.MULTILINE)
 SETTINGS = Settings(pool_size=5, max_overflow=10, pool_timeout=30, probes=(WATCH,))
-
-
-@dataclass(frozen=True)
-class Run:
-    """
-    One load test.
-
-    :param form: the display name of the server: ``stock + plugin``.
-    :param load: the results of the sessions.
-    :param waiting: the largest number of threads that waited for a connection at the same time.
-    :param pool_timeouts: the number of pool time-outs in the log.
-    :param round: the number of the comparison of two servers, from 1; 0 for none.
-    """
-
-    form: str
-    load: browsers.Load
-    waiting: int
-    pool_timeouts: int
-    round: int = 0
-
-    @property
-    def lost(self) -> int:
-        """The number of requests without the status 200."""
-        return len(self.load.result.failures)
-
-    def data(self) -> dict[str, Any]:
-        """Return the load test as JSON-serializable data; times are in seconds."""
-        result, beats = self.load.result, self.load.heartbeats
-        heartbeats = {
-            "heartbeats": len(beats.answers),
-            "heartbeats_lost": len(beats.failures),
-            **{f"heartbeats_p{percent}": _seconds(beats, percent) for percent in (50, 95)},
-        }
-        return {
-            "form": self.form,
-            "sessions": self.load.sessions,
-            "round": self.round,
-            "requests": len(result.answers),
-            "lost": self.lost,
-            "outcomes": dict(sorted(result.outcomes.items())),
-            "requests_per_second": round(self.load.rate, 1),
-            **{f"p{percent}": _seconds(result, percent) for percent in (50, 95, 99)},
-            "slowest_version": round(result.slowest_version, 3),
-            "waiting_threads": self.waiting,
-            "pool_timeouts": self.pool_timeouts,
-            **(heartbeats if beats.answers else {}),
-        }
-
-
-def _seconds(result: Result, percent: int) -> float:
-    return round(result.percentile(percent) or 0.0, 3)
 
 
 class LoadTests:
@@ -182,15 +128,6 @@ class LoadTests:
         send(server.url, heartbeats[:1], deadline=FIRST_HEARTBEAT)
         for sessions in (0, REFERENCE):
             self.measure(with_tasks(form), server, sessions, heartbeats=heartbeats)
-
-
-def most_waiting(log: str) -> int:
-    """
-    Return the largest number of threads that waited for a connection at the same time.
-
-    :param log: the log of the server since the reset of ``WATCH``.
-    """
-    return max(map(int, WAITING.findall(log)), default=0)
 
 
 def with_tasks(form: str) -> str:
@@ -317,7 +254,7 @@ def heartbeats(runs: Sequence[Run], form: str) -> list[str]:
     loads = [each.load for each in runs if each.form == with_tasks(form)]
     return [
         f"{TASKS} tasks next to {each.sessions} sessions: {len(each.heartbeats.failures)} of "
-        f"{len(each.heartbeats.answers)} heartbeats lost, p95 {_seconds(each.heartbeats, 95) * 1000:.0f} ms"
+        f"{len(each.heartbeats.answers)} heartbeats lost, p95 {seconds_of(each.heartbeats, 95) * 1000:.0f} ms"
         for each in loads
     ]
 
